@@ -1,0 +1,53 @@
+# Every target sets itself up in .venv; only Python >= 3.11 and make are needed. `make PYTHON=python3.12 setup` picks another Python.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# What each installation holds; all share .venv.
+EXTRAS_train := envs
+EXTRAS_dev := envs,dev
+EXTRAS_bench := envs,bench
+
+# pip leaves the bytecode to the first import: most modules are never imported. A shell that forbids to write it would pay at every start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup train test test-all lint bench
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+setup: .venv/installed-train .venv/installed-dev
+
+train: .venv/installed-train
+	$(BIN)/jaxrl train --config experiments/ppo_go2_flat.py --workdir runs/go2_flat
+
+# Two processes: most of a test's time is one-threaded compilation.
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2
+
+test-all: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One after the other, for they measure. Each prints a JSON line at its end; all of what it printed is in runs/benchmarks/.
+bench: .venv/installed-bench
+	@mkdir -p runs/benchmarks; failed=; \
+	for script in experiments/benchmarks/*.py; do \
+		name=$$(basename $$script .py); log=runs/benchmarks/$$name.log; echo "$$name"; \
+		$(BIN)/python $$script > $$log 2>&1 || { failed="$$failed $$name"; tail -n 20 $$log; continue; }; \
+		grep '^{' $$log | tail -n 1 | tee runs/benchmarks/$$name.json; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+
+# The versions are checked before anything is made, so that an old Python leaves nothing behind.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit("jaxrl needs Python 3.11 or newer, not " + sys.version.split()[0] \
+		+ "; choose one with make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/installed-%: setup.cfg setup.py constraints.txt | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --use-pep517 -c constraints.txt -e '.[$(EXTRAS_$*)]'
+	@touch $@

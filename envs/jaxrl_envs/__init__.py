@@ -1,0 +1,1 @@
+"""MuJoCo and tasks. Imports jaxrl.types and jaxrl.ops, nothing else of jaxrl."""

@@ -1,0 +1,42 @@
+"""What a physics backend is: the same task runs on each of them.
+
+A backend keeps nothing between calls. The state of a world is a `PhysicsState`; the model of a world is the compiled `MjModel` with some
+fields replaced by `Fields`. All functions act on one world and are batched by `jax.vmap`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import mujoco
+
+Array = jax.Array
+Fields = dict[str, Array]  # fields of MjModel that differ between worlds, by name, each of the model's own shape, float32
+
+
+class PhysicsState(NamedTuple):
+    """The integration state of one world, float32, and the sensors.
+
+    `sensordata` describes the state before the last substep, as `mj_step` leaves it.
+    """
+
+    qpos: Array  # [nq]
+    qvel: Array  # [nv]
+    act: Array  # [na]
+    qacc_warmstart: Array  # [nv]
+    time: Array  # [] s
+    sensordata: Array  # [nsensordata]
+
+
+class Physics(NamedTuple):
+    """One model on one engine."""
+
+    model: mujoco.MjModel
+    backend: str
+    forward: Callable[[Array, Array, Fields], PhysicsState]
+    # (qpos, qvel, fields) -> state at time 0 with the sensors of this very state
+    step: Callable[[PhysicsState, Array, Fields], PhysicsState]
+    # (state, ctrl [substeps, nu], fields) -> state after `substeps` steps of model.opt.timestep, one row of ctrl for each.
+    # A world that MuJoCo could not simulate comes back as NaN; other worlds are untouched.
+    derive: Callable[[Fields], Fields]
+    # fields -> fields with the constants that this backend needs beside them; once per episode

@@ -1,0 +1,17 @@
+"""The XLA settings without which MJX must not run on a CPU. Imports neither jax nor mujoco: they are set before jax starts."""
+
+import os
+
+# The first lets `mjx.step` hang for ever, the second makes it exponentially slower with the depth of the kinematic tree (jaxlib 0.10).
+_FLAGS = ("--xla_cpu_enable_concurrency_optimized_scheduler=false", "--xla_cpu_use_fusion_emitters=false")
+
+
+def missing() -> tuple[str, ...]:
+    """The needed flags on which the environment variable XLA_FLAGS is silent; what it says, even the opposite, is respected."""
+    named = {word.split("=")[0] for word in os.environ.get("XLA_FLAGS", "").split()}
+    return tuple(flag for flag in _FLAGS if flag.split("=")[0] not in named)
+
+
+def xla_flags() -> str:
+    """The value for XLA_FLAGS: what it holds now and what MJX needs on a CPU. It counts when jax makes its first array."""
+    return " ".join((*os.environ.get("XLA_FLAGS", "").split(), *missing()))

@@ -1,0 +1,47 @@
+"""A Unitree Go2 learns to walk where the joystick points, on flat ground, under domain randomisation.
+
+Paper: Rudin et al. 2022, https://arxiv.org/abs/2109.11978 (PPO with thousands of worlds); reward terms as there.
+Command: make train (jaxrl train --config experiments/ppo_go2_flat.py --workdir runs/go2_flat)
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.env = ConfigDict(
+        {
+            "name": "jaxrl_envs.tasks.go2_flat",
+            "randomization": {
+                "friction": (0.4, 1.2),
+                "base_mass": (-1.5, 1.5),  # kg
+                "base_com": (-0.03, 0.03),  # m
+                "link_mass": (0.9, 1.1),
+                "motor_gain": (0.85, 1.15),
+                "motor_strength": (0.85, 1.15),
+                "joint_offset": (-0.03, 0.03),  # rad
+                "action_delay": (0.0, 0.02),  # s
+                "observation_noise": (1.0, 1.0),
+                "push_velocity": (0.5, 0.5),  # m/s
+            },
+        }
+    )
+    config.networks = ConfigDict(
+        {"name": "jaxrl.networks.actor_critic", "actor_hidden": (128, 128), "critic_hidden": (128, 128), "initial_std": 0.5}
+    )
+    config.algorithm = ConfigDict(
+        {
+            "name": "jaxrl.algorithms.ppo",
+            "learning_rate": 1e-3,
+            "target_kl": 0.01,
+            "num_epochs": 5,
+            "num_minibatches": 4,
+            "gamma": 0.99,
+            "gae_lambda": 0.95,
+            "entropy_weight": 0.005,
+        }
+    )
+    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 1024, "unroll_length": 24})
+    config.training = ConfigDict({"total_updates": 300, "updates_per_call": 5})
+    config.evaluation = ConfigDict({"num_episodes": 200})
+    return config

@@ -1,0 +1,1 @@
+"""The commands: train, eval, render, info, list."""

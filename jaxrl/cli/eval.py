@@ -1,0 +1,30 @@
+"""`jaxrl eval`: figures of a trained policy, or its episodes as a recording."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxrl.cli import run as runs
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="jaxrl eval", description="Evaluates the policy of a run from its checkpoint alone.")
+    parser.add_argument("workdir", type=Path, help="folder of the run")
+    parser.add_argument("--step", type=int, help="checkpoint of this update; by default the latest")
+    parser.add_argument("--best", action="store_true", help="the checkpoint with the best score")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write episodes to learn from (.npz) and no figures")
+    options, unknown = parser.parse_known_args(arguments)
+    overrides = runs.explain_arguments(parser, unknown)
+    from jaxrl.training.compilation_cache import enable_compilation_cache
+
+    enable_compilation_cache()
+    from jaxrl.cli.evaluation import evaluate_run, record
+
+    if options.record is None:
+        evaluate_run(options.workdir, options.step, options.best, overrides)
+        return 0
+    loaded = runs.load(options.workdir, options.step, options.best, overrides)
+    chosen = loaded.settings.evaluation
+    record(loaded, options.record, chosen.num_episodes, chosen.seed)
+    return 0

@@ -1,0 +1,39 @@
+"""The `jaxrl` command. Each sub-command is a module; nothing heavy is imported before it is known which one is meant."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "train a policy from an experiment file",
+    "eval": "evaluate the policy of a run",
+    "render": "make a video of the policy of a run",
+    "info": "show what a run is and how far it is",
+    "list": "list experiments, algorithms, tasks and the other parts a config can name",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one sub-command and returns its exit status; faults of the user's making are one message, without a traceback."""
+    parser = argparse.ArgumentParser(prog="jaxrl", description="Robot learning in JAX: train policies and put them on robots.")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = parser.parse_args(words[:1]).command
+    module = importlib.import_module(f"jaxrl.cli.{chosen}")
+    try:
+        return module.main(words[1:])
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if isinstance(error, ImportError) and "pip install" not in str(error):
+            raise
+        print(f"jaxrl {chosen}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"jaxrl {chosen}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

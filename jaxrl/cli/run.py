@@ -1,0 +1,115 @@
+"""A run on disk: what `jaxrl train` writes and the other commands read.
+
+    config.json       the resolved config
+    checkpoints/      train state, source state, and a document with config, specs and versions
+    metrics.jsonl     one line per report
+    tensorboard/      the same for TensorBoard
+    evaluation.json   results with intervals
+    learning_curve.png, video.mp4
+"""
+
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxrl import config as configs
+from jaxrl.types import Algorithm, Env, Params
+
+CHECKPOINTS = "checkpoints"
+METRICS = "metrics.jsonl"
+EVALUATION = "evaluation.json"
+CONFIG = "config.json"
+
+
+def say(text: str) -> None:
+    """One line about what happens, at once."""
+    print(text, flush=True)
+
+
+def prepare_backend(config: Any) -> None:
+    """Sets the XLA flags that the chosen physics backend needs. Works only before jax makes its first array."""
+    env = configs.plain(config).get("env") or {}
+    if env.get("backend") != "mjx" or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
+        return
+    flags = import_module(f"{env['name'].partition('.')[0]}.xla_flags").xla_flags()
+    if flags != os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = flags
+        say(f"physics backend mjx on a CPU: XLA_FLAGS={flags}")
+
+
+class Loaded(NamedTuple):
+    """A trained policy, ready to act."""
+
+    env: Env
+    algorithm: Algorithm
+    params: Params  # deployable
+    settings: Any
+    meta: dict[str, Any]
+
+
+def open_run(workdir: Path, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """The checkpoints of a run, to read, and the document of one of them.
+
+    Raises:
+        FileNotFoundError: there is no run or no such checkpoint.
+    """
+    from jaxrl.training.checkpoint import open_checkpoints
+
+    directory = workdir / CHECKPOINTS
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{workdir}: no run here, {directory} is missing; `jaxrl train --config ... --workdir {workdir}` makes one")
+    checkpoints = open_checkpoints(directory, read_only=True)
+    return checkpoints, checkpoints.meta(step)
+
+
+def load(workdir: Path, step: int | None = None, best: bool = False, overrides: tuple[str, ...] = ()) -> Loaded:
+    """The policy of a run from its checkpoint alone, by default the latest.
+
+    Raises:
+        FileNotFoundError: there is no run or no such checkpoint.
+        ValueError: the run has no environment to act in.
+    """
+    checkpoints, meta = open_run(workdir, step)
+    step = checkpoints.best() if best and step is None else step
+    config = configs.ConfigDict(configs.plain(meta["config"]))
+    for word in overrides:
+        configs.override(config, word)
+    prepare_backend(config)
+
+    import jax
+
+    from jaxrl.cli.assemble import Settings, environment, for_evaluation
+    from jaxrl.ops import specs
+
+    settings = configs.build(Settings, config, "config")
+    env = environment(settings)
+    if env is None:
+        raise ValueError(f"{workdir}: its config has no env, so there is nothing to act in; add one with --config.env.name=...")
+    algorithm = for_evaluation(settings, specs.from_json(meta["spec"]), env)
+    template = jax.eval_shape(algorithm.init, jax.random.key(0))
+    num_seeds = settings.training.num_seeds
+    if num_seeds > 1:
+        template = jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_seeds, *x.shape), x.dtype), template)
+    parts, meta = checkpoints.restore({"train_state": template}, step)
+    state = parts["train_state"]
+    if num_seeds > 1:
+        say(f"this run has {num_seeds} seeds; showing the first")
+        state = jax.tree.map(lambda x: x[0], state)
+    return Loaded(env, algorithm, algorithm.deployable(state), settings, meta)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes the file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    os.replace(part, path)
+
+
+def explain_arguments(parser: Any, unknown: list[str]) -> tuple[str, ...]:
+    """The overrides among arguments that the parser does not know; exits with a message on any other."""
+    wrong = [word for word in unknown if not word.startswith("--config.")]
+    if wrong:
+        parser.error(f"unknown argument {wrong[0]}; overrides look like --config.training.seed=1")
+    return tuple(unknown)

@@ -1,0 +1,20 @@
+"""What a distribution over actions is."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxrl.types import Array, Key, Params
+
+
+class Distribution(NamedTuple):
+    """Over `x`, from which `to_action` makes the action by a fixed bijection. `log_prob` and `entropy` are those of the action.
+
+    Keeping `x` beside the action spares the inverse of the bijection, which loses digits near its ends.
+    """
+
+    sample: Callable[[Params, Key], Array]  # one draw of x, [A], from unbatched parameters
+    log_prob: Callable[[Params, Array], Array]  # [..., A] -> [...]
+    entropy: Callable[[Params, Key], Array]  # [...]; the key is for estimates by sampling
+    kl: Callable[[Params, Params], Array]  # KL(p || q), [...]
+    mode: Callable[[Params], Array]  # x, [..., A]
+    to_action: Callable[[Array], Array]

@@ -1,0 +1,39 @@
+"""Normal distribution with a diagonal covariance, over actions as they are."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.distributions.distribution import Distribution
+from jaxrl.types import Array, Key, Params
+
+_LOG_2PI = 1.8378770664093453
+
+
+def log_prob(parameters: Params, x: Array) -> Array:
+    """Of `x` [..., A]; parameters are `mean` and `log_std`, both [..., A]. Returns [...]."""
+    z = (x - parameters["mean"]) * jnp.exp(-parameters["log_std"])
+    return -0.5 * (jnp.square(z) + _LOG_2PI).sum(-1) - parameters["log_std"].sum(-1)
+
+
+def sample(parameters: Params, key: Key) -> Array:
+    """One draw, [A]."""
+    mean = parameters["mean"]
+    return mean + jnp.exp(parameters["log_std"]) * jax.random.normal(key, mean.shape, mean.dtype)
+
+
+def entropy(parameters: Params, key: Key) -> Array:
+    """Exact, [...]."""
+    del key
+    return (parameters["log_std"] + 0.5 * (1.0 + _LOG_2PI)).sum(-1)
+
+
+def kl(p: Params, q: Params) -> Array:
+    """KL(p || q), [...]."""
+    ratio = jnp.exp(p["log_std"] - q["log_std"])
+    z = (p["mean"] - q["mean"]) * jnp.exp(-q["log_std"])
+    return (q["log_std"] - p["log_std"] + 0.5 * (jnp.square(ratio) + jnp.square(z) - 1.0)).sum(-1)
+
+
+def normal() -> Distribution:
+    """Actions are the draws themselves."""
+    return Distribution(sample, log_prob, entropy, kl, mode=lambda parameters: parameters["mean"], to_action=lambda x: x)

@@ -1,0 +1,1 @@
+"""Per-element losses: no mean and no network inside."""

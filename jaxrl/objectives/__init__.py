@@ -1,0 +1,1 @@
+"""Losses with their samplers, one flat file each."""

@@ -1,0 +1,45 @@
+"""Behaviour cloning by regression: predicts the chunk of actions that follows an observation."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from jaxrl.losses import regression
+from jaxrl.types import Array, ArraySpec, Key, Metrics, Network, Objective, Observation, Params, PolicySpec, PyTree
+
+LOSSES = {"mse": regression.squared_error, "l1": regression.absolute_error}
+
+
+@dataclass(frozen=True)
+class Config:
+    """`loss` is the distance to the demonstrated action: its square ("mse") or its absolute value ("l1")."""
+
+    loss: Literal["mse", "l1"] = "mse"
+
+
+def bc(config: Config, spec: PolicySpec, network: Network) -> Objective:
+    """`network` maps a batch of observations to chunks `[B, horizon, action_dim]`.
+
+    A batch holds `observation` and `action` `[B, horizon, action_dim]`, and may hold `mask` `[B, horizon]`, 0 at padded steps.
+    """
+    distance = LOSSES[config.loss]
+
+    def init(key: Key) -> tuple[Params, PyTree]:
+        return {"bc": network.init(key)}, {}
+
+    def loss(params: Params, statistics: PyTree, batch: dict[str, Any], key: Key) -> tuple[Array, Array, PyTree, Metrics]:
+        action = batch["action"]
+        steps = batch.get("mask", jnp.ones(action.shape[:2]))
+        mask = jnp.broadcast_to(steps[:, :, None], action.shape)
+        prediction = network.apply(params["bc"], batch["observation"], key, train=True)
+        # Padding may hold anything: 0 * NaN is NaN in a gradient, so it must not reach the distance.
+        return distance(prediction, jnp.where(mask > 0, action, 0.0)), mask, statistics, {}
+
+    def sample(params: Params, statistics: PyTree, observation: Observation, key: Key, context: Any = None) -> Array:
+        del statistics, key, context  # one prediction per observation, whatever is in flight
+        return network.apply(params["bc"], observation)
+
+    batch_spec = {f"observation/{name}": replace(s, shape=("batch", *s.shape)) for name, s in spec.observation.items()}
+    batch_spec["action"] = ArraySpec(("batch", spec.horizon, *spec.action.shape), spec.action.dtype, spec.action.names, spec.action.unit)
+    return Objective(init, loss, sample, spec, batch_spec)

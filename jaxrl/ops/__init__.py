@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: returns, running statistics, rotations. No networks, no state."""

@@ -1,0 +1,1 @@
+"""Stored experience: recordings of episodes, and sources that draw batches from memory."""

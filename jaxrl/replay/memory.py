@@ -1,0 +1,81 @@
+"""Batches of action chunks from recorded episodes that fit into device memory."""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxrl.replay.recording import Recording, check
+from jaxrl.types import Array, ArraySpec, Key, Metrics, Params, Source
+
+LARGEST = 2**30  # bytes
+
+
+@dataclass(frozen=True)
+class Config:
+    """`horizon` is the number of actions in a chunk."""
+
+    batch_size: int = 256
+    horizon: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "horizon"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+
+
+class MemoryState(NamedTuple):
+    batches: Array  # [] int32, number drawn
+
+
+def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> Source:
+    """Draws steps evenly, with replacement, each with the chunk of actions that begins there: what is drawn depends on the key alone.
+
+    A batch is `observation` `{name: [B, ...]}`, `action` `[B, horizon, A]`, `mask` `[B, horizon]`. No chunk crosses an episode's end:
+    there its last action is repeated and masked. On a mesh the batch is shared out over the axis `data`, and does not depend on the
+    number of devices. The data are constants of the compiled program, so they are neither copied for each seed nor saved in checkpoints.
+
+    Raises:
+        ValueError: the recording is faulty or too large, or the numbers do not divide.
+    """
+    check(recording, "memory")
+    if mesh is not None and config.batch_size % mesh.shape["data"]:
+        raise ValueError(f"batch_size is {config.batch_size}, which {mesh.shape['data']} devices on the mesh axis `data` do not divide")
+    stored: dict[str, Any] = {"observation": recording.observation, "action": recording.action}
+    size = sum(array.nbytes for array in jax.tree.leaves(stored))
+    if size > LARGEST:
+        raise ValueError(f"memory: the recording has {size} bytes, more than a compiled program may hold, {LARGEST}; record fewer episodes")
+    stored = jax.tree.map(jnp.asarray, stored)
+    steps = len(recording.action)
+    # The end of the episode that each row belongs to.
+    ends = jnp.asarray(np.repeat(recording.episode_ends, np.diff(recording.episode_ends, prepend=0)), jnp.int32)
+
+    def init(key: Key, behaviour: Params) -> MemoryState:
+        del key, behaviour
+        return MemoryState(jnp.zeros((), jnp.int32))
+
+    def advance(state: MemoryState, behaviour: Params, key: Key) -> tuple[MemoryState, dict[str, Any]]:
+        del behaviour
+        start = jax.random.randint(key, (config.batch_size,), 0, steps)
+        rows = start[:, None] + jnp.arange(config.horizon)[None]
+        end = ends[start][:, None]
+        batch = {
+            "observation": {name: array[start] for name, array in stored["observation"].items()},
+            "action": stored["action"][jnp.minimum(rows, end - 1)],
+            "mask": (rows < end).astype(jnp.float32),
+        }
+        if mesh is not None:
+            batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
+        return MemoryState(state.batches + 1), batch
+
+    def metrics(state: MemoryState) -> Metrics:
+        return {"data/epochs": state.batches.astype(jnp.float32) * (config.batch_size / steps)}
+
+    spec = {f"observation/{name}": replace(part, shape=("batch", *part.shape)) for name, part in recording.spec.observation.items()}
+    action = recording.spec.action
+    spec["action"] = replace(action, shape=("batch", config.horizon, *action.shape))
+    spec["mask"] = ArraySpec(("batch", config.horizon))
+    return Source(spec, init, advance, metrics=metrics)

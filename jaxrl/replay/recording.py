@@ -1,0 +1,108 @@
+"""Recorded episodes and their file: what `jaxrl eval --record` writes and imitation reads.
+
+The file is an .npz with one row per step, the episodes one after the other: `observation/<name>` [N, ...], `action` [N, A], `reward` [N],
+`episode_ends` [E] (the row after each episode's last), and `spec`, the JSON of the policy's spec.
+"""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.ops import running_statistics, specs
+from jaxrl.ops.running_statistics import RunningStatistics
+from jaxrl.types import ArraySpec, PolicySpec
+
+PREFIX = "observation/"
+
+
+class Recording(NamedTuple):
+    """Episodes as numpy arrays, one row per step, one episode after the other."""
+
+    observation: dict[str, np.ndarray]  # [N, ...] by name; row t is what the policy saw before action t
+    action: np.ndarray  # [N, A]
+    reward: np.ndarray  # [N]
+    episode_ends: np.ndarray  # [E] int64, ascending, the last one is N
+    spec: PolicySpec
+
+
+def _arrays(recording: Recording) -> dict[str, np.ndarray]:
+    observation = {f"{PREFIX}{name}": array for name, array in recording.observation.items()}
+    return observation | {"action": recording.action, "reward": recording.reward}
+
+
+def check(recording: Recording, where: str) -> None:
+    """Raises ValueError, which begins with `where`, if the arrays are empty, disagree with the spec or each other, or are not finite."""
+    ends, arrays = recording.episode_ends, _arrays(recording)
+    needed = {f"{PREFIX}{name}": part for name, part in recording.spec.observation.items()}
+    needed |= {"action": recording.spec.action, "reward": ArraySpec(())}
+    if missing := needed.keys() - arrays.keys():
+        raise ValueError(f"{where}: lacks {', '.join(sorted(missing))}, which its spec names; record it again")
+    if unknown := arrays.keys() - needed.keys():
+        raise ValueError(f"{where}: holds {', '.join(sorted(unknown))}, which its spec does not name; add it there or leave it out")
+    if ends.size == 0 or ends[-1] == 0:
+        raise ValueError(f"{where}: holds no steps; record at least one episode")
+    if ends.ndim != 1 or (np.diff(ends, prepend=0) <= 0).any():
+        raise ValueError(f"{where}: episode_ends must ascend from above 0, one entry per episode, got {ends[:10]}")
+    for name, part in needed.items():
+        array, shape = arrays[name], (int(ends[-1]), *part.shape)
+        if array.shape != shape:
+            raise ValueError(f"{where}: {name} has the shape {array.shape}, but episode_ends and the spec ask for {shape}")
+        if str(array.dtype) != part.dtype:
+            raise ValueError(f"{where}: {name} is {array.dtype}, but its spec says {part.dtype}")
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0][0])
+            episode = int(np.searchsorted(ends, row, side="right"))
+            raise ValueError(f"{where}: {name} is not finite at row {row}, in episode {episode}; leave that episode out")
+
+
+def save(path: str | Path, recording: Recording) -> None:
+    """Writes the file whole or not at all.
+
+    Raises:
+        ValueError: the recording is faulty, see `check`.
+    """
+    path = Path(path)
+    check(recording, str(path))
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        np.savez_compressed(
+            file, **_arrays(recording), episode_ends=recording.episode_ends.astype(np.int64), spec=np.array(specs.to_json(recording.spec))
+        )
+    os.replace(part, path)
+
+
+def load(path: str | Path) -> Recording:
+    """Reads the file and checks it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no recording, or a faulty one, see `check`.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: there is no such recording; `jaxrl eval <workdir> --record` writes one")
+    try:
+        with open(path, "rb") as whole, np.load(whole, allow_pickle=False) as file:  # np.load leaves a damaged file open
+            arrays = dict(file)
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: is no whole .npz file ({error})") from error
+    if missing := {"action", "reward", "episode_ends", "spec"} - arrays.keys():
+        raise ValueError(f"{path}: lacks {', '.join(sorted(missing))}; it holds {', '.join(sorted(arrays)) or 'nothing'}")
+    try:
+        spec = specs.from_json(str(arrays["spec"]))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    observation = {name.removeprefix(PREFIX): array for name, array in arrays.items() if name.startswith(PREFIX)}
+    recording = Recording(observation, arrays["action"], arrays["reward"], arrays["episode_ends"], spec)
+    check(recording, str(path))
+    return recording
+
+
+def statistics(recording: Recording) -> RunningStatistics:
+    """Mean and variance over all steps, of every floating-point observation and of `action`."""
+    arrays = {name: jnp.asarray(array) for name, array in recording.observation.items()} | {"action": jnp.asarray(recording.action)}
+    part = {name: ArraySpec(array.shape[1:], str(array.dtype)) for name, array in arrays.items()}
+    return running_statistics.update(running_statistics.init(part), arrays)

@@ -1,0 +1,1 @@
+"""Episodes and batches from any Env: auto-reset, the reset pool, collectors, the rollout source."""

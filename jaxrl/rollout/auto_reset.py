@@ -1,0 +1,147 @@
+"""Everything that happens at an episode's end, for many worlds at once.
+
+The transition keeps the true final observation. The world then takes its next start from a pool of states made beforehand, under physics
+parameters drawn anew, so a random reset costs no physics step. Only worlds whose episode ended are computed on, a few rows at a time.
+A world whose state, observation or reward is not finite is quarantined: its step counts as a truncation without reward whose final
+observation is the last good one, it starts anew, and it is counted.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, Env, Key, Observation, Params, PyTree, TimeStep
+
+
+class Episodes(NamedTuple):
+    """Sums over the finished whole episodes of each world, [B]; recent ones weigh more (see `rollout.forget`)."""
+
+    count: Array
+    reward: Array
+    length: Array
+    terminated: Array
+    metrics: dict[str, Array]
+    diverged: Array  # of all time, undecayed
+
+
+class Worlds(NamedTuple):
+    """B worlds between two steps. `index` is their global number: randomness depends on it, not on how a mesh cuts the worlds."""
+
+    index: Array  # [B] int32
+    env: PyTree
+    parameters: Params
+    observation: Observation
+    clock: Array  # [B] int32, steps since the start, or since a random one in the first episode
+    length: Array  # [B] int32, steps seen of this episode
+    reward: Array  # [B] sum over this episode
+    metrics: dict[str, Array]  # [B] sums over this episode
+    episodes: Episodes
+
+
+class AutoReset(NamedTuple):
+    """`pool` (key) -> starts; `init` (key, index [B], pool) -> worlds; `step` (worlds, action [B, A], pool, key) -> worlds, step, ended [B]."""
+
+    pool: Callable[[Key], PyTree]
+    init: Callable[[Key, Array, PyTree], Worlds]
+    step: Callable[[Worlds, Array, PyTree, Key], tuple[Worlds, TimeStep, Array]]
+
+
+def world_keys(key: Key, index: Array) -> Key:
+    """One key per world, [B]."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
+def _where(rows: Array, new: PyTree, old: PyTree) -> PyTree:
+    """`new` in the rows [B] that are true, `old` elsewhere."""
+    return jax.tree.map(lambda a, b: jnp.where(jnp.reshape(rows, (-1,) + (1,) * (a.ndim - 1)), a, b), new, old)
+
+
+def _finite(tree: PyTree) -> Array:
+    """[B] bool: rows without NaN or infinity."""
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    rows = [jnp.isfinite(jnp.reshape(leaf, (leaf.shape[0], -1)).sum(1)) for leaf in floats]
+    return jnp.stack(rows).all(0)
+
+
+def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int = 512, stagger: bool = True) -> AutoReset:
+    """Worlds of `env` that never stop, with physics parameters from `distribution`, new in each episode.
+
+    `stagger` spreads the first truncations evenly over an episode's length, so that worlds do not end all at once.
+    """
+    names = env.spec.metrics
+
+    def pool(key: Key) -> PyTree:
+        keys = jax.random.split(key, (pool_size, 2))
+        return jax.vmap(lambda k: env.reset(k[0], distribution(k[1]))[0])(keys)
+
+    def start(key: Key, starts: PyTree) -> tuple[PyTree, Params, Observation]:
+        draw, choose, begin = jax.random.split(key, 3)
+        parameters = distribution(draw)
+        row = (jax.random.uniform(choose) * pool_size).astype(jnp.int32)
+        state, observation = env.restart(jax.tree.map(lambda leaf: leaf[row], starts), parameters, begin)
+        return state, parameters, observation
+
+    def restart(worlds: Worlds, ended: Array, starts: PyTree, key: Key) -> Worlds:
+        size = ended.shape[0]
+        chunk = min(size, max(8, size // 32))
+
+        def some(carry: tuple[Any, Array]) -> tuple[Any, Array]:
+            current, waiting = carry
+            rows = jnp.nonzero(waiting, size=chunk, fill_value=size)[0]
+            keys = world_keys(key, worlds.index.at[rows].get(mode="clip"))
+            fresh = jax.vmap(start, (0, None))(keys, starts)
+            current = jax.tree.map(lambda old, new: old.at[rows].set(new, mode="drop"), current, fresh)
+            return current, waiting.at[rows].set(False, mode="drop")
+
+        current = (worlds.env, worlds.parameters, worlds.observation)
+        (state, parameters, observation), _ = jax.lax.while_loop(lambda carry: carry[1].any(), some, (current, ended))
+        zero = _where(ended, jax.tree.map(jnp.zeros_like, (worlds.clock, worlds.length, worlds.reward, worlds.metrics)),
+                      (worlds.clock, worlds.length, worlds.reward, worlds.metrics))
+        return Worlds(worlds.index, state, parameters, observation, *zero, worlds.episodes)
+
+    def init(key: Key, index: Array, starts: PyTree) -> Worlds:
+        size = index.shape[0]
+        spread, begin = jax.random.split(key)
+        state, parameters, observation = jax.vmap(start, (0, None))(world_keys(begin, index), starts)
+        zeros = jnp.zeros(size)
+        clock = (jax.vmap(jax.random.uniform)(world_keys(spread, index)) * env.spec.episode_length).astype(jnp.int32)
+        sums = {name: zeros for name in names}
+        episodes = Episodes(zeros, zeros, zeros, zeros, sums, jnp.zeros(size, jnp.int32))
+        count = jnp.zeros(size, jnp.int32)
+        return Worlds(index, state, parameters, observation, clock if stagger else count, count, zeros, sums, episodes)
+
+    def step(worlds: Worlds, action: Array, starts: PyTree, key: Key) -> tuple[Worlds, TimeStep, Array]:
+        act, begin = jax.random.split(key)
+        state, now = jax.vmap(env.step)(worlds.env, action, worlds.parameters, world_keys(act, worlds.index))
+        good = _finite((state, now.observation, now.reward))
+        ones, zeros = jnp.ones_like(now.reward), jnp.zeros_like(now.reward)
+        clock = worlds.clock + 1
+        now = TimeStep(
+            observation=_where(good, now.observation, worlds.observation),
+            reward=jnp.where(good, now.reward, zeros),
+            discount=jnp.where(good, now.discount, ones),
+            truncation=jnp.where(good & (clock < env.spec.episode_length), now.truncation, ones),
+            metrics={name: jnp.where(good, now.metrics[name], zeros) for name in names},
+        )
+        now = now._replace(truncation=now.truncation * now.discount)  # a terminated episode is not cut
+        ended = (now.discount == 0) | (now.truncation > 0)
+        reward = worlds.reward + now.reward
+        length = worlds.length + 1
+        metrics = {name: worlds.metrics[name] + now.metrics[name] for name in names}
+        # The first episode of a staggered world lacks its beginning: it is no sample of the return.
+        whole = (ended & good & (length == clock)).astype(jnp.float32)
+        old = worlds.episodes
+        episodes = Episodes(
+            count=old.count + whole,
+            reward=old.reward + whole * reward,
+            length=old.length + whole * length,
+            terminated=old.terminated + whole * (1 - now.discount),
+            metrics={name: old.metrics[name] + whole * metrics[name] for name in names},
+            diverged=old.diverged + ~good,
+        )
+        later = Worlds(worlds.index, state, worlds.parameters, now.observation, clock, length, reward, metrics, episodes)
+        return restart(later, ended, starts, begin), now, ended
+
+    return AutoReset(pool, init, step)

@@ -1,0 +1,145 @@
+"""Batches from a policy acting in many worlds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxrl.rollout.auto_reset import Worlds, auto_reset, world_keys
+from jaxrl.types import Array, ArraySpec, Env, Key, Metrics, Params, Policy, PyTree, Source, Transition
+
+
+@dataclass(frozen=True)
+class Config:
+    """`pool_size` starts are made once and shared by all worlds."""
+
+    num_worlds: int = 1024
+    unroll_length: int = 24
+    pool_size: int = 512
+    stagger: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("num_worlds", "unroll_length", "pool_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+
+
+class RolloutState(NamedTuple):
+    worlds: Worlds
+    carry: PyTree  # of the policy, [B, ...]
+    pool: PyTree  # [pool_size, ...] environment states, the same on every device
+
+
+MEMORY = 0.9  # weight of an episode's statistics after one more batch
+
+
+def _forget(worlds: Worlds) -> Worlds:
+    episodes = worlds.episodes
+    faded = jax.tree.map(lambda x: x * MEMORY, episodes._replace(diverged=()))
+    return worlds._replace(episodes=faded._replace(diverged=episodes.diverged))
+
+
+def episode_metrics(state: RolloutState) -> Metrics:
+    """Means over recently finished whole episodes, metrics per step; NaN until one has finished."""
+    sums = jax.tree.map(jnp.sum, state.worlds.episodes)
+    per_episode = {"return": sums.reward, "length": sums.length, "fall_rate": sums.terminated}
+    means = {f"episode/{name}": total / sums.count for name, total in per_episode.items()}
+    means |= {f"episode/{name}": total / sums.length for name, total in sums.metrics.items()}
+    return means | {"episode/diverged": sums.diverged.astype(jnp.float32)}
+
+
+def rollout(
+    config: Config, env: Env, distribution: Callable[[Key], Params], policy: Policy, mesh: Mesh | None = None
+) -> Source:
+    """A source of `Transition`s `[unroll_length, num_worlds, ...]` by `policy`, physics drawn from `distribution`.
+
+    On a mesh the worlds are shared out over the axis `data`; the batch does not depend on the number of devices.
+
+    Raises:
+        ValueError: the numbers do not divide.
+    """
+    devices = 1 if mesh is None else mesh.shape["data"]
+    executed = policy.spec.executed_steps
+    if config.num_worlds % devices:
+        raise ValueError(f"num_worlds is {config.num_worlds}, which {devices} devices on the mesh axis `data` do not divide")
+    if config.unroll_length % executed:
+        raise ValueError(f"unroll_length is {config.unroll_length}, no multiple of the {executed} steps the policy executes per inference")
+    worlds_of = auto_reset(env, distribution, config.pool_size, config.stagger)
+    per_device = config.num_worlds // devices
+
+    def own_index() -> Array:
+        first = 0 if mesh is None else jax.lax.axis_index("data") * per_device
+        return first + jnp.arange(per_device, dtype=jnp.int32)
+
+    def init_local(key: Key, behaviour: Params) -> RolloutState:
+        del behaviour
+        make, begin = jax.random.split(key)
+        starts = worlds_of.pool(make)
+        return RolloutState(worlds_of.init(begin, own_index(), starts), policy.init(per_device), starts)
+
+    def next_local(state: RolloutState, behaviour: Params, key: Key) -> tuple[RolloutState, Transition]:
+        fresh_carry = policy.init(per_device)
+
+        def execute(state: RolloutState, now: tuple[Array, Array, dict[str, Array]]):
+            step, action, extras = now
+            before = state.worlds.observation
+            worlds, result, ended = worlds_of.step(state.worlds, action, state.pool, jax.random.fold_in(key, 2 * step))
+            keep = lambda new, old: jnp.where(jnp.reshape(ended, (-1,) + (1,) * (old.ndim - 1)), new, old)  # noqa: E731
+            carry = jax.tree.map(keep, fresh_carry, state.carry)
+            taken = Transition(before, action, result.reward, result.discount, result.truncation, result.observation, extras)
+            return RolloutState(worlds, carry, state.pool), taken
+
+        def infer(state: RolloutState, first: Array):
+            keys = world_keys(jax.random.fold_in(key, 2 * first + 1), state.worlds.index)
+            chunk, carry, extras = policy.act(behaviour, state.worlds.observation, state.carry, keys, None)
+            state = state._replace(carry=carry)
+            if executed == 1:
+                return execute(state, (first, chunk[:, 0], extras))
+            actions = jnp.moveaxis(chunk[:, :executed], 1, 0)
+            repeated = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (executed, *x.shape)), extras)
+            return jax.lax.scan(execute, state, (first + jnp.arange(executed), actions, repeated))
+
+        state = state._replace(worlds=_forget(state.worlds))
+        state, batch = jax.lax.scan(infer, state, jnp.arange(0, config.unroll_length, executed))
+        if executed > 1:
+            batch = jax.tree.map(lambda x: jnp.reshape(x, (config.unroll_length, *x.shape[2:])), batch)
+        return state, batch
+
+    if mesh is None:
+        init, advance = init_local, next_local
+    else:
+        data, everywhere = PartitionSpec("data"), PartitionSpec()
+        state_spec = RolloutState(data, data, everywhere)
+        init = jax.shard_map(init_local, mesh=mesh, in_specs=(everywhere, everywhere), out_specs=state_spec, check_vma=False)
+        advance = jax.shard_map(
+            next_local,
+            mesh=mesh,
+            in_specs=(state_spec, everywhere, everywhere),
+            out_specs=(state_spec, PartitionSpec(None, "data")),
+            check_vma=False,
+        )
+
+    return Source(
+        spec=_transition_spec(env, policy),
+        init=init,
+        next=advance,
+        steps_per_batch=config.unroll_length * config.num_worlds,
+        metrics=episode_metrics,
+    )
+
+
+def _transition_spec(env: Env, policy: Policy) -> dict[str, ArraySpec]:
+    """The flat spec of a batch; axes `time` and `world` are free."""
+    lead = ("time", "world")
+    fields = {"action": env.spec.action} | {name: ArraySpec(()) for name in ("reward", "discount", "truncation")}
+    fields |= {f"extras/{name}": spec for name, spec in policy.spec.extras.items()}
+    for part in ("observation", "next_observation"):
+        fields |= {f"{part}/{name}": spec for name, spec in env.spec.observation.items()}
+    return {
+        name: ArraySpec((*lead, *spec.shape), spec.dtype, spec.names, spec.unit) for name, spec in fields.items()
+    }
+
+

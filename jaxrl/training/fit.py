@@ -1,0 +1,270 @@
+"""The one loop: take a batch from the source, update, tell the source, again.
+
+Many updates are one compiled call that is compiled once. Reinforcement and imitation learning differ only in what is handed in.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxrl.training.callbacks import Callback, Report
+from jaxrl.training.checkpoint import Checkpoints
+from jaxrl.training.metrics import NonFinite, check_finite, to_host
+from jaxrl.types import Algorithm, Key, Metrics, Params, PyTree, Source, TrainState, check_spec
+
+
+@dataclass(frozen=True)
+class Config:
+    """`updates_per_call` updates run between two looks at the metrics. Evaluation and checkpoints fall on the ends of calls; 0 turns them off."""
+
+    total_updates: int = 100
+    updates_per_call: int = 10
+    seed: int = 0
+    num_seeds: int = 1
+    evaluate_every: int = 0  # updates
+    checkpoint_seconds: float = 60.0
+    on_non_finite: Literal["stop", "rollback"] = "stop"
+    max_rollbacks: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("total_updates", "updates_per_call", "num_seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        for name in ("total_updates", "evaluate_every"):
+            if getattr(self, name) % self.updates_per_call:
+                raise ValueError(f"{name} is {getattr(self, name)}, no multiple of updates_per_call, {self.updates_per_call}")
+
+
+class Run(NamedTuple):
+    """What a run is between two calls; with several seeds every leaf has a leading axis of them."""
+
+    train_state: TrainState
+    source_state: PyTree
+
+
+class Result(NamedTuple):
+    run: Run
+    update: int  # updates made
+    seconds: float  # of training, earlier parts of a resumed run included
+    interrupted: bool
+
+
+def run_keys(config: Config, rollbacks: int = 0) -> Key:
+    """The keys of the seeds, [num_seeds]. A rollback goes on with other randomness than what led to it."""
+    seeds = config.seed + jnp.arange(config.num_seeds)
+    keys = jax.vmap(jax.random.key)(seeds)
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, rollbacks) if rollbacks else keys
+
+
+def initial(algorithm: Algorithm, source: Source, pretrained: Params | None = None) -> Callable[[Key], Run]:
+    """key -> the run before its first update."""
+
+    def init(key: Key) -> Run:
+        learn, collect = jax.random.split(key)
+        train_state = algorithm.init(learn, pretrained)
+        return Run(train_state, source.init(collect, algorithm.behaviour(train_state)))
+
+    return init
+
+
+def one_update(algorithm: Algorithm, source: Source) -> Callable[[Run, Key], tuple[Run, Metrics]]:
+    """(run, run key) -> the run after one update, and its metrics. All randomness follows from the key and the step."""
+
+    def update(run: Run, key: Key) -> tuple[Run, Metrics]:
+        collect, learn = jax.random.split(jax.random.fold_in(key, run.train_state.step))
+        source_state, batch = source.next(run.source_state, algorithm.behaviour(run.train_state), collect)
+        train_state, metrics, feedback = algorithm.update(run.train_state, batch, learn)
+        return Run(train_state, source.observe(source_state, feedback)), metrics
+
+    return update
+
+
+def many_updates(algorithm: Algorithm, source: Source, length: int) -> Callable[[Run, Key], tuple[Run, Metrics]]:
+    """(run, run key) -> the run after `length` updates, and their mean metrics with those of the source."""
+    update = one_update(algorithm, source)
+
+    def updates(run: Run, key: Key) -> tuple[Run, Metrics]:
+        run, metrics = jax.lax.scan(lambda run, _: update(run, key), run, length=length)
+        return run, summary(run, jax.tree.map(lambda x: x.mean(0), metrics), source)
+
+    return updates
+
+
+def summary(run: Run, metrics: Metrics, source: Source) -> Metrics:
+    """Metrics with those of the source; the norm of the parameters is not finite as soon as one of them is not."""
+    return metrics | {"parameter_norm": optax.tree.norm(run.train_state.params)} | source.metrics(run.source_state)
+
+
+def _for_seeds(config: Config, function: Callable) -> Callable:
+    """`function` with the keys of all seeds as its last argument: mapped over several, or given the only one."""
+    if config.num_seeds > 1:
+        return jax.vmap(function)
+    return lambda *args: function(*args[:-1], args[-1][0])
+
+
+def start(config: Config, algorithm: Algorithm, source: Source, keys: Key, mesh: Mesh | None = None) -> Run:
+    """The run before its first update; on a mesh the train state is on every device."""
+    init = _for_seeds(config, initial(algorithm, source))
+    if not source.pure:
+        return init(keys)
+    return jax.jit(init, out_shardings=None if mesh is None else Run(NamedSharding(mesh, PartitionSpec()), None))(keys)
+
+
+def compile_call(config: Config, algorithm: Algorithm, source: Source, run: Run, keys: Key) -> Callable[[Run, Key], tuple[Run, Metrics]]:
+    """(run, keys) -> the run `updates_per_call` later and its metrics, compiled once for all calls. Takes the buffers of `run`.
+
+    Raises:
+        ValueError: several seeds are asked of a host source.
+    """
+    if source.pure:
+        updates = _for_seeds(config, many_updates(algorithm, source, config.updates_per_call))
+        shardings = jax.tree.map(lambda x: x.sharding, run)
+        return jax.jit(updates, donate_argnums=0, out_shardings=(shardings, None)).lower(run, keys).compile()
+    if config.num_seeds > 1:
+        raise ValueError("num_seeds above 1 needs a pure source: a host source runs outside the compiled program")
+    hosted = one_update(algorithm._replace(update=jax.jit(algorithm.update, donate_argnums=0)), source)
+
+    def call(run: Run, keys: Key) -> tuple[Run, Metrics]:
+        means: Metrics = {}
+        for _ in range(config.updates_per_call):
+            run, metrics = hosted(run, keys[0])
+            means = {name: means.get(name, 0.0) + value / config.updates_per_call for name, value in metrics.items()}
+        return run, summary(run, means, source)
+
+    return call
+
+
+@contextlib.contextmanager
+def stop_request() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether SIGINT or SIGTERM has come; a second SIGINT interrupts at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Extras(NamedTuple):
+    """What a run may have beside its loop."""
+
+    callback: Callback | None = None
+    checkpoints: Checkpoints | None = None
+    meta: dict[str, Any] = {}  # plain JSON that goes into every checkpoint: config, spec, versions
+    evaluate: Callable[[Params, Key], Metrics] | None = None  # (deployable parameters, keys) -> metrics
+    score: str = "episode/return"  # the metric by which the best checkpoint is kept
+    crash_directory: Path | None = None  # where the state goes in which something was not finite
+    say: Callable[[str], None] = lambda text: None  # takes lines about what happens
+
+
+class _Clock(NamedTuple):
+    """How far a run is."""
+
+    update: int = 0
+    seconds: float = 0.0  # of training, without evaluation and compilation
+    rollbacks: int = 0
+
+
+def _save(extras: Extras, source: Source, run: Run, clock: _Clock, metrics: dict[str, float]) -> None:
+    if extras.checkpoints is not None and clock.update not in extras.checkpoints.steps():
+        meta = extras.meta | clock._asdict() | {"env_steps": clock.update * source.steps_per_batch}
+        extras.checkpoints.save(clock.update, run._asdict(), meta, metrics.get(extras.score))
+
+
+def _restore(extras: Extras, like: Run) -> tuple[Run, _Clock]:
+    """The latest checkpoint, shaped and sharded like a run."""
+    if extras.checkpoints is None:
+        raise ValueError("there is nothing to resume: the run keeps no checkpoints")
+    parts, meta = extras.checkpoints.restore(like._asdict())
+    return Run(**parts), _Clock(meta["update"], meta["seconds"], meta["rollbacks"])
+
+
+def _report(extras: Extras, config: Config, source: Source, clock: _Clock, metrics: dict[str, float], kind: str) -> None:
+    if extras.callback is not None:
+        steps = source.steps_per_batch * config.num_seeds
+        done, total = clock.update * steps, config.total_updates * steps
+        extras.callback.write(Report(clock.update, config.total_updates, done, total, clock.seconds, metrics, kind))
+
+
+def _roll_back(config: Config, extras: Extras, fault: NonFinite, like: Run, clock: _Clock) -> tuple[Run, _Clock]:
+    """The latest checkpoint, to go on from with other randomness; raises the fault where that is not wanted or does not help."""
+    if config.on_non_finite == "stop" or clock.rollbacks >= config.max_rollbacks or extras.checkpoints is None:
+        raise fault
+    if extras.checkpoints.latest() is None:
+        raise fault
+    run, saved = _restore(extras, like)
+    extras.say(f"{fault}; rolled back to update {saved.update}")
+    return run, saved._replace(rollbacks=clock.rollbacks + 1)
+
+
+def fit(
+    config: Config, algorithm: Algorithm, source: Source, extras: Extras = Extras(), mesh: Mesh | None = None, resume: bool = False
+) -> Result:
+    """Trains for `total_updates`, or from the latest checkpoint up to them; SIGINT or SIGTERM ends it early, with a checkpoint.
+
+    On a mesh the train state is on every device and the source shares out the batch.
+
+    Raises:
+        ValueError: source and algorithm do not fit, or there is nothing to resume.
+        NonFinite: a metric or parameter is not finite. The state that it was found in is saved beside the checkpoints.
+    """
+    check_spec(algorithm.batch_spec, source.spec, needs="the algorithm", offers="the source")
+    began = time.perf_counter()
+    keys, clock = run_keys(config), _Clock()
+    run = start(config, algorithm, source, keys, mesh)
+    if resume:
+        run, clock = _restore(extras, run)
+        keys = run_keys(config, clock.rollbacks)
+    extras.say(f"source ready after {time.perf_counter() - began:.1f} s")
+    began = time.perf_counter()
+    call = compile_call(config, algorithm, source, run, keys)
+    extras.say(f"update compiled after {time.perf_counter() - began:.1f} s")
+    deployable = jax.vmap(algorithm.deployable) if config.num_seeds > 1 else algorithm.deployable
+    saved_at, metrics = time.perf_counter(), {}
+
+    with stop_request() as stopping:
+        while clock.update < config.total_updates and not stopping():
+            began = time.perf_counter()
+            run, new = call(run, keys)
+            new = to_host(new)
+            spent = time.perf_counter() - began
+            clock = clock._replace(update=clock.update + config.updates_per_call, seconds=clock.seconds + spent)
+            try:
+                check_finite(new, clock.update, extras.crash_directory, run._asdict())
+            except NonFinite as fault:
+                run, clock = _roll_back(config, extras, fault, run, clock)
+                keys = run_keys(config, clock.rollbacks)
+                continue
+            metrics = new
+            _report(extras, config, source, clock, metrics, "training")
+            if extras.evaluate is not None and config.evaluate_every and clock.update % config.evaluate_every == 0:
+                result = to_host(extras.evaluate(deployable(run.train_state), keys))
+                _report(extras, config, source, clock, result, "evaluation")
+            if time.perf_counter() - saved_at >= config.checkpoint_seconds > 0:
+                _save(extras, source, run, clock, metrics)
+                saved_at = time.perf_counter()
+    _save(extras, source, run, clock, metrics)
+    if extras.checkpoints is not None:
+        extras.checkpoints.wait()
+    source.close()
+    return Result(run, clock.update, clock.seconds, clock.update < config.total_updates)

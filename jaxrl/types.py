@@ -1,0 +1,206 @@
+"""The contracts: what an algorithm, objective, network, policy, source and environment are.
+
+Each is a NamedTuple of pure functions made by a lower-case factory, the way optax makes optimizers. Nothing here does work.
+
+Axes: rollouts are time-major `[T, B, ...]`, data is batch-first `[B, T, ...]`. SI units, radians, wxyz quaternions.
+Observations are flat dicts: `state/<group>`, `image/<camera>`, `task/instruction`, `privileged/<group>`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed PRNG key, jax.random.key(seed)
+PyTree = Any
+Params = PyTree
+Observation = dict[str, Array]
+Metrics = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One named array. An entry of `shape` is a size, or the name of a free axis such as "time"; equal names mean equal sizes."""
+
+    shape: tuple[int | str, ...]
+    dtype: str = "float32"
+    names: tuple[str, ...] = ()  # of the last axis
+    unit: str = ""  # of every entry, or one per name separated by commas
+    low: float | tuple[float, ...] | None = None
+    high: float | tuple[float, ...] | None = None
+
+
+Spec = Mapping[str, ArraySpec]  # by the flat name of a leaf: "observation/state/joint_position"
+
+
+class TrainState(NamedTuple):
+    """All that training changes. Arrays only: no function, no optimizer, no config, no key."""
+
+    step: Array  # [] int32, number of updates made
+    params: Params  # gets gradients and optimizer state
+    frozen: Params  # gets neither (frozen backbone, LoRA base, prior policy); may be bf16
+    statistics: PyTree  # observation normaliser, batch statistics
+    opt_state: PyTree
+    extra: PyTree  # the algorithm's own NamedTuple: targets, EMA, temperature, learning rate
+
+
+class PolicySpec(NamedTuple):
+    """What a policy reads and writes; travels with its checkpoint."""
+
+    observation: Spec
+    action: ArraySpec  # of one step: [action_dim]
+    horizon: int = 1  # steps in a chunk
+    executed_steps: int = 1  # steps executed before the next inference
+    rate: float = 0.0  # control rate [Hz]; 0 where time has no unit
+    extras: Spec = {}  # what it returns beside the chunk, per row; collectors keep it in `Transition.extras`
+
+
+class Policy(NamedTuple):
+    """Observation and carry in, action chunk out. Batched: every array has a leading axis `[B]`, `key` holds one key per row."""
+
+    spec: PolicySpec
+    init: Callable[[int], PyTree]  # batch size -> carry (RNN state, history, chunk in flight)
+    act: Callable[..., tuple[Array, PyTree, dict[str, Array]]]
+    # (params, observation, carry, key [B], context=None) -> chunk [B, horizon, action_dim], carry, extras
+
+
+class Algorithm(NamedTuple):
+    """A way of learning, from batches of `batch_spec`."""
+
+    init: Callable[..., TrainState]  # (key, pretrained=None)
+    update: Callable[[TrainState, PyTree, Key], tuple[TrainState, Metrics, PyTree]]  # (state, batch, key) -> state, metrics, feedback
+    explore: Policy  # used by collectors, with behaviour(state)
+    policy: Policy  # used by evaluation and robots, with deployable(state)
+    behaviour: Callable[[TrainState], Params]  # live parameters, normaliser, exploration schedule
+    deployable: Callable[[TrainState], Params]  # EMA or live parameters and normaliser, nothing else
+    batch_spec: Spec
+
+
+class Objective(NamedTuple):
+    """A loss with its sampler. Elements of the loss whose mask is 0 count neither in the loss nor in its gradient."""
+
+    init: Callable[[Key], tuple[Params, PyTree]]  # key -> params, statistics
+    loss: Callable[..., tuple[Array, Array, PyTree, Metrics]]
+    # (params, statistics, batch, key) -> per-element loss, mask of the same shape, statistics, metrics
+    sample: Callable[..., Array]  # (params, statistics, observation, key [B], context=None) -> chunk [B, horizon, action_dim]
+    spec: PolicySpec
+    batch_spec: Spec
+
+
+class Network(NamedTuple):
+    """The plainest network. Others name their parts; all share one parameter tree."""
+
+    init: Callable[[Key], Params]
+    apply: Callable[..., Any]  # (params, x, key=None, train=False) -> output
+
+
+def _nothing(*_: Any) -> None:
+    """Releases nothing."""
+
+
+def keep(source_state: PyTree, feedback: PyTree) -> PyTree:
+    """The `observe` of sources that need no feedback."""
+    del feedback
+    return source_state
+
+
+class Source(NamedTuple):
+    """Anywhere batches come from. Pure sources run inside jit; host sources (`pure=False`) are called from Python."""
+
+    spec: Spec
+    init: Callable[[Key, Params], PyTree]  # (key, behaviour) -> source state (fills a replay, resets worlds)
+    next: Callable[[PyTree, Params, Key], tuple[PyTree, PyTree]]  # (source state, behaviour, key) -> source state, batch
+    observe: Callable[[PyTree, PyTree], PyTree] = keep  # (source state, feedback) -> source state
+    pure: bool = True
+    steps_per_batch: int = 0  # new environment steps in a batch; 0 for stored data
+    metrics: Callable[[PyTree], Metrics] = lambda _: {}  # source state -> what to log (returns, falls, quarantined worlds)
+    close: Callable[[], None] = _nothing
+
+
+class EnvSpec(NamedTuple):
+    """What an environment shows and takes."""
+
+    name: str
+    observation: Spec
+    action: ArraySpec
+    episode_length: int  # steps until truncation
+    dt: float  # seconds per step; 0 where time has no unit
+    metrics: tuple[str, ...] = ()  # the keys of TimeStep.metrics
+
+
+class TimeStep(NamedTuple):
+    """What one step yields. `observation` is the true one that follows the action, also when the episode ends here."""
+
+    observation: Observation
+    reward: Array  # []
+    discount: Array  # [] 0 at termination, 1 otherwise
+    truncation: Array  # [] 1 where the episode is cut although it could go on
+    metrics: Metrics  # scalars, one per name in EnvSpec.metrics
+
+
+class Env(NamedTuple):
+    """One episode in one world; it never resets itself and never samples its own physics."""
+
+    spec: EnvSpec
+    reset: Callable[[Key, Params], tuple[PyTree, Observation]]  # (key, physics params) -> env state, observation
+    step: Callable[[PyTree, Array, Params, Key], tuple[PyTree, TimeStep]]  # (env state, action, physics params, key)
+    restart: Callable[[PyTree, Params, Key], tuple[PyTree, Observation]]
+    # (env state fresh from some reset, physics params, key) -> env state, observation: the same start under other physics, with no physics step
+    nominal: Params  # physics params of the unrandomised world
+    sample: Callable[[Key], Params]  # physics params of a new episode; `nominal` where nothing is randomised
+    render: Callable[..., Any] | None = None  # (env states as numpy, width, height) -> uint8 frames [N, height, width, 3], on the host
+
+
+class Transition(NamedTuple):
+    """One step of one world, stacked to `[T, B, ...]` by collectors.
+
+    `next_observation` is the true one, before any reset. `discount` 0 stops the bootstrap; `truncation` 1 with `discount` 1 asks for it.
+    """
+
+    observation: Observation
+    action: Array
+    reward: Array
+    discount: Array
+    truncation: Array
+    next_observation: Observation
+    extras: dict[str, Array]  # what the policy returned beside the action
+
+
+def flatten_names(tree: PyTree) -> dict[str, Any]:
+    """Leaves by flat name: keys, fields and indices joined by "/"."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def spec_of(tree: PyTree, axes: tuple[str, ...] = ()) -> dict[str, ArraySpec]:
+    """The spec of a tree of arrays or shapes; the first axes take the names in `axes`."""
+    return {
+        name: ArraySpec((*axes, *leaf.shape[len(axes) :]), str(leaf.dtype)) for name, leaf in flatten_names(tree).items()
+    }
+
+
+def check_spec(needed: Spec, offered: Spec, needs: str, offers: str) -> None:
+    """Raises ValueError that names every array of `needed` which `offered` lacks or has in another shape, type, unit or order.
+
+    `needs` and `offers` are the words for both sides, such as "algorithm ppo" and "source rollout".
+    """
+    faults: list[str] = []
+    axes: dict[str, int | str] = {}
+    for name, need in needed.items():
+        offer = offered.get(name)
+        if offer is None:
+            faults.append(f"{name}: missing; offered are {', '.join(sorted(offered)) or 'none'}")
+            continue
+        bound = [axes.setdefault(n, o) if isinstance(n, str) else n for n, o in zip(need.shape, offer.shape, strict=False)]
+        if len(need.shape) != len(offer.shape) or any(b != o for b, o in zip(bound, offer.shape, strict=True)):
+            faults.append(f"{name}: needs shape {need.shape}, got {offer.shape}")
+        if need.dtype != offer.dtype:
+            faults.append(f"{name}: needs {need.dtype}, got {offer.dtype}")
+        if need.names and offer.names and need.names != offer.names:
+            faults.append(f"{name}: needs the dimensions {need.names}, got {offer.names}")
+        if need.unit and offer.unit and need.unit != offer.unit:
+            faults.append(f"{name}: needs the unit {need.unit}, got {offer.unit}")
+    if faults:
+        raise ValueError(f"{needs} does not fit {offers}:\n  " + "\n  ".join(faults))

@@ -1,0 +1,147 @@
+"""Every algorithm that is fed by rollouts against the probe environments, and the probes against deliberate faults."""
+
+import functools
+import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.algorithms import ppo
+from jaxrl.networks.actor_critic import Config as Networks
+from jaxrl.networks.actor_critic import actor_critic
+from jaxrl.ops import running_statistics
+from jaxrl.rollout.rollout import Config as Rollout
+from jaxrl.rollout.rollout import rollout
+from jaxrl.types import Algorithm, Array, EnvSpec, Observation, TrainState, Transition
+from tests.discovery import factories
+from tests.probes import PROBES, STATES, Numbers, observe, probe_env
+
+GAMMA = 0.5
+UNROLL = 8
+
+
+class Probed(NamedTuple):
+    """How to probe an algorithm: made for the probe's spec, its value of an observation [B], and the updates it needs."""
+
+    make: Callable[[EnvSpec], Algorithm]
+    value: Callable[[TrainState, Observation], Array]
+    updates: int
+
+
+_NETWORKS = Networks(actor_hidden=(16,), critic_hidden=(16,), distribution="tanh_normal", initial_std=0.5)
+
+
+def _ppo(spec: EnvSpec) -> Algorithm:
+    config = ppo.Config(learning_rate=1e-2, gamma=GAMMA, value_clip=None, num_minibatches=2)
+    return ppo.ppo(config, spec, actor_critic(_NETWORKS, spec))
+
+
+def _ppo_value(state: TrainState, observation: Observation) -> Array:
+    networks = actor_critic(_NETWORKS, probe_env(PROBES["value"].numbers).spec)
+    return networks.critic.apply(state.params["critic"], running_statistics.normalise(state.statistics, observation))
+
+
+ALGORITHMS = {"ppo": Probed(_ppo, _ppo_value, 80)}
+
+
+def reset_observation(batch: Transition) -> Transition:
+    cut = batch.truncation[..., None] > 0
+    start = jax.tree.map(lambda x, like: jnp.broadcast_to(x, like.shape), observe(jnp.int32(0)), batch.next_observation)
+    return batch._replace(next_observation=jax.tree.map(lambda a, b: jnp.where(cut, a, b), start, batch.next_observation))
+
+
+def _rolled(batch: Any) -> Any:
+    """Every step with what belongs to the one before it in another world."""
+    return jax.tree.map(lambda x: jnp.roll(x, (1, 1), (0, 1)), batch)
+
+
+# What a faulty collector or algorithm would learn from, and the probe that has to notice.
+FAULTS: dict[str, tuple[str, Callable[[Transition], Transition]]] = {
+    "none": ("value", lambda batch: batch),
+    "bootstraps a termination": ("value", lambda batch: batch._replace(discount=jnp.ones_like(batch.discount))),
+    "does not discount": ("discounting", lambda batch: batch._replace(discount=batch.discount / GAMMA)),
+    "mixes worlds or steps": ("credit", lambda batch: batch._replace(reward=_rolled(batch.reward))),
+    "forgets which action it took": ("policy", lambda batch: batch._replace(action=_rolled(batch.action), extras=_rolled(batch.extras))),
+    "takes a truncation for a termination": ("truncation", lambda batch: batch._replace(discount=batch.discount * (1 - batch.truncation))),
+    "bootstraps from the observation after the reset": ("truncation", reset_observation),
+    "takes a termination for a truncation": ("termination", lambda batch: batch._replace(discount=jnp.ones_like(batch.discount))),
+}
+
+
+@functools.cache
+def program(name: str) -> Callable[[Numbers, int], tuple[Array, Array]]:
+    """(numbers of a probe, index of a fault) -> values and actions of both states, [2]; compiled once for all of them."""
+    probed = ALGORITHMS[name]
+
+    @jax.jit
+    def train(table: Numbers, fault: Array) -> tuple[Array, Array]:
+        env = probe_env(table)
+        algorithm = probed.make(env.spec)
+        source = rollout(Rollout(num_worlds=32, unroll_length=UNROLL, pool_size=32, stagger=False), env, env.sample, algorithm.explore)
+        init, begin, run = jax.random.split(jax.random.key(0), 3)
+
+        def body(carry, key):
+            state, source_state = carry
+            act, learn = jax.random.split(key)
+            source_state, batch = source.next(source_state, algorithm.behaviour(state), act)
+            batch = jax.lax.switch(fault, [spoil for _, spoil in FAULTS.values()], batch)
+            state, _, _ = algorithm.update(state, batch, learn)
+            return (state, source_state), None
+
+        state = algorithm.init(init)
+        carry = state, source.init(begin, algorithm.behaviour(state))
+        (state, _), _ = jax.lax.scan(body, carry, jax.random.split(run, probed.updates))
+        observation = observe(jnp.arange(STATES))
+        keys = jax.random.split(run, STATES)
+        chunk, _, _ = algorithm.policy.act(algorithm.deployable(state), observation, algorithm.policy.init(STATES), keys)
+        return probed.value(state, observation), chunk[:, 0, 0]
+
+    return lambda table, fault: train(table, jnp.int32(fault))
+
+
+def complaint(name: str, probe: str, fault: str = "none") -> str:
+    """What is wrong with the algorithm, "" if nothing is."""
+    wanted = PROBES[probe]
+    values, actions = (np.asarray(x) for x in program(name)(wanted.numbers, list(FAULTS).index(fault)))
+    expected = np.array(wanted.value(GAMMA))
+    values, actions = values[: len(expected)], actions[: len(wanted.action)]
+    if (np.abs(values - expected) > 0.15).any():
+        known = [text for text, value in wanted.faults.items() if abs(values[-1] - value(GAMMA)) < 0.35]
+        guess = f"; it {known[0]}" if known else ""
+        return f"{name} fails the probe `{probe}`: values {values.round(2)}, expected {expected}{guess}"
+    if (np.abs(actions - wanted.action) > 0.15).any():
+        return f"{name} fails the probe `{probe}`: actions {actions.round(2)}, expected {wanted.action}"
+    return ""
+
+
+def fed_by_rollouts() -> list[str]:
+    """The algorithms whose factory takes the spec of an environment."""
+    found = factories(Algorithm)
+    return [name.rpartition(".")[2] for name, factory in found.items() if EnvSpec in typing.get_type_hints(factory).values()]
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("name", fed_by_rollouts())
+def test_probe(name, probe):
+    assert name in ALGORITHMS, f"{name} learns from rollouts: say in ALGORITHMS of {__file__} how to probe it"
+    fault = complaint(name, probe)
+    assert not fault, fault
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name != "none"])
+def test_deliberate_fault_is_noticed_and_named(fault):
+    probe, _ = FAULTS[fault]
+    told = complaint("ppo", probe, fault)
+    assert f"fails the probe `{probe}`" in told
+    if fault in PROBES[probe].faults:
+        assert told.endswith(f"; it {fault}")
+
+
+def test_a_fault_shows_only_where_it_matters():
+    assert not complaint("ppo", "value", "does not discount")
+    assert not complaint("ppo", "termination", "takes a truncation for a termination")
+    assert not complaint("ppo", "discounting", "bootstraps from the observation after the reset")

@@ -1,0 +1,39 @@
+"""Settings of every test: they must stand before jax starts."""
+
+import os
+from pathlib import Path
+
+from jaxrl_envs.xla_flags import xla_flags
+
+os.environ["XLA_FLAGS"] = f"{xla_flags()} --xla_force_host_platform_device_count=4"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips the tests marked gpu where JAX has none."""
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu and not _has_gpu():
+        for item in gpu:
+            item.add_marker(pytest.mark.skip(reason="JAX has no GPU here"))
+
+
+def _has_gpu() -> bool:
+    try:
+        return bool(jax.devices("gpu"))
+    except RuntimeError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of small real robot data sets, named by JAXRL_TEST_DATA."""
+    folder = os.environ.get("JAXRL_TEST_DATA")
+    if not folder:
+        pytest.skip("JAXRL_TEST_DATA does not name the folder of test data")
+    return Path(folder)

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from jaxrl.replay.recording import Recording, load, save, statistics
+from jaxrl.types import ArraySpec, PolicySpec
+
+SPEC = PolicySpec({"state/x": ArraySpec((3,), names=("x", "y", "z"), unit="m")}, ArraySpec((2,)), rate=50.0)
+
+
+def record(lengths=(4, 1, 6), **changes) -> Recording:
+    steps, rng = sum(lengths), np.random.default_rng(0)
+    x, action, reward = (rng.normal(size=shape).astype(np.float32) for shape in ((steps, 3), (steps, 2), (steps,)))
+    return Recording({"state/x": x}, action, reward, np.cumsum(lengths, dtype=np.int64), SPEC)._replace(**changes)
+
+
+def spoilt(array: np.ndarray, row: int) -> np.ndarray:
+    array = array.copy()
+    array[row] = np.nan
+    return array
+
+
+def test_round_trip(tmp_path):
+    recording = record()
+    save(tmp_path / "episodes.npz", recording)
+    again = load(tmp_path / "episodes.npz")
+    assert again.spec == SPEC
+    for a, b in zip(again[:-1], recording[:-1], strict=True):
+        np.testing.assert_equal(a, b)
+    assert [p.name for p in tmp_path.iterdir()] == ["episodes.npz"]
+
+
+def test_statistics_against_numpy():
+    recording = record(lengths=(50, 70))
+    stored = statistics(recording)
+    for name, array in (recording.observation | {"action": recording.action}).items():
+        np.testing.assert_allclose(stored.mean[name], array.mean(0), atol=1e-6)
+        np.testing.assert_allclose(stored.variance[name], array.var(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("recording", "message"),
+    [
+        (record(observation={}), "lacks observation/state/x, which its spec names"),
+        (record(observation=record().observation | {"state/y": np.zeros(11)}), "holds observation/state/y, which its spec does not name"),
+        (record(episode_ends=np.zeros(0, np.int64)), "holds no steps"),
+        (record(lengths=(0,)), "holds no steps"),
+        (record(episode_ends=np.array([4, 4, 11])), "episode_ends must ascend"),
+        (record(episode_ends=np.array([4, 5, 9])), r"observation/state/x has the shape \(11, 3\), but .* ask for \(9, 3\)"),
+        (record(action=record().action[:-1]), r"action has the shape \(10, 2\), but .* ask for \(11, 2\)"),
+        (record(reward=record().reward.astype(np.float64)), "reward is float64, but its spec says float32"),
+        (record(action=spoilt(record().action, 4)), "action is not finite at row 4, in episode 1"),
+        (record(observation={"state/x": spoilt(record().observation["state/x"], 10)}), "state/x is not finite at row 10, in episode 2"),
+    ],
+)
+def test_faulty_recordings_are_neither_written_nor_read(tmp_path, recording, message):
+    path = tmp_path / "bad.npz"
+    with pytest.raises(ValueError, match=f"bad.npz: .*{message}"):
+        save(path, recording)
+    assert not list(tmp_path.iterdir())
+    save(path, record())
+    with np.load(path) as file:
+        good = dict(file)
+    faulty = {f"observation/{k}": v for k, v in recording.observation.items()} | {
+        "action": recording.action, "reward": recording.reward, "episode_ends": recording.episode_ends
+    }
+    np.savez(path, **faulty, spec=good["spec"])
+    with pytest.raises(ValueError, match=f"bad.npz: .*{message}"):
+        load(path)
+
+
+@pytest.mark.parametrize("key", ["action", "episode_ends", "spec"])
+def test_missing_keys_are_named(tmp_path, key):
+    path = tmp_path / "episodes.npz"
+    save(path, record())
+    with np.load(path) as file:
+        np.savez(path, **{name: array for name, array in file.items() if name != key})
+    with pytest.raises(ValueError, match=f"episodes.npz: lacks {key}; it holds"):
+        load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut short"])
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "episodes.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="episodes.npz: is no whole .npz file"):
+        load(path)
+
+
+def test_cut_file_is_refused(tmp_path):
+    path = tmp_path / "episodes.npz"
+    save(path, record())
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="episodes.npz: is no whole .npz file"):
+        load(path)
+
+
+def test_lone_array_is_refused(tmp_path):
+    path = tmp_path / "episodes.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match="is no whole .npz file"):
+        load(path)
+
+
+def test_damaged_spec_is_refused(tmp_path):
+    path = tmp_path / "episodes.npz"
+    save(path, record())
+    with np.load(path) as file:
+        np.savez(path, **dict(file) | {"spec": np.array("{}")})
+    with pytest.raises(ValueError, match="episodes.npz: this is no policy spec"):
+        load(path)
+
+
+def test_absent_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="jaxrl eval <workdir> --record"):
+        load(tmp_path / "episodes.npz")

@@ -1,0 +1,453 @@
+"""What every algorithm, objective, network, policy, source and environment must keep to.
+
+Each is found by the type that its factory returns, and made from small arguments that are chosen by the types of the factory's
+parameters (SUPPLIES). A new one is therefore tested without a line here, unless it takes something new: then the failing test says
+what to add.
+"""
+
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl import config as configs
+from jaxrl.networks import state_mlp
+from jaxrl.networks.actor_critic import ActorCritic, actor_critic
+from jaxrl.networks.actor_critic import Config as ActorCriticConfig
+from jaxrl.objectives import bc
+from jaxrl.ops import running_statistics
+from jaxrl.policies.constant import constant
+from jaxrl.replay.recording import Recording
+from jaxrl.rollout.auto_reset import auto_reset
+from jaxrl.types import (
+    Algorithm,
+    ArraySpec,
+    Env,
+    EnvSpec,
+    Key,
+    Network,
+    Objective,
+    Params,
+    Policy,
+    PolicySpec,
+    PyTree,
+    Source,
+    Spec,
+    check_spec,
+    flatten_names,
+    spec_of,
+)
+from tests.discovery import factories, modules
+from tests.probes import PROBES, probe_env
+
+KEY = jax.random.key(0)
+ENV = probe_env(PROBES["policy and value"].numbers)
+SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
+STORED = SPEC.observation | {"action": SPEC.action}
+
+
+def recording() -> Recording:
+    """Six steps in three episodes, so that chunks of two are cut short."""
+    arrays = {name: np.asarray(jax.random.normal(jax.random.key(i), (6, *s.shape))) for i, (name, s) in enumerate(STORED.items())}
+    return Recording({n: arrays[n] for n in SPEC.observation}, arrays["action"], np.zeros(6, np.float32), np.array([1, 3, 6]), SPEC)
+
+
+def network() -> Network:
+    return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
+def env_policy() -> Policy:
+    return constant(PolicySpec({"state/which": ENV.spec.observation["state/which"]}, ENV.spec.action), 0.1)
+
+
+# By the annotation of a parameter, or for plain numbers by its name.
+SUPPLIES: dict[Any, Callable[[], Any]] = {
+    ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
+    Callable[[Key], Params]: lambda: ENV.sample,
+    Env: lambda: ENV,
+    EnvSpec: lambda: ENV.spec,
+    EnvSpec | PolicySpec: lambda: SPEC,
+    Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
+    Mapping[str, float]: lambda: {"bc": 1.0},
+    Network: network,
+    Policy: env_policy,
+    PolicySpec: lambda: SPEC,
+    Recording: recording,
+    Spec: lambda: SPEC.observation,
+    running_statistics.RunningStatistics: lambda: running_statistics.init(STORED),
+    "hidden": lambda: (8,),
+    "input_size": lambda: 4,
+    "output_shape": lambda: (2, 3),
+    "output_size": lambda: 3,
+}
+# Fields of a Config that differ from its defaults, by module, to keep the arrays small.
+SMALL: dict[str, dict[str, Any]] = {
+    "jaxrl.rollout.rollout": {"num_worlds": 3, "unroll_length": 4, "pool_size": 4},
+    "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
+}
+
+
+@functools.cache
+def build(path: str, factory: Callable[..., Any]) -> Any:
+    """What the factory makes from small arguments."""
+    hints, arguments = typing.get_type_hints(factory), {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        if name == "config":
+            module = path.rpartition(".")[0]
+            arguments[name] = modules()[module].Config(**SMALL.get(module, {}))
+        elif parameter.default is not inspect.Parameter.empty:
+            continue
+        elif hints.get(name) in SUPPLIES or name in SUPPLIES:
+            arguments[name] = SUPPLIES[hints[name] if hints.get(name) in SUPPLIES else name]()
+        else:
+            pytest.fail(f"{path} takes {name}: {hints.get(name)}, which this test cannot supply: add it to SUPPLIES in {__file__}")
+    return factory(**arguments)
+
+
+def cases(returned: type) -> list[Any]:
+    return [pytest.param(path, factory, id=path) for path, factory in factories(returned).items()]
+
+
+def shapes(tree: PyTree) -> Any:
+    """Structure, shapes and types; a weak type counts as another, for it compiles a second time."""
+    return jax.tree.map(lambda x: (x.shape, str(x.dtype), getattr(x, "weak_type", False)), jax.eval_shape(lambda: tree))
+
+
+def assert_equal(a: PyTree, b: PyTree) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def rows(tree: PyTree, chosen: slice) -> PyTree:
+    return jax.tree.map(lambda x: x[chosen], tree)
+
+
+def draw(spec: Spec, size: int, key: Key = KEY) -> dict[str, jax.Array]:
+    """Random arrays of a spec of one row, [size, ...]."""
+    keys = dict(zip(spec, jax.random.split(key, len(spec)), strict=True))
+    return {name: jax.random.normal(keys[name], (size, *s.shape)).astype(s.dtype) for name, s in spec.items()}
+
+
+# By the kind that a config knows. The packages of sources hold other modules too.
+KINDS = {"algorithm": (Algorithm,), "objective": (Objective,), "network": (Network, ActorCritic), "policy": (Policy,), "task": (Env,)}
+
+
+@pytest.mark.parametrize("kind", configs.PACKAGES.keys() - {"source"})
+def test_every_module_is_found(kind):
+    found = {path for returned in KINDS[kind] for path in factories(returned)}
+    for name in configs.available(kind):
+        path = f"{configs.PACKAGES[kind]}.{name}"
+        wanted = " or ".join(returned.__name__ for returned in KINDS[kind])
+        assert f"{path}.{name}" in found, f"{path} has no factory `{name}(...) -> {wanted}`; write one, or begin the file's name with _"
+
+
+# Networks
+
+
+def network_parts(network: Any) -> dict[str, Network]:
+    parts = {"": network} if isinstance(network, Network) else {n: p for n, p in network._asdict().items() if isinstance(p, Network)}
+    assert parts, f"{type(network).__name__} has no part of type Network: say here how to call it"
+    return parts
+
+
+NETWORKS = [case for returned in KINDS["network"] for case in cases(returned)]
+
+
+@pytest.mark.parametrize(("path", "factory"), NETWORKS)
+def test_network(path, factory):
+    takes_arrays = "input_size" in inspect.signature(factory).parameters
+    x = draw({"x": ArraySpec((SUPPLIES["input_size"](),))}, 3)["x"] if takes_arrays else draw(SPEC.observation, 3)
+    for part in network_parts(build(path, factory)).values():
+        params = part.init(KEY)
+        assert_equal(params, part.init(KEY))
+        assert not any(weak for _, _, weak in jax.tree.leaves(shapes(params), is_leaf=lambda x: isinstance(x, tuple)))
+        for name in flatten_names(params):
+            assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"
+        output = part.apply(params, x)
+        assert jax.tree.structure(output) == jax.tree.structure(part.apply(params, x, jax.random.key(1), train=True))
+        assert all(leaf.shape[0] == 3 and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(output))
+        time_major = part.apply(params, jax.tree.map(lambda a: jnp.stack([a, a]), x))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, atol=1e-5), time_major, output)
+        single = part.apply(params, rows(x, slice(1, 2)))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[1], atol=1e-5), single, output)
+
+
+# Objectives
+
+
+@functools.cache
+def stored_batch() -> dict[str, Any]:
+    source = build("jaxrl.replay.memory.memory", factories(Source)["jaxrl.replay.memory.memory"])
+    return source.next(source.init(KEY, ()), (), KEY)[1]
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Objective))
+def test_objective(path, factory):
+    objective = build(path, factory)
+    params, statistics = objective.init(KEY)
+    assert_equal((params, statistics), objective.init(KEY))
+    batch = stored_batch()
+    check_spec(objective.batch_spec, spec_of(batch), path, "the stored batch")
+    elements, mask, after, metrics = objective.loss(params, statistics, batch, KEY)
+    assert elements.shape == mask.shape and elements.shape[0] == 16 and jnp.isfinite(elements).all()
+    assert shapes(after) == shapes(statistics) and all(value.shape == () for value in metrics.values())
+    observation, keys = rows(batch["observation"], slice(3)), jax.random.split(KEY, 3)
+    chunk = objective.sample(params, statistics, observation, keys)
+    assert chunk.shape == (3, objective.spec.horizon, *objective.spec.action.shape) and jnp.isfinite(chunk).all()
+
+
+@pytest.mark.parametrize("garbage", [1e20, jnp.nan])
+@pytest.mark.parametrize(("path", "factory"), cases(Objective))
+def test_padding_counts_neither_in_the_loss_nor_in_the_gradient(path, factory, garbage):
+    objective = build(path, factory)
+    params, statistics = objective.init(KEY)
+    batch = stored_batch()
+    padded = jnp.broadcast_to(batch["mask"][..., None] == 0, batch["action"].shape)
+    assert padded.any() and not padded.all()
+
+    @jax.value_and_grad
+    def mean(params, action):
+        elements, mask, _, _ = objective.loss(params, statistics, batch | {"action": action}, KEY)
+        return jnp.where(mask > 0, elements * mask, 0).sum() / mask.sum()
+
+    assert_equal(mean(params, batch["action"]), mean(params, jnp.where(padded, garbage, batch["action"])))
+
+
+# Sources
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Source))
+def test_source(path, factory):
+    source = build(path, factory)
+    step = jax.jit(source.next) if source.pure else source.next
+    first = source.init(KEY, ())
+    second, batch = step(first, (), jax.random.key(1))
+    check_spec(source.spec, spec_of(batch), "the spec", "the batch")
+    assert set(source.spec) == set(flatten_names(batch))
+    assert shapes(first) == shapes(second), "a source state must keep its structure, or it cannot be scanned"
+    assert_equal(step(first, (), jax.random.key(1)), (second, batch))
+    restored = jax.tree.map(jnp.asarray, jax.tree.map(np.asarray, second))
+    assert_equal(step(restored, (), jax.random.key(2)), step(second, (), jax.random.key(2)))
+    assert shapes(source.observe(second, ())) == shapes(second)
+    assert all(jnp.shape(value) == () for value in source.metrics(second).values())
+    if source.pure:
+        keys = jnp.stack([jax.random.key(1), jax.random.key(2)])
+        last, batches = jax.jit(lambda s: jax.lax.scan(lambda s, k: source.next(s, (), k), s, keys))(first)
+        assert shapes(last) == shapes(first)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-6), batches, batch)
+        several = jax.eval_shape(jax.vmap(lambda k: source.next(source.init(k, ()), (), k)[1]), keys)
+        assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(several))
+    source.close()
+
+
+# Policies
+
+
+def assert_policy(path: str, policy: Policy, params: Params) -> None:
+    spec = policy.spec
+    assert not any(name.startswith("privileged/") for name in spec.observation), f"{path}: a policy must not see privileged observations"
+    assert 1 <= spec.executed_steps <= spec.horizon
+    act = jax.jit(policy.act)
+    observation, keys = draw(spec.observation, 3), jax.random.split(KEY, 3)
+    carry = policy.init(3)
+    chunk, after, extras = act(params, observation, carry, keys)
+    assert chunk.shape == (3, spec.horizon, *spec.action.shape) and str(chunk.dtype) == spec.action.dtype and jnp.isfinite(chunk).all()
+    assert shapes(after) == shapes(carry), f"{path}: the carry must keep its structure"
+    assert spec_of(extras, ("row",)) == {name: ArraySpec(("row", *s.shape), s.dtype) for name, s in spec.extras.items()}
+    assert_equal((chunk, after, extras), act(params, observation, carry, keys))
+    others = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b[1:]]), observation, draw(spec.observation, 3, jax.random.key(5)))
+    other_keys = jnp.concatenate([keys[:1], jax.random.split(jax.random.key(6), 2)])
+    assert_equal(rows((chunk, after, extras), slice(1)), rows(act(params, others, carry, other_keys), slice(1)))
+    alone = act(params, rows(observation, slice(1)), policy.init(1), keys[:1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[:1], atol=1e-5), alone, (chunk, after, extras))
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Policy))
+def test_policy(path, factory):
+    assert_policy(path, build(path, factory), ())
+
+
+# Algorithms
+
+ALGORITHMS = cases(Algorithm)
+
+
+@functools.cache
+def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree]:
+    """The algorithm and a batch from a source that offers what it needs."""
+    algorithm = build(path, factory)
+    for name, make in factories(Source).items():
+        SUPPLIES[Policy] = lambda: algorithm.explore
+        source = make_source(name, make)
+        try:
+            check_spec(algorithm.batch_spec, source.spec, path, name)
+        except ValueError:
+            continue
+        behaviour = algorithm.behaviour(algorithm.init(KEY))
+        return algorithm, jax.jit(source.next)(source.init(KEY, behaviour), behaviour, KEY)[1]
+    pytest.fail(f"no source offers what {path} needs: {dict(algorithm.batch_spec)}; make one buildable from SUPPLIES in {__file__}")
+
+
+def make_source(name: str, make: Callable[..., Source]) -> Source:
+    """Not the cached one: that has another policy."""
+    try:
+        return build.__wrapped__(name, make)
+    finally:
+        SUPPLIES[Policy] = env_policy
+
+
+@pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
+def test_update_keeps_the_state_and_depends_on_its_arguments_alone(path, factory):
+    algorithm, batch = fed(path, factory)
+    state = algorithm.init(KEY)
+    assert_equal(state, algorithm.init(KEY))
+    update = jax.jit(algorithm.update)
+    after, metrics, feedback = update(state, batch, jax.random.key(1))
+    before, now = flatten_names(shapes(state)), flatten_names(shapes(after))
+    assert before == now, {name: (before.get(name), now.get(name)) for name in before | now if before.get(name) != now.get(name)}
+    assert_equal((after, metrics, feedback), update(state, batch, jax.random.key(1)))
+    assert after.step == 1 and after.step.dtype == jnp.int32
+    assert all(value.shape == () and jnp.isfinite(value) for value in metrics.values())
+    assert_equal(after.frozen, state.frozen)
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params), strict=True))
+
+
+@pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
+def test_update_may_be_scanned_and_mapped_over_seeds(path, factory):
+    algorithm, batch = fed(path, factory)
+
+    def train(key: Key) -> PyTree:
+        keys = jax.random.split(key, 2)
+        return jax.lax.scan(lambda state, key: algorithm.update(state, batch, key)[:2], algorithm.init(key), keys)
+
+    seeds = jax.random.split(KEY, 2)
+    many, metrics = jax.jit(jax.vmap(train))(seeds)
+    assert (many.step == 2).all() and all(value.shape == (2, 2) for value in metrics.values())
+    assert any((leaf[0] != leaf[1]).any() for leaf in jax.tree.leaves(many.params))
+    one, _ = jax.jit(train)(seeds[1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-3, atol=1e-3), many.params, one.params)
+
+
+@pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
+def test_algorithm_acts(path, factory):
+    algorithm, _ = fed(path, factory)
+    state = algorithm.init(KEY)
+    assert_policy(f"{path}: explore", algorithm.explore, algorithm.behaviour(state))
+    assert_policy(f"{path}: policy", algorithm.policy, algorithm.deployable(state))
+
+
+@pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
+def test_deployable_holds_nothing_of_the_optimizer(path, factory):
+    algorithm, _ = fed(path, factory)
+    state = algorithm.init(KEY)
+    other = state._replace(step=state.step + 7, opt_state=jax.tree.map(lambda x: x + jnp.ones_like(x), state.opt_state))
+    assert_equal(algorithm.deployable(state), algorithm.deployable(other))
+    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    assert size(algorithm.deployable(state)) <= size((state.params, state.frozen, state.statistics))
+
+
+@pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
+def test_batch_spec_is_all_that_update_reads(path, factory):
+    algorithm, batch = fed(path, factory)
+    assert algorithm.batch_spec
+    offered = spec_of(batch)
+    for name in algorithm.batch_spec:
+        with pytest.raises(ValueError, match=f"{re.escape(name)}: missing"):
+            check_spec(algorithm.batch_spec, {n: s for n, s in offered.items() if n != name}, path, "the batch")
+
+
+# Environments
+
+ENVS = cases(Env)
+WORLDS = 3
+
+
+@functools.cache
+def worlds(path: str, factory: Callable[..., Env]) -> tuple[Env, Callable, Callable, Callable, PyTree]:
+    env = build(path, factory)
+    physics = jax.vmap(env.sample)(jax.random.split(KEY, WORLDS))
+    return env, jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step)), jax.jit(jax.vmap(env.restart)), physics
+
+
+def random_action(env: Env, key: Key, size: int = WORLDS) -> jax.Array:
+    return jax.random.uniform(key, (size, *env.spec.action.shape), minval=-1.0, maxval=1.0)
+
+
+@pytest.mark.parametrize(("path", "factory"), ENVS)
+def test_env_shows_what_its_spec_says(path, factory):
+    env, reset, step, restart, physics = worlds(path, factory)
+    keys = jax.random.split(KEY, WORLDS)
+    state, observation = reset(keys, physics)
+    later, time_step = step(state, random_action(env, KEY), physics, keys)
+    again, start = restart(state, physics, keys)
+    for seen in (observation, time_step.observation, start):
+        assert spec_of(seen, ("world",)) == {name: ArraySpec(("world", *s.shape), s.dtype) for name, s in env.spec.observation.items()}
+    assert shapes(state) == shapes(later) == shapes(again), "an env state must keep its structure, or it cannot be scanned"
+    scalars = {name: getattr(time_step, name) for name in ("reward", "discount", "truncation")} | time_step.metrics
+    assert all(value.shape == (WORLDS,) and value.dtype == jnp.float32 for value in scalars.values())
+    assert set(time_step.metrics) == set(env.spec.metrics)
+    assert shapes(env.nominal) == shapes(jax.jit(env.sample)(KEY))
+    for name in env.spec.observation:
+        assert name.split("/")[0] in ("state", "privileged", "image", "task"), f"{path}: {name} begins with no known group"
+    for name, part in {"action": env.spec.action, **env.spec.observation}.items():
+        told = part.unit and len(part.names) == part.shape[-1]
+        assert told or name.startswith(("image/", "task/")), f"{path}: {name} lacks its unit or the names of its dimensions"
+
+
+@pytest.mark.parametrize(("path", "factory"), ENVS)
+def test_env_is_deterministic_and_worlds_are_independent(path, factory):
+    env, reset, step, _, physics = worlds(path, factory)
+    keys = jax.random.split(KEY, WORLDS)
+    state, observation = reset(keys, physics)
+    assert_equal((state, observation), reset(keys, physics))
+    action = random_action(env, KEY)
+    result = step(state, action, physics, keys)
+    assert_equal(result, step(state, action, physics, keys))
+    other = jnp.concatenate([action[:1], -action[1:]])
+    assert_equal(rows(result, slice(1)), rows(step(state, other, physics, keys), slice(1)))
+
+
+@pytest.mark.parametrize(("path", "factory"), ENVS)
+def test_env_bears_random_actions(path, factory):
+    env, reset, _, _, physics = worlds(path, factory)
+
+    def body(state, key):
+        return jax.vmap(env.step)(state, random_action(env, key), physics, jax.random.split(key, WORLDS))
+
+    state, _ = reset(jax.random.split(KEY, WORLDS), physics)
+    state, steps = jax.jit(lambda s: jax.lax.scan(body, s, jax.random.split(KEY, 25)))(state)
+    floats = [leaf for leaf in jax.tree.leaves((state, steps)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert all(jnp.isfinite(leaf).all() for leaf in floats)
+    assert jnp.isin(steps.discount, jnp.array([0.0, 1.0])).all() and jnp.isin(steps.truncation, jnp.array([0.0, 1.0])).all()
+
+
+@pytest.mark.parametrize(("path", "factory"), ENVS)
+def test_episode_is_cut_at_its_length(path, factory):
+    env, *_ = worlds(path, factory)
+    parts = auto_reset(env, env.sample, pool_size=2, stagger=False)
+
+    def run(key):
+        pool = parts.pool(key)
+        begun = parts.init(key, jnp.arange(WORLDS, dtype=jnp.int32), pool)
+        nearly = begun._replace(clock=jnp.full_like(begun.clock, env.spec.episode_length - 2))
+
+        def body(state, key):
+            state, result, ended = parts.step(state, jnp.zeros((WORLDS, *env.spec.action.shape)), pool, key)
+            return state, (ended, result.discount, result.truncation)
+
+        return jax.lax.scan(body, nearly, jax.random.split(key, 2))
+
+    state, (ended, discount, truncation) = jax.jit(run)(KEY)
+    assert (ended == ((discount == 0) | (truncation == 1))).all()
+    assert (ended[0] | ended[1]).all() and (state.clock <= 1).all()
+
+
+def test_something_of_each_kind_was_found():
+    for returned in (Algorithm, Objective, Network, ActorCritic, Policy, Source, Env):
+        assert factories(returned), f"no factory that returns {returned.__name__} was found"

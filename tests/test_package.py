@@ -1,0 +1,79 @@
+"""What the distribution promises: it imports light, and says which code and packages made a run."""
+
+import importlib.metadata
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxrl
+from jaxrl.training import provenance
+
+HEAVY = ("mujoco", "tensorflow", "grpc")
+
+
+def _loaded_by(statements: str) -> set[str]:
+    """Top-level names in sys.modules after the statements, in a process of its own."""
+    script = f"import sys\n{statements}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+def test_import_loads_nothing_heavy():
+    loaded = _loaded_by("import jaxrl")
+    assert "jaxrl" in loaded
+    assert not loaded & {*HEAVY, "jax", "flax", "optax"}
+
+
+def test_no_module_of_the_library_loads_mujoco_tensorflow_or_grpc():
+    modules = [module.name for module in pkgutil.walk_packages(jaxrl.__path__, "jaxrl.")]
+    assert "jaxrl.types" in modules
+    loaded = _loaded_by("\n".join(f"import {name}" for name in modules if not name.startswith("jaxrl.deploy")))
+    assert not loaded & {*HEAVY, "jaxrl_envs", "jaxrl_data"}
+
+
+def test_versions_name_what_is_installed():
+    versions = provenance.versions()
+    assert versions["jax"] == importlib.metadata.version("jax")
+    assert versions["jaxrl"] == jaxrl.__version__
+    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
+    monkeypatch.setattr(provenance, "_PACKAGES", ("no-such-package",))
+    assert provenance.versions()["no-such-package"] is None
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    for folder in ("jaxrl", "envs", "data", "runs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "all")
+    return tmp_path
+
+
+def test_code_version_of_a_checkout(checkout):
+    commit, dirty = provenance.code_version(checkout)
+    assert len(commit) == 40 and not dirty
+    (checkout / "runs" / "notes.txt").write_text("not code")
+    assert provenance.code_version(checkout) == (commit, False)
+    (checkout / "envs" / "new.py").write_text("code")
+    assert provenance.code_version(checkout) == (commit, True)
+
+
+def test_code_outside_a_checkout_has_no_version(checkout):
+    installed = checkout / "lib" / "site-packages"
+    (installed / "jaxrl").mkdir(parents=True)
+    (installed / "jaxrl" / "__init__.py").touch()
+    assert provenance.code_version(installed) is None
+    assert provenance.code_version(Path("/")) is None
