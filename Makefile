@@ -11,6 +11,7 @@ EXTRAS_bench := envs,bench
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup train test test-all lint bench
+.NOTPARALLEL:
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -24,7 +25,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2
 
 test-all: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 -m ""
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -32,10 +33,10 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One after the other, for they measure. Each prints a JSON line at its end; all of what it printed is in runs/benchmarks/.
+# The scripts among the benchmarks, one after the other. Each ends with a JSON line, shown here; runs/benchmarks/ has all that it printed.
 bench: .venv/installed-bench
 	@mkdir -p runs/benchmarks; failed=; \
-	for script in experiments/benchmarks/*.py; do \
+	for script in $$(grep -l __main__ experiments/benchmarks/*.py); do \
 		name=$$(basename $$script .py); log=runs/benchmarks/$$name.log; echo "$$name"; \
 		$(BIN)/python $$script > $$log 2>&1 || { failed="$$failed $$name"; tail -n 20 $$log; continue; }; \
 		grep '^{' $$log | tail -n 1 | tee runs/benchmarks/$$name.json; \
@@ -49,5 +50,5 @@ $(BIN)/pip:
 	$(PYTHON) -m venv .venv
 
 .venv/installed-%: setup.cfg setup.py constraints.txt | $(BIN)/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --use-pep517 -c constraints.txt -e '.[$(EXTRAS_$*)]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --use-pep517 -c constraints.txt -e '.[$(EXTRAS_$*)]'
 	@touch $@

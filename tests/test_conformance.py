@@ -138,7 +138,7 @@ def draw(spec: Spec, size: int, key: Key = KEY) -> dict[str, jax.Array]:
 KINDS = {"algorithm": (Algorithm,), "objective": (Objective,), "network": (Network, ActorCritic), "policy": (Policy,), "task": (Env,)}
 
 
-@pytest.mark.parametrize("kind", configs.PACKAGES.keys() - {"source"})
+@pytest.mark.parametrize("kind", sorted(configs.PACKAGES.keys() - {"source"}))
 def test_every_module_is_found(kind):
     found = {path for returned in KINDS[kind] for path in factories(returned)}
     for name in configs.available(kind):

@@ -46,7 +46,7 @@ def open_gl() -> str:
     for name in candidates:
         if _opens(name):
             return name
-    raise RuntimeError(f"rendering needs OpenGL, and neither of {', '.join(candidates)} works here. {_INSTALL}")
+    raise RuntimeError(f"rendering needs OpenGL, and none of {', '.join(candidates)} works here. {_INSTALL}")
 
 
 @contextmanager

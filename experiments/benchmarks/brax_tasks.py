@@ -74,9 +74,7 @@ def model(task: Task) -> mujoco.MjModel:
         raise ModuleNotFoundError(INSTALL)
     spec = mujoco.MjSpec.from_file(str(Path(found.submodule_search_locations[0]) / "envs" / "assets" / task.file))
     spec.compiler.fusestatic = True
-    spec.add_sensor(
-        name="torso", type=mujoco.mjtSensor.mjSENS_FRAMEPOS, objtype=mujoco.mjtObj.mjOBJ_XBODY, objname="torso"
-    )
+    spec.add_sensor(name="torso", type=mujoco.mjtSensor.mjSENS_FRAMEPOS, objtype=mujoco.mjtObj.mjOBJ_XBODY, objname="torso")
     compiled = spec.compile()
     for name, value in task.options.items():
         setattr(compiled.opt, name, int(value))
@@ -104,6 +102,8 @@ def brax_task(name: str, backend: str = "auto") -> Env:
     def reset(key: Key, params: Params) -> tuple[PhysicsState, Observation]:
         _, position, velocity = jax.random.split(key, 3)
         qpos = start + jax.random.uniform(position, (compiled.nq,), minval=-RESET_NOISE, maxval=RESET_NOISE)
+        if compiled.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE:  # MJX hands the noisy quaternion back normalised
+            qpos = qpos.at[3:7].set(qpos[3:7] / jnp.linalg.norm(qpos[3:7]))
         qvel = RESET_NOISE * jax.random.normal(velocity, (compiled.nv,))
         state = physics.forward(qpos, qvel, params)
         return state, observe(state)

@@ -125,8 +125,9 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
 def table(rows: Sequence[Sequence[str]]) -> None:
     """Prints rows in aligned columns; the first is the heading."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))), flush=True)
+    for name, *cells in rows:
+        aligned = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        print("  ".join((name.ljust(widths[0]), *aligned)), flush=True)
 
 
 def setup(**settings: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import harness
@@ -148,11 +149,11 @@ def main() -> None:
     rows = [["env steps/s", *("bare", *BACKENDS), "native/bare", "mjx/bare"]]
     medians: dict[str, dict[str, float]] = {}
     for name in options.models:
-        starts = {kind: (lambda k=kind: harness.Contestant([k, name, *size], flags.get(k))) for kind in ("bare", *BACKENDS)}
+        starts = {kind: partial(harness.Contestant, [kind, name, *size], flags.get(kind)) for kind in ("bare", *BACKENDS)}
         with harness.contestants(**starts) as live:
             for each in live.values():  # compiles and warms up
                 each.ask("run"), each.ask("run")
-            seconds = harness.alternate(options.repeats, {kind: (lambda c=c: c.ask("run")) for kind, c in live.items()})
+            seconds = harness.alternate(options.repeats, {kind: partial(c.ask, "run") for kind, c in live.items()})
         speeds = {kind: [options.num_worlds * options.steps / s for s in values] for kind, values in seconds.items()}
         medians[name] = {kind: statistics.median(values) for kind, values in speeds.items()}
         ratios = [medians[name][backend] / medians[name]["bare"] for backend in BACKENDS]

@@ -1,7 +1,7 @@
 """The devices of a run as a mesh."""
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 
 
 def data_mesh(devices: int) -> Mesh | None:
@@ -14,4 +14,5 @@ def data_mesh(devices: int) -> Mesh | None:
         return None
     if devices > jax.device_count():
         raise ValueError(f"devices is {devices}, but there are {jax.device_count()}")
-    return jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
+    # Auto: the compiler shares out whatever nobody has said how to.
+    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])

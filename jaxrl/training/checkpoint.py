@@ -5,15 +5,18 @@ their flat names, so a part can be read without knowing the structure of another
 a process killed at any moment leaves the last complete checkpoint. A checksum of each array finds damage that the file format does not.
 """
 
+import contextlib
 import json
 import logging
 import math
 import os
 import re
 import shutil
+import sys
 import tempfile
+import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, final
 
@@ -159,6 +162,20 @@ def _not_from_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in record.pathname
 
 
+@contextlib.contextmanager
+def _without_stragglers() -> Iterator[None]:
+    # Where one read fails, Orbax closes its event loop before the other reads end, and each of those would print a traceback.
+    usual = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if "Event loop is closed" in str(what.exc_value) else usual(what)
+    try:
+        yield
+    except Exception:
+        time.sleep(0.2)
+        raise
+    finally:
+        sys.unraisablehook = usual
+
+
 def _document_text(meta: Mapping[str, Any], parts: Mapping[str, Any], score: float | None) -> dict[str, Any]:
     document = {"format": FORMAT, "meta": meta, "parts": parts, "score": score}
     try:
@@ -288,7 +305,8 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**items))
+            with _without_stragglers():
+                return self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:
             raise self._damaged(step, error) from error
 

@@ -194,6 +194,7 @@ def test_refuses_what_it_cannot_store(tmp_path):
     checkpoints.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's other reads, on a busy machine
 def test_finds_all_damage(tmp_path):
     state = {"train_state": {"w": np.random.default_rng(0).normal(size=2000), "b": np.arange(3)}}
     checkpoints = open_checkpoints(tmp_path)

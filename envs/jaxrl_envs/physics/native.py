@@ -126,7 +126,7 @@ def native(model: mujoco.MjModel) -> Physics:
                 after = rows.run(advance, state, host_ctrl)
             finally:
                 pool.give_back(rows)
-            return PhysicsState(*(value.reshape(*lead, *value.shape[1:]) for value in after))
+            return PhysicsState(*(value.reshape((*lead, *value.shape[1:])) for value in after))
 
         return call
 

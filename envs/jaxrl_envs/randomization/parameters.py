@@ -153,7 +153,7 @@ def distribution(physics: Physics, ranges: Ranges, base: int = 1) -> Callable[[j
     sizes = [getattr(own, name).size for name in drawn]  # one draw serves all: each call of the generator costs compile time
 
     def sample(key: jax.Array) -> Parameters:
-        draws = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+        draws = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1]) if drawn else []
         values = {
             name: jnp.reshape(low + (high - low) * draw, getattr(own, name).shape)
             for (name, (low, high)), draw in zip(drawn.items(), draws, strict=True)

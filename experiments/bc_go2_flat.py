@@ -1,0 +1,62 @@
+"""A second policy learns to walk by imitating the trained one: behaviour cloning of a Unitree Go2's PPO policy.
+
+Paper: Rusu et al. 2016, https://arxiv.org/abs/1511.06295 (policy distillation), here by regression of the actions.
+Command: jaxrl eval runs/go2_flat --record runs/go2_flat/episodes.npz
+         jaxrl train --config experiments/bc_go2_flat.py --workdir runs/bc_go2_flat
+Device-hours: not yet run.
+Expected score: not yet run; the bar is the evaluation of runs/go2_flat, whose episodes these are.
+Last reproduced: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.env = ConfigDict(
+        {
+            "name": "jaxrl_envs.tasks.go2_flat",
+            "randomization": {  # that of ppo_go2_flat: the policy is judged where its teacher was
+                "friction": (0.4, 1.2),
+                "base_mass": (-1.5, 1.5),  # kg
+                "base_com": (-0.03, 0.03),  # m
+                "link_mass": (0.9, 1.1),
+                "motor_gain": (0.85, 1.15),
+                "motor_strength": (0.85, 1.15),
+                "joint_offset": (-0.03, 0.03),  # rad
+                "action_delay": (0.0, 0.02),  # s
+                "observation_noise": (1.0, 1.0),
+                "push_velocity": (0.5, 0.5),  # m/s
+            },
+        }
+    )
+    config.data = ConfigDict({"path": "runs/go2_flat/episodes.npz"})
+    config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": 1024, "horizon": 1})
+    config.objectives = ConfigDict(
+        {
+            "bc": {
+                "name": "jaxrl.objectives.bc",
+                "weight": 1.0,
+                "loss": "mse",
+                "network": {"name": "jaxrl.networks.state_mlp", "hidden": (128, 128), "activation": "elu"},
+            }
+        }
+    )
+    config.algorithm = ConfigDict(
+        {
+            "name": "jaxrl.algorithms.supervised",
+            "ema_decay": 0.999,
+            "optimizer": {
+                "name": "adamw",
+                "learning_rate": 1e-3,
+                "schedule": "warmup_cosine",
+                "warmup_steps": 200,
+                "decay_steps": 10_000,
+                "clip_norm": 1.0,
+                "options": {"weight_decay": 1e-4},
+            },
+        }
+    )
+    config.training = ConfigDict({"total_updates": 10_000, "updates_per_call": 200})
+    config.evaluation = ConfigDict({"num_episodes": 200})
+    return config

@@ -1,0 +1,114 @@
+"""The native backend: pure, per-world, bit-equal whatever the batch it runs in."""
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from jaxrl_envs.physics import make
+from jaxrl_envs.tasks.go2_flat import model
+
+B = 6
+
+
+@pytest.fixture(scope="module")
+def physics():
+    return make(model(), "native")
+
+
+def starts(physics):
+    compiled = physics.model
+    qpos = jnp.broadcast_to(jnp.asarray(compiled.key_qpos[0], jnp.float32)[None], (B, compiled.nq))
+    return jax.vmap(physics.forward, (0, 0, None))(qpos, jnp.zeros((B, compiled.nv)), {})
+
+
+def ctrl_of(physics, seed=0):
+    home = np.asarray(physics.model.key_ctrl[0], np.float32)
+    return jnp.asarray(home[None, None, :] + np.random.default_rng(seed).normal(size=(B, 4, physics.model.nu)).astype(np.float32) * 0.2)
+
+
+def fields_of(physics):
+    mass = np.asarray(physics.model.body_mass, np.float32)
+    factor = np.linspace(0.8, 1.3, B, dtype=np.float32)
+    return {"body_mass": jnp.asarray(mass[None, :] * factor[:, None])}
+
+
+def assert_equal(a, b):
+    for name, x, y in zip(a._fields, a, b, strict=True):
+        np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+def test_step_equals_mujoco_with_one_control_per_substep(physics):
+    state, ctrl = starts(physics), ctrl_of(physics)
+    after = jax.vmap(physics.step, (0, 0, None))(state, ctrl, {})
+    data = mujoco.MjData(physics.model)
+    data.qpos[:] = state.qpos[2]
+    data.qacc_warmstart[:] = state.qacc_warmstart[2]
+    for row in np.asarray(ctrl[2]):
+        data.ctrl[:] = row
+        mujoco.mj_step(physics.model, data)
+    np.testing.assert_allclose(after.qpos[2], data.qpos, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(after.qvel[2], data.qvel, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(after.sensordata[2], data.sensordata, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(after.time[2], 4 * physics.model.opt.timestep, rtol=1e-6)
+
+
+def test_calls_leave_no_trace(physics):
+    """The same operands give the same bits, whatever ran in between, with other fields too."""
+    step = jax.jit(jax.vmap(physics.step))
+    state, ctrl, fields = starts(physics), ctrl_of(physics), fields_of(physics)
+    first = step(state, ctrl, fields)
+    other = {"body_mass": fields["body_mass"][::-1]}
+    step(first, ctrl_of(physics, 1), other)
+    assert_equal(first, step(state, ctrl, fields))
+    assert_equal(first, jax.tree.map(lambda x: x[::-1], step(*jax.tree.map(lambda x: x[::-1], (state, ctrl, fields)))))
+
+
+def test_fields_take_effect_with_their_derived_constants(physics):
+    state, ctrl, fields = starts(physics), ctrl_of(physics), fields_of(physics)
+    after = jax.vmap(physics.step)(state, ctrl, fields)
+    heavy = model()
+    heavy.body_mass[:] = fields["body_mass"][-1]
+    data = mujoco.MjData(heavy)
+    mujoco.mj_setConst(heavy, data)
+    data.qpos[:] = state.qpos[-1]
+    data.qacc_warmstart[:] = state.qacc_warmstart[-1]
+    for row in np.asarray(ctrl[-1]):
+        data.ctrl[:] = row
+        mujoco.mj_step(heavy, data)
+    np.testing.assert_allclose(after.qpos[-1], data.qpos, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after.qvel[-1], data.qvel, rtol=1e-4, atol=1e-4)
+
+
+def test_a_bad_world_is_nan_and_touches_no_other(physics):
+    state, ctrl = starts(physics), ctrl_of(physics)
+    good = jax.vmap(physics.step, (0, 0, None))(state, ctrl, {})
+    broken = state._replace(qvel=state.qvel.at[3, 7].set(1e12))
+    after = jax.vmap(physics.step, (0, 0, None))(broken, ctrl, {})
+    assert np.isnan(after.qpos[3]).all()
+    others = np.array([0, 1, 2, 4, 5])
+    for a, b in zip(good, after, strict=True):
+        np.testing.assert_array_equal(a[others], b[others])
+
+
+def test_one_call_serves_nested_maps_and_scan(physics):
+    state, ctrl = starts(physics), ctrl_of(physics)
+    twice = jax.tree.map(lambda x: jnp.stack([x, x]), (state, ctrl))
+    nested = jax.jit(jax.vmap(jax.vmap(physics.step, (0, 0, None)), (0, 0, None)))(*twice, {})
+    flat = jax.vmap(physics.step, (0, 0, None))(state, ctrl, {})
+    assert_equal(jax.tree.map(lambda x: x[1], nested), flat)
+
+    def many(state, _):
+        return jax.vmap(physics.step, (0, 0, None))(state, ctrl, {}), None
+
+    scanned, _ = jax.jit(lambda s: jax.lax.scan(many, s, length=3))(state)
+    loop = state
+    for _ in range(3):
+        loop = jax.vmap(physics.step, (0, 0, None))(loop, ctrl, {})
+    assert_equal(scanned, loop)
+
+
+def test_unknown_backend_is_refused():
+    with pytest.raises(ValueError, match="'nativ' is unknown; there are auto, native, mjx"):
+        make(model(), "nativ")
