@@ -58,9 +58,7 @@ PROBES: dict[str, Probe] = {
     ),
     "credit": Probe(numbers((1.0, -1.0), starts=2), lambda gamma: (1.0, -1.0), faults={"mixes worlds or steps": lambda gamma: 0.0}),
     "policy": Probe(numbers((0.0, 0.0), target=(0.5, 0.0), cost=1.0), lambda gamma: (0.0,), (0.5,)),
-    "policy and value": Probe(
-        numbers((1.0, -1.0), starts=2, target=(0.5, -0.5), cost=1.0), lambda gamma: (1.0, -1.0), (0.5, -0.5)
-    ),
+    "policy and value": Probe(numbers((1.0, -1.0), starts=2, target=(0.5, -0.5), cost=1.0), lambda gamma: (1.0, -1.0), (0.5, -0.5)),
     "truncation": Probe(
         numbers(**_TWO_STEPS, discount=(1.0, 1.0), truncation=(0.0, 1.0)),
         lambda gamma: (-2.0 + gamma / (1.0 - gamma), 1.0 / (1.0 - gamma)),

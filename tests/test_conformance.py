@@ -8,8 +8,7 @@ what to add.
 import functools
 import inspect
 import re
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,121 +17,23 @@ import numpy as np
 import pytest
 
 from jaxrl import config as configs
-from jaxrl.networks import state_mlp
-from jaxrl.networks.actor_critic import ActorCritic, actor_critic
-from jaxrl.networks.actor_critic import Config as ActorCriticConfig
-from jaxrl.objectives import bc
-from jaxrl.ops import running_statistics
-from jaxrl.policies.constant import constant
-from jaxrl.replay.recording import Recording
-from jaxrl.rollout.auto_reset import auto_reset
+from jaxrl.networks.actor_critic import ActorCritic
 from jaxrl.types import (
     Algorithm,
     ArraySpec,
     Env,
-    EnvSpec,
     Key,
     Network,
     Objective,
     Params,
     Policy,
-    PolicySpec,
     PyTree,
     Source,
-    Spec,
     check_spec,
     flatten_names,
     spec_of,
 )
-from tests.discovery import factories, modules
-from tests.probes import PROBES, probe_env
-
-KEY = jax.random.key(0)
-ENV = probe_env(PROBES["policy and value"].numbers)
-SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
-STORED = SPEC.observation | {"action": SPEC.action}
-
-
-def recording() -> Recording:
-    """Six steps in three episodes, so that chunks of two are cut short."""
-    arrays = {name: np.asarray(jax.random.normal(jax.random.key(i), (6, *s.shape))) for i, (name, s) in enumerate(STORED.items())}
-    return Recording({n: arrays[n] for n in SPEC.observation}, arrays["action"], np.zeros(6, np.float32), np.array([1, 3, 6]), SPEC)
-
-
-def network() -> Network:
-    return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
-
-
-def env_policy() -> Policy:
-    return constant(PolicySpec({"state/which": ENV.spec.observation["state/which"]}, ENV.spec.action), 0.1)
-
-
-# By the annotation of a parameter, or for plain numbers by its name.
-SUPPLIES: dict[Any, Callable[[], Any]] = {
-    ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
-    Callable[[Key], Params]: lambda: ENV.sample,
-    Env: lambda: ENV,
-    EnvSpec: lambda: ENV.spec,
-    EnvSpec | PolicySpec: lambda: SPEC,
-    Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
-    Mapping[str, float]: lambda: {"bc": 1.0},
-    Network: network,
-    Policy: env_policy,
-    PolicySpec: lambda: SPEC,
-    Recording: recording,
-    Spec: lambda: SPEC.observation,
-    running_statistics.RunningStatistics: lambda: running_statistics.init(STORED),
-    "hidden": lambda: (8,),
-    "input_size": lambda: 4,
-    "output_shape": lambda: (2, 3),
-    "output_size": lambda: 3,
-}
-# Fields of a Config that differ from its defaults, by module, to keep the arrays small.
-SMALL: dict[str, dict[str, Any]] = {
-    "jaxrl.rollout.rollout": {"num_worlds": 3, "unroll_length": 4, "pool_size": 4},
-    "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
-}
-
-
-@functools.cache
-def build(path: str, factory: Callable[..., Any]) -> Any:
-    """What the factory makes from small arguments."""
-    hints, arguments = typing.get_type_hints(factory), {}
-    for name, parameter in inspect.signature(factory).parameters.items():
-        if name == "config":
-            module = path.rpartition(".")[0]
-            arguments[name] = modules()[module].Config(**SMALL.get(module, {}))
-        elif parameter.default is not inspect.Parameter.empty:
-            continue
-        elif hints.get(name) in SUPPLIES or name in SUPPLIES:
-            arguments[name] = SUPPLIES[hints[name] if hints.get(name) in SUPPLIES else name]()
-        else:
-            pytest.fail(f"{path} takes {name}: {hints.get(name)}, which this test cannot supply: add it to SUPPLIES in {__file__}")
-    return factory(**arguments)
-
-
-def cases(returned: type) -> list[Any]:
-    return [pytest.param(path, factory, id=path) for path, factory in factories(returned).items()]
-
-
-def shapes(tree: PyTree) -> Any:
-    """Structure, shapes and types; a weak type counts as another, for it compiles a second time."""
-    return jax.tree.map(lambda x: (x.shape, str(x.dtype), getattr(x, "weak_type", False)), jax.eval_shape(lambda: tree))
-
-
-def assert_equal(a: PyTree, b: PyTree) -> None:
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def rows(tree: PyTree, chosen: slice) -> PyTree:
-    return jax.tree.map(lambda x: x[chosen], tree)
-
-
-def draw(spec: Spec, size: int, key: Key = KEY) -> dict[str, jax.Array]:
-    """Random arrays of a spec of one row, [size, ...]."""
-    keys = dict(zip(spec, jax.random.split(key, len(spec)), strict=True))
-    return {name: jax.random.normal(keys[name], (size, *s.shape)).astype(s.dtype) for name, s in spec.items()}
-
+from tests.conformance import KEY, SPEC, SUPPLIES, assert_equal, build, cases, draw, factories, make, rows, shapes
 
 # By the kind that a config knows. The packages of sources hold other modules too.
 KINDS = {"algorithm": (Algorithm,), "objective": (Objective,), "network": (Network, ActorCritic), "policy": (Policy,), "task": (Env,)}
@@ -282,9 +183,8 @@ ALGORITHMS = cases(Algorithm)
 def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree]:
     """The algorithm and a batch from a source that offers what it needs."""
     algorithm = build(path, factory)
-    for name, make in factories(Source).items():
-        SUPPLIES[Policy] = lambda: algorithm.explore
-        source = make_source(name, make)
+    for name, source_factory in factories(Source).items():
+        source = make(name, source_factory, SUPPLIES | {Policy: lambda: algorithm.explore})
         try:
             check_spec(algorithm.batch_spec, source.spec, path, name)
         except ValueError:
@@ -292,14 +192,6 @@ def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree
         behaviour = algorithm.behaviour(algorithm.init(KEY))
         return algorithm, jax.jit(source.next)(source.init(KEY, behaviour), behaviour, KEY)[1]
     pytest.fail(f"no source offers what {path} needs: {dict(algorithm.batch_spec)}; make one buildable from SUPPLIES in {__file__}")
-
-
-def make_source(name: str, make: Callable[..., Source]) -> Source:
-    """Not the cached one: that has another policy."""
-    try:
-        return build.__wrapped__(name, make)
-    finally:
-        SUPPLIES[Policy] = env_policy
 
 
 @pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
@@ -353,99 +245,13 @@ def test_deployable_holds_nothing_of_the_optimizer(path, factory):
 
 
 @pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
-def test_batch_spec_is_all_that_update_reads(path, factory):
+def test_source_that_lacks_something_is_refused(path, factory):
     algorithm, batch = fed(path, factory)
     assert algorithm.batch_spec
     offered = spec_of(batch)
     for name in algorithm.batch_spec:
         with pytest.raises(ValueError, match=f"{re.escape(name)}: missing"):
             check_spec(algorithm.batch_spec, {n: s for n, s in offered.items() if n != name}, path, "the batch")
-
-
-# Environments
-
-ENVS = cases(Env)
-WORLDS = 3
-
-
-@functools.cache
-def worlds(path: str, factory: Callable[..., Env]) -> tuple[Env, Callable, Callable, Callable, PyTree]:
-    env = build(path, factory)
-    physics = jax.vmap(env.sample)(jax.random.split(KEY, WORLDS))
-    return env, jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step)), jax.jit(jax.vmap(env.restart)), physics
-
-
-def random_action(env: Env, key: Key, size: int = WORLDS) -> jax.Array:
-    return jax.random.uniform(key, (size, *env.spec.action.shape), minval=-1.0, maxval=1.0)
-
-
-@pytest.mark.parametrize(("path", "factory"), ENVS)
-def test_env_shows_what_its_spec_says(path, factory):
-    env, reset, step, restart, physics = worlds(path, factory)
-    keys = jax.random.split(KEY, WORLDS)
-    state, observation = reset(keys, physics)
-    later, time_step = step(state, random_action(env, KEY), physics, keys)
-    again, start = restart(state, physics, keys)
-    for seen in (observation, time_step.observation, start):
-        assert spec_of(seen, ("world",)) == {name: ArraySpec(("world", *s.shape), s.dtype) for name, s in env.spec.observation.items()}
-    assert shapes(state) == shapes(later) == shapes(again), "an env state must keep its structure, or it cannot be scanned"
-    scalars = {name: getattr(time_step, name) for name in ("reward", "discount", "truncation")} | time_step.metrics
-    assert all(value.shape == (WORLDS,) and value.dtype == jnp.float32 for value in scalars.values())
-    assert set(time_step.metrics) == set(env.spec.metrics)
-    assert shapes(env.nominal) == shapes(jax.jit(env.sample)(KEY))
-    for name in env.spec.observation:
-        assert name.split("/")[0] in ("state", "privileged", "image", "task"), f"{path}: {name} begins with no known group"
-    for name, part in {"action": env.spec.action, **env.spec.observation}.items():
-        told = part.unit and len(part.names) == part.shape[-1]
-        assert told or name.startswith(("image/", "task/")), f"{path}: {name} lacks its unit or the names of its dimensions"
-
-
-@pytest.mark.parametrize(("path", "factory"), ENVS)
-def test_env_is_deterministic_and_worlds_are_independent(path, factory):
-    env, reset, step, _, physics = worlds(path, factory)
-    keys = jax.random.split(KEY, WORLDS)
-    state, observation = reset(keys, physics)
-    assert_equal((state, observation), reset(keys, physics))
-    action = random_action(env, KEY)
-    result = step(state, action, physics, keys)
-    assert_equal(result, step(state, action, physics, keys))
-    other = jnp.concatenate([action[:1], -action[1:]])
-    assert_equal(rows(result, slice(1)), rows(step(state, other, physics, keys), slice(1)))
-
-
-@pytest.mark.parametrize(("path", "factory"), ENVS)
-def test_env_bears_random_actions(path, factory):
-    env, reset, _, _, physics = worlds(path, factory)
-
-    def body(state, key):
-        return jax.vmap(env.step)(state, random_action(env, key), physics, jax.random.split(key, WORLDS))
-
-    state, _ = reset(jax.random.split(KEY, WORLDS), physics)
-    state, steps = jax.jit(lambda s: jax.lax.scan(body, s, jax.random.split(KEY, 25)))(state)
-    floats = [leaf for leaf in jax.tree.leaves((state, steps)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    assert all(jnp.isfinite(leaf).all() for leaf in floats)
-    assert jnp.isin(steps.discount, jnp.array([0.0, 1.0])).all() and jnp.isin(steps.truncation, jnp.array([0.0, 1.0])).all()
-
-
-@pytest.mark.parametrize(("path", "factory"), ENVS)
-def test_episode_is_cut_at_its_length(path, factory):
-    env, *_ = worlds(path, factory)
-    parts = auto_reset(env, env.sample, pool_size=2, stagger=False)
-
-    def run(key):
-        pool = parts.pool(key)
-        begun = parts.init(key, jnp.arange(WORLDS, dtype=jnp.int32), pool)
-        nearly = begun._replace(clock=jnp.full_like(begun.clock, env.spec.episode_length - 2))
-
-        def body(state, key):
-            state, result, ended = parts.step(state, jnp.zeros((WORLDS, *env.spec.action.shape)), pool, key)
-            return state, (ended, result.discount, result.truncation)
-
-        return jax.lax.scan(body, nearly, jax.random.split(key, 2))
-
-    state, (ended, discount, truncation) = jax.jit(run)(KEY)
-    assert (ended == ((discount == 0) | (truncation == 1))).all()
-    assert (ended[0] | ended[1]).all() and (state.clock <= 1).all()
 
 
 def test_something_of_each_kind_was_found():

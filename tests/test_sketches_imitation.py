@@ -3,7 +3,6 @@
 A contract that only the first two algorithms satisfy is not enough. The real methods replace these as they come. Here: methods fed by data.
 """
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

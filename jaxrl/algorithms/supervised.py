@@ -143,7 +143,7 @@ def supervised(
     def loss(params: Params, state: TrainState, batch: dict[str, Any], key: Key) -> tuple[Array, tuple[PyTree, Metrics]]:
         everything = merge(state.frozen, params)
         statistics = state.statistics.objectives
-        total, metrics = jnp.zeros(()), {}
+        total, metrics = jnp.zeros(()), Metrics()
         for (name, objective), own_key in zip(objectives.items(), jax.random.split(key, len(objectives)), strict=True):
             part = _normalise(state.statistics.normaliser, batch[name] if config.named_sources else batch)
             elements, mask, statistics, more = objective.loss(everything, statistics, part, own_key)

@@ -1,5 +1,6 @@
 """Frames to a video file."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable
@@ -56,7 +57,8 @@ def write_mp4(frames: Iterable[np.ndarray], path: str | os.PathLike[str], fps: f
     except OSError as error:
         raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # already moved, or never made
+            beside.unlink()
     return encoder
 
 

@@ -30,4 +30,5 @@ def from_json(text: str) -> PolicySpec:
 
 
 def _array_spec(fields: dict[str, Any]) -> ArraySpec:
-    return ArraySpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return ArraySpec(**values)

@@ -7,7 +7,7 @@ The file is an .npz with one row per step, the episodes one after the other: `ob
 import os
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,10 +68,9 @@ def save(path: str | Path, recording: Recording) -> None:
     path = Path(path)
     check(recording, str(path))
     part = path.with_name(f".{path.name}.part")
+    arrays: dict[str, Any] = _arrays(recording) | {"episode_ends": recording.episode_ends.astype(np.int64)}
     with part.open("wb") as file:
-        np.savez_compressed(
-            file, **_arrays(recording), episode_ends=recording.episode_ends.astype(np.int64), spec=np.array(specs.to_json(recording.spec))
-        )
+        np.savez_compressed(file, **arrays, spec=np.array(specs.to_json(recording.spec)))
     os.replace(part, path)
 
 

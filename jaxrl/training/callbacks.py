@@ -8,6 +8,7 @@ import importlib
 import json
 import math
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -98,7 +99,7 @@ def _figures(report: Report, rate: _Rate, shown: tuple[str, ...]) -> dict[str, s
     """What the display says beside its bar."""
     left = (report.total_updates - report.update) / rate.updates_per_second if rate.updates_per_second else math.nan
     speed = f"{_short(rate.steps_per_second)} steps/s" if report.total_env_steps else f"{_short(rate.updates_per_second)} updates/s"
-    steps = f"{_short(report.env_steps)} of {_short(report.total_env_steps)} steps" if report.total_env_steps else ""
+    steps = f"{_short(report.env_steps)}/{_short(report.total_env_steps)} steps" if report.total_env_steps else ""
     known = [name for name in shown if not math.isnan(report.metrics.get(name, math.nan))]
     values = [f"{name.rpartition('/')[2]} {report.metrics[name]:.4g}" for name in known]
     return {
@@ -128,7 +129,7 @@ def _live(screen: Any, shown: tuple[str, ...]) -> Callback:
     texts = [TextColumn(f"{{task.fields[{name}]}}", style=style) for name, style in
              (("steps", "dim"), ("speed", "cyan"), ("values", "bold green"), ("time", "dim"))]
     # Twice a second: drawing takes time from the cores that train.
-    progress = Progress(TextColumn("training"), BarColumn(24), TaskProgressColumn(), *texts, console=screen, refresh_per_second=2)
+    progress = Progress(BarColumn(16), TaskProgressColumn(), *texts, console=screen, refresh_per_second=2)
     task = progress.add_task("", total=None, steps="", speed="", values="", time="")
     progress.start()
     rate = _Rate()
@@ -190,10 +191,16 @@ def _keep_until(path: Path, update: int) -> None:
     beside.replace(path)
 
 
+def _goes_back(report: Report, last: int) -> bool:
+    """Whether a run that had reported update `last` was rolled back to before it."""
+    return report.kind == "training" and report.update <= last
+
+
 def jsonl(path: str | os.PathLike[str], resumed_at: int | None = None) -> Callback:
     """One JSON object per report and line, on disk as soon as it is written.
 
-    A run that resumes at update `resumed_at` goes on after that update's line; None starts anew.
+    A run that resumes at update `resumed_at` goes on after that update's line; None starts anew. No update stands there twice, also where
+    a run was rolled back.
 
     Raises:
         OSError: the file cannot be written.
@@ -204,14 +211,21 @@ def jsonl(path: str | os.PathLike[str], resumed_at: int | None = None) -> Callba
         if resumed_at is not None and path.exists():
             _keep_until(path, resumed_at)
         file = path.open("w" if resumed_at is None else "a")
+    last = -1
 
     def write(report: Report) -> None:
+        nonlocal file, last
         line = json.dumps(record(report), allow_nan=False)
         with _one_line("cannot write", path):
+            if _goes_back(report, last):
+                file.close()
+                _keep_until(path, report.update - 1)
+                file = path.open("a")
             file.write(line + "\n")
             file.flush()
+        last = report.update
 
-    return Callback(write, _closing(file.close, path))
+    return Callback(write, _closing(lambda: file.close(), path))
 
 
 def _closing(close: Callable[[], object], path: Path) -> Callable[[], None]:
@@ -225,34 +239,39 @@ def _closing(close: Callable[[], object], path: Path) -> Callable[[], None]:
 def tensorboard(directory: str | os.PathLike[str], resumed_at: int | None = None) -> Callback:
     """Event files for TensorBoard, over environment steps (updates where the run has none); evaluations under `evaluation/`.
 
-    TensorBoard hides what a resumed run has written after update `resumed_at` before.
+    TensorBoard hides what a run that was resumed at update `resumed_at`, or rolled back, has written of the same steps before.
 
     Raises:
         OSError: the files cannot be written.
     """
-    # The writer below tensorboardX's SummaryWriter: that one's thread dies on a full disk, and its queue then blocks training for ever.
-    from tensorboardX.event_file_writer import EventsWriter
+    # Not its SummaryWriter, whose thread dies on a full disk, and whose queue then blocks training for ever.
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.record_writer import RecordWriter
 
     directory = Path(directory)
     with _one_line("cannot write TensorBoard files to", directory):
         directory.mkdir(parents=True, exist_ok=True)
-        writer = EventsWriter(str(directory / "events"), f".{os.getpid()}.{resumed_at or 0}")
-    announce = resumed_at is not None
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{resumed_at or 0}"
+        writer = RecordWriter(str(directory / name))
+        writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+    announce, flushed, last = resumed_at is not None, -math.inf, -1
 
     def write(report: Report) -> None:
-        nonlocal announce
+        nonlocal announce, flushed, last
         step = report.env_steps if report.total_env_steps else report.update
         prefix = "" if report.kind == "training" else f"{report.kind}/"
         values = [Summary.Value(tag=prefix + name, simple_value=value) for name, value in report.metrics.items() if math.isfinite(value)]
         with _one_line("cannot write TensorBoard files to", directory):
-            if announce:
+            if announce or _goes_back(report, last):
                 start = Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START))
-                writer.write_event(start)
+                writer.write(start.SerializeToString())
                 announce = False
-            writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-            writer.flush()
+            writer.write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)).SerializeToString())
+            if time.monotonic() - flushed > 10.0:  # its flush waits for the disk
+                writer.flush()
+                flushed = time.monotonic()
+        last = report.update
 
     return Callback(write, _closing(writer.close, directory))
 

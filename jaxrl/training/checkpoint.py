@@ -33,15 +33,6 @@ TRASH = "deleted"
 LISTED = 12  # faults named in one message
 
 
-def _fail_to_write(step: int, directory: Path, error: BaseException) -> NoReturn:
-    text = str(error)
-    system = re.search(r"os_error_code='(\d+)'", text)
-    number = error.errno if isinstance(error, OSError) else int(system.group(1)) if system else None
-    reason = os.strerror(number) if number else f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"
-    message = f"checkpoint {step} could not be written to {directory}: {reason}. The checkpoints before it are whole."
-    raise (OSError(number, message) if number else OSError(message)) from error
-
-
 def leftovers(directory: str | os.PathLike[str]) -> list[Path]:
     """What saves and deletions that were cut off have left behind. Not part of any checkpoint; removed by `open_checkpoints`."""
     root = Path(directory)
@@ -95,7 +86,7 @@ def _pack(tree: PyTree, part: str) -> tuple[dict[str, Any], dict[str, dict[str, 
             described[name]["key"] = str(jax.random.key_impl(leaf))
             leaf = jax.random.key_data(leaf)
         elif not isinstance(leaf, jax.Array):
-            leaf = np.array(leaf)  # a host source may go on writing into its own
+            leaf = np.asarray(leaf)
         if leaf.size:
             arrays[name] = leaf
             described[name]["crc32"] = _checksum(leaf)
@@ -176,11 +167,11 @@ def _without_stragglers() -> Iterator[None]:
         sys.unraisablehook = usual
 
 
-def _document_text(meta: Mapping[str, Any], parts: Mapping[str, Any], score: float | None) -> dict[str, Any]:
+def _document(meta: Mapping[str, Any], parts: Mapping[str, Any], score: float | None) -> dict[str, Any]:
     document = {"format": FORMAT, "meta": meta, "parts": parts, "score": score}
     try:
-        return json.loads(json.dumps(document, allow_nan=False))
-    except (TypeError, ValueError) as error:
+        return json.loads(json.dumps(document))
+    except TypeError as error:
         raise ValueError(f"the meta of a checkpoint must be plain JSON: {error}") from error
 
 
@@ -211,7 +202,7 @@ class Checkpoints:
             raise ValueError(f"{self._directory} has a checkpoint of step {step} already; `drop_after` removes those to be made anew")
         packed = {part: _pack(tree, part) for part, tree in state.items()}
         score = None if score is None or not math.isfinite(score) else float(score)
-        document = _document_text(meta, {part: described for part, (_, described) in packed.items()}, score)
+        document = _document(meta, {part: described for part, (_, described) in packed.items()}, score)
         items = {part: ocp.args.PyTreeSave(arrays) for part, (arrays, _) in packed.items() if arrays}
         items[DOCUMENT] = ocp.args.JsonSave(document)
         self._saving, self._scores[step] = step, score
@@ -230,8 +221,7 @@ class Checkpoints:
             FileNotFoundError: no such checkpoint.
             ValueError: the template does not fit, or the checkpoint is damaged.
         """
-        step = self._find(step)
-        document = self._document(step)
+        document = self._document(step := self._find(step))
         parts = {part: self._restore_part(step, part, tree, document["parts"]) for part, tree in template.items()}
         return parts, document["meta"]
 
@@ -291,7 +281,12 @@ class Checkpoints:
         for path in self._directory.glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(path, ignore_errors=True)  # on a full disk this gives the space back
         self._manager.reload()
-        _fail_to_write(-1 if step is None else step, self._directory, error)
+        text = str(error)
+        system = re.search(r"os_error_code='(\d+)'", text)
+        number = error.errno if isinstance(error, OSError) else int(system.group(1)) if system else None
+        reason = os.strerror(number) if number else f"{type(error).__name__}: {text.partition(chr(10))[0]}"
+        message = f"checkpoint {step} could not be written to {self._directory}: {reason}. The checkpoints before it are whole."
+        raise (OSError(number, message) if number else OSError(message)) from error
 
     def _find(self, step: int | None) -> int:
         steps = self.steps()
@@ -343,9 +338,10 @@ class Checkpoints:
             if None not in (expected, found) and expected != found:
                 raise self._damaged(step, f"{part}/{name} is not what was saved")
         for name in targets.keys() - full.keys():
-            read[name] = np.zeros(leaves[name].shape, leaves[name].dtype)
-            if not isinstance(leaves[name], np.ndarray):
-                read[name] = jax.device_put(read[name], targets[name][0].sharding)
+            empty = targets[name][0]
+            read[name] = np.zeros(empty.shape, empty.dtype)
+            if not isinstance(empty, np.ndarray):
+                read[name] = jax.device_put(read[name], empty.sharding)
         for name, leaf in described.items():
             if "key" in leaf:
                 read[name] = jax.random.wrap_key_data(read[name], impl=leaf["key"])
@@ -372,15 +368,12 @@ def _prepare(directory: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def open_checkpoints(
-    directory: str | os.PathLike[str], keep_last: int = 3, keep_best: int = 1, read_only: bool = False
-) -> Checkpoints:
+def open_checkpoints(directory: str | os.PathLike[str], keep_last: int = 3, keep_best: int = 1, read_only: bool = False) -> Checkpoints:
     """The checkpoints in `directory`, of which the last `keep_last` and the `keep_best` with the highest scores are kept.
 
     With `read_only` nothing is made, cleaned or deleted, so another process may be writing there.
 
-    Raises:
-        OSError: the directory cannot be written to, or is not there to be read.
+    Raises OSError where the directory cannot be written to, or is not there to be read.
     """
     import orbax.checkpoint as ocp
 

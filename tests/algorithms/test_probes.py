@@ -17,7 +17,7 @@ from jaxrl.ops import running_statistics
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
 from jaxrl.types import Algorithm, Array, EnvSpec, Observation, TrainState, Transition
-from tests.discovery import factories
+from tests.conformance import factories
 from tests.probes import PROBES, STATES, Numbers, observe, probe_env
 
 GAMMA = 0.5

@@ -61,7 +61,9 @@ def test_faulty_recordings_are_neither_written_nor_read(tmp_path, recording, mes
     with np.load(path) as file:
         good = dict(file)
     faulty = {f"observation/{k}": v for k, v in recording.observation.items()} | {
-        "action": recording.action, "reward": recording.reward, "episode_ends": recording.episode_ends
+        "action": recording.action,
+        "reward": recording.reward,
+        "episode_ends": recording.episode_ends,
     }
     np.savez(path, **faulty, spec=good["spec"])
     with pytest.raises(ValueError, match=f"bad.npz: .*{message}"):

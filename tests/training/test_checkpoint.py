@@ -33,9 +33,10 @@ def _state(seed: int) -> dict[str, Any]:
     key = jax.random.key(seed)
     odd = jnp.array([jnp.nan, jnp.inf, -0.0, seed], jnp.float32)
     params = {"layer/0": {"kernel": jax.random.normal(key, (3, 2))}, "bias": jnp.full(2, seed, jnp.bfloat16), "odd": odd}
+    empty = {"floats": jnp.zeros((0, 3)), "keys": jax.random.split(key, 0)}
     source = (jnp.arange(4, dtype=jnp.uint8) + seed, jnp.array(seed % 2 == 0), jax.random.split(key, (2, 3)), np.arange(3) + seed)
     return {
-        "train_state": {"params": params, "extra": Extra(jnp.array(seed, jnp.int32), None, ()), "none": jnp.zeros((0, 3))},
+        "train_state": {"params": params, "extra": Extra(jnp.array(seed, jnp.int32), None, ()), "empty": empty},
         "source_state": source,
         "stateless": (),
     }
@@ -136,7 +137,9 @@ def test_no_score_no_best(tmp_path):
     for step in range(4):
         checkpoints.save(step, _small(step), {})
     assert (checkpoints.steps(), checkpoints.best()) == ([2, 3], None)
+    assert leftovers(tmp_path) == [tmp_path / "deleted" / "1"]  # renamed before it is deleted
     checkpoints.close()
+    assert leftovers(tmp_path) == []
 
 
 def test_a_run_goes_on_from_an_earlier_checkpoint(tmp_path):
@@ -188,8 +191,6 @@ def test_refuses_what_it_cannot_store(tmp_path):
         checkpoints.save(1, {"train_state": {"a/b": np.zeros(1), "a": {"b": np.zeros(1)}}}, {})
     with pytest.raises(ValueError, match="must be plain JSON"):
         checkpoints.save(1, _small(1), {"x": np.zeros(1)})
-    with pytest.raises(ValueError, match="must be plain JSON"):
-        checkpoints.save(1, _small(1), {"x": float("nan")})
     assert checkpoints.latest() is None
     checkpoints.close()
 
@@ -339,7 +340,8 @@ def write(directory):
     with open(directory + ".log", "a", buffering=1) as log:
         for step in itertools.count(first + 1):
             log.write(f"begin {step}\\n")
-            checkpoints.save(step, {"train_state": np.full(200_000, float(step)), "source_state": np.array([3 * step])}, {"step": step}, -step)
+            state = {"train_state": np.full(200_000, float(step)), "source_state": np.array([3 * step])}
+            checkpoints.save(step, state, {"step": step}, -step)
             checkpoints.wait()
             log.write(f"end {step}\\n")
 
@@ -378,7 +380,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_latest_checkpoint(tmp_path):
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     with subprocess.Popen([sys.executable, "-c", WRITERS], stdin=-1, stdout=-1, text=True, env=environment) as writers:
         inside, unfinished, reached = 0, 0, 0
-        for kill in range(8):
+        for kill in range(6):
             inside += _kill_in_a_save(directory, writers, after=0.008 * kill)
             unfinished += any("tmp" in path.name for path in leftovers(directory))
             steps = [int(line.split()[1]) for line in Path(f"{directory}.log").read_text().splitlines() if line.startswith("end")]

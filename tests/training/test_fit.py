@@ -1,7 +1,6 @@
 """The loop: exact resume, one program, meshes, seeds, and what it says when things go wrong."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -97,17 +96,14 @@ def test_fit_runs_on_a_mesh_and_compiles_once(whole):
 
 
 def poisoned(after):
-    """Parts whose loss is NaN from the given update on, in the first life of the run only."""
+    """Parts whose loss is NaN from the given update on."""
     algorithm, source = parts()
-    lives = itertools.count()
-    first_key = jax.random.key_data(fit.run_keys(CONFIG)[0])
 
     def update(state, batch, key):
         new, metrics, feedback = algorithm.update(state, batch, key)
         bad = state.step >= after
         return new, metrics | {"loss/policy": jnp.where(bad, jnp.nan, metrics["loss/policy"])}, feedback
 
-    del lives, first_key
     return algorithm._replace(update=update), source
 
 

@@ -1,0 +1,162 @@
+"""Finds the factories of the project by what they say they return, and makes small ones of everything that they make.
+
+Nothing has to be registered to be tested. A factory is called with arguments chosen by the types of its parameters (SUPPLIES).
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrl.networks import state_mlp
+from jaxrl.networks.actor_critic import ActorCritic, actor_critic
+from jaxrl.networks.actor_critic import Config as ActorCriticConfig
+from jaxrl.objectives import bc
+from jaxrl.ops import running_statistics
+from jaxrl.policies.constant import constant
+from jaxrl.replay.recording import Recording
+from jaxrl.types import (
+    ArraySpec,
+    Env,
+    EnvSpec,
+    Key,
+    Network,
+    Objective,
+    Params,
+    Policy,
+    PolicySpec,
+    PyTree,
+    Spec,
+)
+from tests.probes import PROBES, probe_env
+
+PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
+
+
+@functools.cache
+def modules() -> dict[str, ModuleType]:
+    """Every module of the project, but those that need a package which is not installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            root = importlib.import_module(package)
+        except ModuleNotFoundError:
+            continue
+        for module in pkgutil.walk_packages(root.__path__, f"{package}."):
+            try:
+                found[module.name] = importlib.import_module(module.name)
+            except ModuleNotFoundError as error:
+                if (error.name or "").partition(".")[0] in PACKAGES:
+                    raise
+    return found
+
+
+def factories(returned: type) -> dict[str, Callable[..., Any]]:
+    """The functions that bear their module's name and are annotated to return this type, by path."""
+    found = {}
+    for path, module in modules().items():
+        name = path.rpartition(".")[2]
+        function = getattr(module, name, None)
+        if inspect.isfunction(function) and typing.get_type_hints(function).get("return") is returned:
+            found[f"{path}.{name}"] = function
+    return found
+
+
+KEY = jax.random.key(0)
+ENV = probe_env(PROBES["policy and value"].numbers)
+SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
+STORED = SPEC.observation | {"action": SPEC.action}
+
+
+def recording() -> Recording:
+    """Six steps in three episodes, so that chunks of two are cut short."""
+    arrays = {name: np.asarray(jax.random.normal(jax.random.key(i), (6, *s.shape))) for i, (name, s) in enumerate(STORED.items())}
+    return Recording({n: arrays[n] for n in SPEC.observation}, arrays["action"], np.zeros(6, np.float32), np.array([1, 3, 6]), SPEC)
+
+
+def network() -> Network:
+    return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
+def env_policy() -> Policy:
+    return constant(PolicySpec({"state/which": ENV.spec.observation["state/which"]}, ENV.spec.action), 0.1)
+
+
+# By the annotation of a parameter, or for plain numbers by its name.
+SUPPLIES: dict[Any, Callable[[], Any]] = {
+    ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
+    Callable[[Key], Params]: lambda: ENV.sample,
+    Env: lambda: ENV,
+    EnvSpec: lambda: ENV.spec,
+    EnvSpec | PolicySpec: lambda: SPEC,
+    Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
+    Mapping[str, float]: lambda: {"bc": 1.0},
+    Network: network,
+    Policy: env_policy,
+    PolicySpec: lambda: SPEC,
+    Recording: recording,
+    Spec: lambda: SPEC.observation,
+    running_statistics.RunningStatistics: lambda: running_statistics.init(STORED),
+    "hidden": lambda: (8,),
+    "input_size": lambda: 4,
+    "output_shape": lambda: (2, 3),
+    "output_size": lambda: 3,
+}
+# Fields of a Config that differ from its defaults, by module, to keep the arrays small.
+SMALL: dict[str, dict[str, Any]] = {
+    "jaxrl.rollout.rollout": {"num_worlds": 3, "unroll_length": 4, "pool_size": 4},
+    "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
+}
+
+
+@functools.cache
+def build(path: str, factory: Callable[..., Any]) -> Any:
+    """What the factory makes from small arguments, made once."""
+    return make(path, factory, SUPPLIES)
+
+
+def make(path: str, factory: Callable[..., Any], supplies: Mapping[Any, Callable[[], Any]]) -> Any:
+    """What the factory makes from the arguments supplied."""
+    hints, arguments = typing.get_type_hints(factory), {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        if name == "config":
+            module = path.rpartition(".")[0]
+            arguments[name] = modules()[module].Config(**SMALL.get(module, {}))
+        elif parameter.default is not inspect.Parameter.empty:
+            continue
+        elif hints.get(name) in supplies or name in supplies:
+            arguments[name] = supplies[hints[name] if hints.get(name) in supplies else name]()
+        else:
+            pytest.fail(f"{path} takes {name}: {hints.get(name)}, which this test cannot supply: add it to SUPPLIES in {__file__}")
+    return factory(**arguments)
+
+
+def cases(returned: type) -> list[Any]:
+    return [pytest.param(path, factory, id=path) for path, factory in factories(returned).items()]
+
+
+def shapes(tree: PyTree) -> Any:
+    """Structure, shapes and types; a weak type counts as another, for it compiles a second time."""
+    return jax.tree.map(lambda x: (x.shape, str(x.dtype), getattr(x, "weak_type", False)), jax.eval_shape(lambda: tree))
+
+
+def assert_equal(a: PyTree, b: PyTree) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def rows(tree: PyTree, chosen: slice) -> PyTree:
+    return jax.tree.map(lambda x: x[chosen], tree)
+
+
+def draw(spec: Spec, size: int, key: Key = KEY) -> dict[str, jax.Array]:
+    """Random arrays of a spec of one row, [size, ...]."""
+    keys = dict(zip(spec, jax.random.split(key, len(spec)), strict=True))
+    return {name: jax.random.normal(keys[name], (size, *s.shape)).astype(s.dtype) for name, s in spec.items()}

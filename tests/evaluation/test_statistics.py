@@ -1,0 +1,81 @@
+"""Intervals agree with independent formulas and cover what they promise."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxrl.evaluation.statistics import Interval, breakdown, interval, mean_interval, rate_interval
+
+
+def test_mean_agrees_with_the_t_test():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 17)
+    for confidence in (0.9, 0.95):
+        expected = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+        result = mean_interval(values, confidence)
+        np.testing.assert_allclose(result, (values.mean(), expected.low, expected.high, 17))
+
+
+@pytest.mark.parametrize(("draw", "mean", "n"), [("normal", 0.0, 5), ("exponential", 1.0, 200)])
+def test_mean_interval_covers_what_it_promises(draw, mean, n):
+    generator = np.random.default_rng(1)
+    results = [mean_interval(getattr(generator, draw)(size=n)) for _ in range(600)]
+    covered = np.mean([result.low <= mean <= result.high for result in results])
+    assert 0.92 < covered < 0.975
+
+
+def test_few_and_equal_values():
+    assert mean_interval([4.0, 4.0, 4.0]) == Interval(4.0, 4.0, 4.0, 3)
+    one, none = mean_interval([4.0]), mean_interval([])
+    assert (one.value, one.n, math.isnan(one.low), math.isnan(one.high)) == (4.0, 1, True, True)
+    assert none.n == 0 and math.isnan(none.value)
+    assert json.loads(json.dumps(one.to_json(), allow_nan=False)) == {"value": 4.0, "low": None, "high": None, "n": 1}
+
+
+def test_refuses_what_is_not_finite_or_not_one_value_per_sample():
+    with pytest.raises(ValueError, match="2 of 3 values are not finite"):
+        mean_interval([1.0, math.nan, math.inf])
+    with pytest.raises(ValueError, match="one value per sample"):
+        mean_interval(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 200), (4, 200), (200, 200), (1, 2)])
+def test_rate_agrees_with_wilsons_formula(successes, n):
+    z, rate = stats.norm.ppf(0.975), successes / n
+    middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    result = rate_interval(successes, n)
+    np.testing.assert_allclose(result, (rate, middle - half, middle + half, n), atol=1e-12)
+    assert 0 <= result.low <= rate <= result.high <= 1
+
+
+def test_rate_of_nothing_and_of_too_much():
+    assert rate_interval(0, 0).to_json() == {"value": None, "low": None, "high": None, "n": 0}
+    with pytest.raises(ValueError, match="3 successes in 2 trials"):
+        rate_interval(3, 2)
+
+
+def test_truth_values_are_a_rate():
+    assert interval(np.array([True, False, False, True])) == rate_interval(2, 4)
+    assert interval(np.array([1.0, 0.0, 0.0, 1.0])) == mean_interval([1.0, 0.0, 0.0, 1.0])
+
+
+def test_breakdown_puts_each_sample_in_one_bin():
+    values, by = np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([0.0, 0.5, 1.0, 1.5, 2.0])
+    bins = breakdown(values, by, (0.0, 1.0, 2.0))
+    assert [(one.low, one.high, one.interval) for one in bins] == [
+        (0.0, 1.0, mean_interval([1.0, 2.0])),
+        (1.0, 2.0, mean_interval([3.0, 4.0, 5.0])),
+    ]
+    assert [one.interval.n for one in breakdown(values > 2, by, (-2.0, -1.0, 5.0))] == [0, 5]
+
+
+def test_breakdown_refuses_what_would_lose_samples():
+    with pytest.raises(ValueError, match=r"1 of 2 samples lie outside \[0.0, 1.0\]"):
+        breakdown([1.0, 2.0], [0.5, 1.5], (0.0, 1.0))
+    with pytest.raises(ValueError, match="edges must ascend"):
+        breakdown([1.0], [0.5], (1.0, 0.0))
+    with pytest.raises(ValueError, match="2 values, but 1"):
+        breakdown([1.0, 2.0], [0.5], (0.0, 1.0))
