@@ -27,21 +27,28 @@ def get_config() -> ConfigDict:
         }
     )
     config.networks = ConfigDict(
-        {"name": "jaxrl.networks.actor_critic", "actor_hidden": (128, 128), "critic_hidden": (128, 128), "initial_std": 0.5}
+        {
+            "name": "jaxrl.networks.actor_critic",
+            "actor_hidden": (128, 128),
+            "critic_hidden": (128, 128),
+            "activation": "elu",
+            "initial_std": 0.7,
+        }
     )
+    # Few worlds and many updates: an update may only change the policy so much, whatever the number of steps it has seen.
+    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 256, "unroll_length": 24})
     config.algorithm = ConfigDict(
         {
             "name": "jaxrl.algorithms.ppo",
             "learning_rate": 1e-3,
-            "target_kl": 0.01,
+            "target_kl": 0.015,
             "num_epochs": 5,
             "num_minibatches": 4,
-            "gamma": 0.99,
+            "gamma": 0.97,
             "gae_lambda": 0.95,
-            "entropy_weight": 0.005,
+            "entropy_weight": 0.002,
         }
     )
-    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 1024, "unroll_length": 24})
-    config.training = ConfigDict({"total_updates": 300, "updates_per_call": 5})
+    config.training = ConfigDict({"total_updates": 1000, "updates_per_call": 10})
     config.evaluation = ConfigDict({"num_episodes": 200})
     return config

@@ -145,7 +145,11 @@ def cases(returned: type) -> list[Any]:
 
 def shapes(tree: PyTree) -> Any:
     """Structure, shapes and types; a weak type counts as another, for it compiles a second time."""
-    return jax.tree.map(lambda x: (x.shape, str(x.dtype), getattr(x, "weak_type", False)), jax.eval_shape(lambda: tree))
+
+    def tell(x: Any) -> str:
+        return f"{'weak ' if getattr(x, 'weak_type', False) else ''}{x.dtype}{list(x.shape)}"
+
+    return jax.tree.map(tell, jax.eval_shape(lambda: tree))
 
 
 def assert_equal(a: PyTree, b: PyTree) -> None:

@@ -3,7 +3,14 @@
 import os
 from pathlib import Path
 
-from jaxrl_envs.xla_flags import xla_flags
+from jaxtyping import install_import_hook
+
+from tests.typechecker import check
+
+# Checks the annotations of every call, and jaxtyping's shapes where there are some. Before anything of ours is imported.
+install_import_hook(["jaxrl", "jaxrl_envs"], f"{check.__module__}.{check.__name__}")
+
+from jaxrl_envs.xla_flags import xla_flags  # noqa: E402
 
 os.environ["XLA_FLAGS"] = f"{xla_flags()} --xla_force_host_platform_device_count=4"
 

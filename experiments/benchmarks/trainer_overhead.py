@@ -42,7 +42,7 @@ def bare(commands: harness.Commands, calls: int) -> None:
         return jax.lax.scan(lambda run, _: update(run, key), run, length=read.training.updates_per_call)
 
     key = fit.run_keys(read.training)[0]
-    run = fit.start(read.training, algorithm, source, key[None])
+    run = fit.compile_program(read.training, algorithm, source, key[None]).run
     call = jax.jit(updates, donate_argnums=0)
 
     def block() -> float:

@@ -42,7 +42,7 @@ def _announce(settings: Any, parts: Any, shapes: Any) -> None:
     steps = f"{updates} updates of {each:,} steps, {updates * each:,} in all" if each else f"{updates} updates"
     seeds = f", {settings.training.num_seeds} seeds" if settings.training.num_seeds > 1 else ""
     say(f"{settings.algorithm['name']} on {device.platform} ({jax.device_count()} device(s)): {worlds}{parameters:,} parameters{seeds}")
-    say(f"{steps}; compiling first, about 20 s on two CPU cores (a moment if the same program ran here before)")
+    say(f"{steps}; compiling first, some 10 to 20 s on two CPU cores")
 
 
 def _refuse_other(options: argparse.Namespace, checkpoints: Any, config: Any) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -112,36 +113,53 @@ def _for_seeds(config: Config, function: Callable) -> Callable:
     return lambda *args: function(*args[:-1], args[-1][0])
 
 
-def start(config: Config, algorithm: Algorithm, source: Source, keys: Key, mesh: Mesh | None = None) -> Run:
-    """The run before its first update; on a mesh the train state is on every device."""
-    init = _for_seeds(config, initial(algorithm, source))
-    if not source.pure:
-        return init(keys)
-    return jax.jit(init, out_shardings=None if mesh is None else Run(NamedSharding(mesh, PartitionSpec()), None))(keys)
+class Program(NamedTuple):
+    """A run before its first update, and `call` (run, keys) -> the run `updates_per_call` later and its metrics. A call takes the buffers."""
+
+    run: Run
+    call: Callable[[Run, Key], tuple[Run, Metrics]]
 
 
-def compile_call(config: Config, algorithm: Algorithm, source: Source, run: Run, keys: Key) -> Callable[[Run, Key], tuple[Run, Metrics]]:
-    """(run, keys) -> the run `updates_per_call` later and its metrics, compiled once for all calls. Takes the buffers of `run`.
+def compile_program(config: Config, algorithm: Algorithm, source: Source, keys: Key, mesh: Mesh | None = None) -> Program:
+    """Compiles both parts of a run, side by side; on a mesh the train state is on every device.
 
     Raises:
         ValueError: several seeds are asked of a host source.
     """
-    if source.pure:
-        updates = _for_seeds(config, many_updates(algorithm, source, config.updates_per_call))
-        shardings = jax.tree.map(lambda x: x.sharding, run)
-        return jax.jit(updates, donate_argnums=0, out_shardings=(shardings, None)).lower(run, keys).compile()
+    if not source.pure:
+        return _on_host(config, algorithm, source, keys)
+    everywhere = None if mesh is None else Run(NamedSharding(mesh, PartitionSpec()), None)
+    init = jax.jit(_for_seeds(config, initial(algorithm, source)), out_shardings=everywhere).trace(keys)
+    updates = _for_seeds(config, many_updates(algorithm, source, config.updates_per_call))
+
+    def compile_call(run: Run) -> Callable[[Run, Key], tuple[Run, Metrics]]:
+        # The run comes out as it goes in, on a mesh too, so that one program serves all calls.
+        shardings = None if mesh is None else (jax.tree.map(lambda x: x.sharding, run), None)
+        return jax.jit(updates, donate_argnums=0, out_shardings=shardings).lower(run, keys).compile()
+
+    if mesh is not None:
+        run = init.lower().compile()(keys)
+        return Program(run, compile_call(run))
+    with ThreadPoolExecutor(1) as other:
+        started = other.submit(lambda: init.lower().compile()(keys))
+        call = compile_call(init.out_info)
+        return Program(started.result(), call)
+
+
+def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key) -> Program:
+    """The same with a source that is called from Python."""
     if config.num_seeds > 1:
         raise ValueError("num_seeds above 1 needs a pure source: a host source runs outside the compiled program")
-    hosted = one_update(algorithm._replace(update=jax.jit(algorithm.update, donate_argnums=0)), source)
+    update = one_update(algorithm._replace(update=jax.jit(algorithm.update, donate_argnums=0)), source)
 
     def call(run: Run, keys: Key) -> tuple[Run, Metrics]:
         means: Metrics = {}
         for _ in range(config.updates_per_call):
-            run, metrics = hosted(run, keys[0])
+            run, metrics = update(run, keys[0])
             means = {name: means.get(name, 0.0) + value / config.updates_per_call for name, value in metrics.items()}
         return run, summary(run, means, source)
 
-    return call
+    return Program(initial(algorithm, source)(keys[0]), call)
 
 
 @contextlib.contextmanager
@@ -229,16 +247,21 @@ def fit(
         NonFinite: a metric or parameter is not finite. The state that it was found in is saved beside the checkpoints.
     """
     check_spec(algorithm.batch_spec, source.spec, needs="the algorithm", offers="the source")
+    try:
+        return _train(config, algorithm, source, extras, mesh, resume)
+    finally:
+        source.close()
+
+
+def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras, mesh: Mesh | None, resume: bool) -> Result:
+    """The loop itself."""
     began = time.perf_counter()
     keys, clock = run_keys(config), _Clock()
-    run = start(config, algorithm, source, keys, mesh)
+    run, call = compile_program(config, algorithm, source, keys, mesh)
     if resume:
         run, clock = _restore(extras, run)
         keys = run_keys(config, clock.rollbacks)
-    extras.say(f"source ready after {time.perf_counter() - began:.1f} s")
-    began = time.perf_counter()
-    call = compile_call(config, algorithm, source, run, keys)
-    extras.say(f"update compiled after {time.perf_counter() - began:.1f} s")
+    extras.say(f"ready after {time.perf_counter() - began:.1f} s")
     deployable = jax.vmap(algorithm.deployable) if config.num_seeds > 1 else algorithm.deployable
     saved_at, metrics = time.perf_counter(), {}
 
@@ -266,5 +289,4 @@ def fit(
     _save(extras, source, run, clock, metrics)
     if extras.checkpoints is not None:
         extras.checkpoints.wait()
-    source.close()
     return Result(run, clock.update, clock.seconds, clock.update < config.total_updates)

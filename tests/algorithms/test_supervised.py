@@ -5,10 +5,15 @@ import pytest
 
 from jaxrl import optimizers
 from jaxrl.algorithms.supervised import Config, masked_mean, supervised
+from jaxrl.distributed.mesh import data_mesh
 from jaxrl.networks.state_mlp import Config as StateMLP
 from jaxrl.networks.state_mlp import state_mlp
 from jaxrl.objectives import bc
 from jaxrl.ops import running_statistics
+from jaxrl.replay.memory import Config as Memory
+from jaxrl.replay.memory import memory
+from jaxrl.replay.recording import Recording
+from jaxrl.training.fit import Run, initial, many_updates
 from jaxrl.types import ArraySpec, Objective, PolicySpec
 
 SPEC = PolicySpec({"state/x": ArraySpec((3,))}, ArraySpec((2,)), horizon=2)
@@ -161,6 +166,28 @@ def test_fully_masked_batch_moves_nothing():
     after, metrics, _ = algorithm.update(state, make_batch() | {"mask": jnp.zeros((16, 2))}, KEY)
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
     assert metrics["loss"] == 0
+
+
+def test_four_devices_learn_what_one_does():
+    batch = make_batch(size=8)
+    stored = Recording(
+        {"state/x": np.asarray(batch["observation"]["state/x"])},
+        np.asarray(batch["action"][:, 0]),
+        np.zeros(8, np.float32),
+        np.array([3, 8]),
+        SPEC._replace(horizon=1),
+    )
+    algorithm = supervised(Config(SGD), {"bc": clone()}, {"bc": 1.0}, IDENTITY)
+
+    def learn(devices: int) -> Run:
+        mesh = data_mesh(devices)
+        source = memory(Memory(batch_size=8, horizon=2), stored, mesh)
+        run = jax.jit(initial(algorithm, source))(KEY)
+        return jax.jit(many_updates(algorithm, source, 3))(run, KEY)[0]
+
+    one, four = learn(1), learn(4)
+    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(four.train_state.params)} == {4}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.train_state, four.train_state)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl.distributed.mesh import data_mesh
 from jaxrl.replay import memory as module
 from jaxrl.replay.memory import Config, memory
 from jaxrl.replay.recording import Recording
@@ -79,9 +80,8 @@ def test_epochs_are_counted():
 
 
 def test_mesh_of_four_gives_the_batch_of_one_device():
-    mesh = jax.make_mesh((4, 1, 1), ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3)
     _, one = draw(memory(Config(8, 3), record()))
-    source = memory(Config(8, 3), record(), mesh)
+    source = memory(Config(8, 3), record(), data_mesh(4))
     _, four = jax.jit(source.next)(source.init(jax.random.key(0), None), None, jax.random.split(jax.random.key(0), 1)[0])
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
         np.testing.assert_array_equal(a[0], b)
@@ -89,9 +89,8 @@ def test_mesh_of_four_gives_the_batch_of_one_device():
 
 
 def test_numbers_that_do_not_divide():
-    mesh = jax.sharding.AbstractMesh((4,), ("data",))
     with pytest.raises(ValueError, match="batch_size is 6, which 4 devices on the mesh axis `data` do not divide"):
-        memory(Config(batch_size=6), record(), mesh)
+        memory(Config(batch_size=6), record(), data_mesh(4))
 
 
 @pytest.mark.parametrize("field", ["batch_size", "horizon"])

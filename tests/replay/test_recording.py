@@ -8,8 +8,8 @@ SPEC = PolicySpec({"state/x": ArraySpec((3,), names=("x", "y", "z"), unit="m")},
 
 
 def record(lengths=(4, 1, 6), **changes) -> Recording:
-    steps, rng = sum(lengths), np.random.default_rng(0)
-    x, action, reward = (rng.normal(size=shape).astype(np.float32) for shape in ((steps, 3), (steps, 2), (steps,)))
+    steps, generator = sum(lengths), np.random.default_rng(0)
+    x, action, reward = (generator.normal(size=shape).astype(np.float32) for shape in ((steps, 3), (steps, 2), (steps,)))
     return Recording({"state/x": x}, action, reward, np.cumsum(lengths, dtype=np.int64), SPEC)._replace(**changes)
 
 

@@ -72,7 +72,7 @@ def test_four_devices_give_the_same_batch_and_gradients_as_one():
     results = []
     for this in (None, mesh):
         algorithm, source = parts(this)
-        run = fit.start(config, algorithm, source, keys, this)
+        run = fit.compile_program(config, algorithm, source, keys, this).run
         collect = jax.jit(lambda run, a=algorithm, s=source: s.next(run.source_state, a.behaviour(run.train_state), keys[0]))
         state, batch = collect(run)
         before = run.train_state

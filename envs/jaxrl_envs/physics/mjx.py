@@ -16,6 +16,7 @@ from jaxrl_envs.physics.constants import FOLLOWED, constants
 from jaxrl_envs.physics.interface import Array, Fields, Physics, PhysicsState
 from jaxrl_envs.xla_flags import missing, xla_flags
 
+_INTEGRATED = ("qpos", "qvel", "act", "qacc_warmstart", "time")
 _LARGEST = 1e10  # mjMAXVAL: MuJoCo calls a coordinate beyond it bad
 
 # Derived constants that `mjx.step` reads only in models that have what is named here.
@@ -49,7 +50,7 @@ def _unsupported(error: object) -> ValueError:
 
 
 def _compile(model: mujoco.MjModel) -> tuple[engine.Model, engine.Data]:
-    """The model and a fresh data of it, on the device. Raises ValueError that names the feature which MJX lacks."""
+    """The model and a fresh data of it. Raises ValueError that names the feature which MJX lacks."""
     ignored = [name for name, used in _IGNORED.items() if used(model)]
     if ignored:
         raise _unsupported(", ".join(ignored))
@@ -73,11 +74,10 @@ def _check_flags() -> None:
         )
 
 
-def _check_fields(model: mujoco.MjModel, compiled: engine.Model, fields: Fields) -> None:
+def _check_fields(model: mujoco.MjModel, varying: frozenset[str], fields: Fields) -> None:
     """Raises ValueError that names a field which this backend cannot take per world."""
     for name, value in fields.items():
-        own = getattr(compiled, name, None)
-        if not isinstance(own, jax.Array) or not jnp.issubdtype(own.dtype, jnp.floating):
+        if name not in varying:
             raise ValueError(f"field {name}: physics backend mjx cannot vary it between worlds")
         shape = np.shape(getattr(model, name))
         if value.shape != shape:
@@ -97,6 +97,10 @@ def _check_derivable(model: mujoco.MjModel, fields: Fields) -> None:
             raise ValueError(f"field {name}: physics backend mjx does not derive the anchors of connect and weld constraints from it")
 
 
+def _is_float_array(value: object) -> bool:
+    return isinstance(value, jax.Array) and bool(jnp.issubdtype(value.dtype, jnp.floating))
+
+
 def mjx(model: mujoco.MjModel) -> Physics:
     """Physics as a JAX program (`mujoco.mjx`, impl="jax"), on any device. Differentiable where the solver's iterations are unrolled.
 
@@ -108,27 +112,33 @@ def mjx(model: mujoco.MjModel) -> Physics:
     """
     _check_flags()
     compiled, fresh = _compile(model)
+    varying = frozenset(f.name for f in compiled.fields() if _is_float_array(getattr(compiled, f.name)))
+    # MJX ties its arrays to one device. Numpy arrays become constants of whatever program reads them, on any mesh.
+    compiled, fresh = jax.tree.map(np.asarray, (compiled, fresh))
     stages = model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 and model.nsensor > 0
 
     def world(fields: Fields) -> engine.Model:
-        _check_fields(model, compiled, fields)
-        return compiled.replace(**{name: jnp.asarray(value, jnp.float32) for name, value in fields.items()})
+        _check_fields(model, varying, fields)
+        own = jax.tree.map(jnp.asarray, compiled)
+        return own.replace(**{name: jnp.asarray(value, jnp.float32) for name, value in fields.items()})
+
+    def data(**state: Array) -> engine.Data:
+        return jax.tree.map(jnp.asarray, fresh).replace(**state)
 
     def forward(qpos: Array, qvel: Array, fields: Fields) -> PhysicsState:
         own = world(fields)
         with jax.numpy_rank_promotion("allow"):  # MJX relies on it
-            sensors = engine.forward(own, fresh.replace(qpos=qpos, qvel=qvel)).sensordata
+            sensors = engine.forward(own, data(qpos=qpos, qvel=qvel)).sensordata
         start = PhysicsState(qpos, qvel, jnp.zeros(model.na), jnp.zeros(model.nv), jnp.zeros(()), sensors)
         return _checked(start)
 
     def substep(own: engine.Model, state: PhysicsState, ctrl: Array) -> PhysicsState:
-        before = fresh.replace(
-            qpos=state.qpos, qvel=state.qvel, act=state.act, qacc_warmstart=state.qacc_warmstart, time=state.time, ctrl=ctrl
-        )
+        carried = {name: getattr(state, name) for name in _INTEGRATED}
+        before = data(**carried, ctrl=ctrl)
         after = engine.step(own, before)
         # The stages of Runge-Kutta overwrite the sensors of the state before the step; XLA shares the work with the step's own forward.
         sensors = (engine.forward(own, before) if stages else after).sensordata
-        return PhysicsState(after.qpos, after.qvel, after.act, after.qacc_warmstart, after.time, sensors)
+        return PhysicsState(**{name: getattr(after, name) for name in _INTEGRATED}, sensordata=sensors)
 
     def step(state: PhysicsState, ctrl: Array, fields: Fields) -> PhysicsState:
         own = world(fields)
@@ -140,7 +150,7 @@ def mjx(model: mujoco.MjModel) -> Physics:
     def derived(fields: Fields) -> Fields:
         own = world(fields)
         with jax.numpy_rank_promotion("allow"):
-            found = constants(own, fresh)
+            found = constants(own, data())
         return {name: value for name, value in found.items() if name not in fields and _READ_WHERE.get(name, lambda m: True)(model)}
 
     def derive(fields: Fields) -> Fields:

@@ -28,11 +28,11 @@ _AXES = ("x", "y", "z")
 class Rewards:
     """Weights of the reward terms, per second. Terms that measure a fault have negative weights."""
 
-    track_velocity: float = 1.5
-    track_yaw: float = 0.75
+    track_velocity: float = 2.0
+    track_yaw: float = 1.0
     vertical_velocity: float = -1.0
     roll_pitch_rate: float = -0.05
-    tilt: float = -2.0
+    tilt: float = -4.0
     torque: float = -1e-4
     action_rate: float = -0.01
     pose: float = -0.1
@@ -41,7 +41,7 @@ class Rewards:
     stand_still: float = -0.3
     joint_limit: float = -1.0
     alive: float = 1.0  # staying up must pay more than the faults of early training cost
-    fall: float = -50.0  # per second of one step: a fall costs 1
+    fall: float = -150.0  # for one step of 20 ms: a fall costs 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Config:
     episode_seconds: float = 20.0
     physics_dt: float = 0.005  # s
     substeps: int = 4
-    action_scale: float = 0.4  # rad of target per unit of action
+    action_scale: float = 0.3  # rad of target per unit of action
     forward: tuple[float, float] = (-0.6, 1.0)  # m/s
     lateral: tuple[float, float] = (-0.4, 0.4)  # m/s
     yaw: tuple[float, float] = (-1.0, 1.0)  # rad/s
