@@ -1,5 +1,4 @@
-"""A cart learns to swing up its pole and to balance it.
-"""
+"""A cart learns to swing up its pole and to balance it."""
 
 from ml_collections import ConfigDict
 

@@ -147,7 +147,7 @@ class Env(NamedTuple):
     reset: Callable[[Key, Params], tuple[PyTree, Observation]]  # (key, physics params) -> env state, observation
     step: Callable[[PyTree, Array, Params, Key], tuple[PyTree, TimeStep]]  # (env state, action, physics params, key)
     restart: Callable[[PyTree, Params, Key], tuple[PyTree, Observation]]
-    # (env state fresh from some reset, physics params, key) -> env state, observation: the same start under other physics, with no physics step
+    # (env state fresh from some reset, physics params, key) -> env state, observation: that start under other physics; no physics step
     nominal: Params  # physics params of the unrandomised world
     sample: Callable[[Key], Params]  # physics params of a new episode; `nominal` where nothing is randomised
     render: Callable[..., Any] | None = None  # (env states as numpy, width, height) -> uint8 frames [N, height, width, 3], on the host
@@ -176,9 +176,7 @@ def flatten_names(tree: PyTree) -> dict[str, Any]:
 
 def spec_of(tree: PyTree, axes: tuple[str, ...] = ()) -> dict[str, ArraySpec]:
     """The spec of a tree of arrays or shapes; the first axes take the names in `axes`."""
-    return {
-        name: ArraySpec((*axes, *leaf.shape[len(axes) :]), str(leaf.dtype)) for name, leaf in flatten_names(tree).items()
-    }
+    return {name: ArraySpec((*axes, *leaf.shape[len(axes) :]), str(leaf.dtype)) for name, leaf in flatten_names(tree).items()}
 
 
 def check_spec(needed: Spec, offered: Spec, needs: str, offers: str) -> None:

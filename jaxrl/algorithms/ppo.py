@@ -57,7 +57,7 @@ class Behaviour(NamedTuple):
     """What acting needs."""
 
     actor: Params
-    statistics: running_statistics.RunningStatistics | None
+    statistics: running_statistics.RunningStatistics
 
 
 class _Sample(NamedTuple):

@@ -21,8 +21,10 @@ def main(arguments: Sequence[str]) -> int:
     checkpoints, meta = runs.open_run(options.workdir)
     steps = checkpoints.steps()
     total = configs.plain(meta["config"]).get("training", {}).get("total_updates")
-    say(f"{options.workdir}: update {meta['update']}" + (f" of {total}" if total else "") + f", {meta['env_steps']:,} environment steps, "
-        f"{meta['seconds']:.0f} s of training")
+    say(
+        f"{options.workdir}: update {meta['update']}" + (f" of {total}" if total else "") + f", {meta['env_steps']:,} environment steps, "
+        f"{meta['seconds']:.0f} s of training"
+    )
     say(f"checkpoints: {', '.join(map(str, steps))}; best: {checkpoints.best()}")
     say("versions: " + ", ".join(f"{name} {version}" for name, version in meta["versions"].items() if version))
     say(f"code: {meta['code_version'] or 'not a checkout'}")

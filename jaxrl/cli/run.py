@@ -1,11 +1,11 @@
 """A run on disk: what `jaxrl train` writes and the other commands read.
 
-    config.json       the resolved config
-    checkpoints/      train state, source state, and a document with config, specs and versions
-    metrics.jsonl     one line per report
-    tensorboard/      the same for TensorBoard
-    evaluation.json   results with intervals
-    learning_curve.png, video.mp4
+config.json       the resolved config
+checkpoints/      train state, source state, and a document with config, specs and versions
+metrics.jsonl     one line per report
+tensorboard/      the same for TensorBoard
+evaluation.json   results with intervals
+learning_curve.png, video.mp4
 """
 
 import json

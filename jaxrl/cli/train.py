@@ -60,7 +60,8 @@ def _refuse_other(options: argparse.Namespace, checkpoints: Any, config: Any) ->
     if not options.resume:
         if not options.force:
             raise ValueError(
-                f"{options.workdir}: holds a run at update {there}; go on with --resume, choose another --workdir, or start anew with --force"
+                f"{options.workdir}: holds a run at update {there}; "
+                "go on with --resume, choose another --workdir, or start anew with --force"
             )
         checkpoints.drop_after(-1)
 
@@ -87,7 +88,12 @@ def _train(options: argparse.Namespace, config: Any, began: float) -> int:
     runs.write_json(options.workdir / runs.CONFIG, configs.plain(config))
     _announce(settings, parts, shapes)
 
-    meta = {"config": configs.plain(config), "spec": specs.to_json(parts.algorithm.policy.spec), "versions": versions(), "code_version": code_version()}
+    meta = {
+        "config": configs.plain(config),
+        "spec": specs.to_json(parts.algorithm.policy.spec),
+        "versions": versions(),
+        "code_version": code_version(),
+    }
     resumed_at = checkpoints.latest() if options.resume else None
     outputs = [
         callbacks.console(shown=_shown(parts)),
@@ -111,7 +117,8 @@ def _train(options: argparse.Namespace, config: Any, began: float) -> int:
         callback.close()
         checkpoints.close()
     if result.interrupted:
-        say(f"stopped at update {result.update} and saved; go on with: jaxrl train --config {options.config} --workdir {options.workdir} --resume")
+        again = f"jaxrl train --config {options.config} --workdir {options.workdir} --resume"
+        say(f"stopped at update {result.update} and saved; go on with: {again}")
         return 130
     say(f"trained {result.update} updates in {result.seconds:.0f} s; {time.perf_counter() - began:.0f} s since the command")
     if options.skip_evaluation or parts.env is None:

@@ -71,7 +71,11 @@ def by_parameter(played: Played, parameters: Params) -> dict[str, Any]:
         edges = _edges(np.asarray(parameter, np.float64))
         if edges is None:
             continue
-        bins = {result: breakdown(per, np.asarray(parameter, np.float64), edges.tolist()) for result, per in values.items() if len(per) == len(parameter)}
+        bins = {
+            result: breakdown(per, np.asarray(parameter, np.float64), edges.tolist())
+            for result, per in values.items()
+            if len(per) == len(parameter)
+        }
         table[name] = [
             {"low": float(edges[k]), "high": float(edges[k + 1])} | {result: rows[k].interval.to_json() for result, rows in bins.items()}
             for k in range(BINS)

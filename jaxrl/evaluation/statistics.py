@@ -102,6 +102,4 @@ def breakdown(values: ArrayLike, by: ArrayLike, edges: Sequence[float], confiden
     if outside:
         raise ValueError(f"{outside} of {quantity.size} samples lie outside [{borders[0]}, {borders[-1]}]; widen the edges")
     index = np.minimum(np.searchsorted(borders, quantity, side="right") - 1, borders.size - 2)
-    return [
-        Bin(float(borders[k]), float(borders[k + 1]), interval(array[index == k], confidence)) for k in range(borders.size - 1)
-    ]
+    return [Bin(float(borders[k]), float(borders[k + 1]), interval(array[index == k], confidence)) for k in range(borders.size - 1)]

@@ -24,9 +24,7 @@ class _MLP(nn.Module):
         return nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(self.final_scale), name="output")(x)
 
 
-def mlp(
-    input_size: int, hidden: tuple[int, ...], output_size: int, activation: str = "tanh", final_scale: float = 1.0
-) -> Network:
+def mlp(input_size: int, hidden: tuple[int, ...], output_size: int, activation: str = "tanh", final_scale: float = 1.0) -> Network:
     """Dense layers with `activation` between them and orthogonal kernels; `[..., input_size]` to `[..., output_size]`.
 
     Raises:
@@ -41,6 +39,7 @@ def mlp(
 
     def apply(params: Params, x: Array, key: Key | None = None, train: bool = False) -> Array:
         del key, train
-        return module.apply({"params": params}, x)
+        output: Any = module.apply({"params": params}, x)
+        return output
 
     return Network(init, apply)

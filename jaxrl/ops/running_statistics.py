@@ -13,7 +13,7 @@ from jaxrl.types import Array, Observation, Spec
 
 
 class RunningStatistics(NamedTuple):
-    count: Array  # [] float32
+    total: Array  # [] float32, observations taken in
     mean: Observation  # by observation name
     variance: Observation
 
@@ -28,10 +28,10 @@ def init(spec: Spec) -> RunningStatistics:
 
 def update(statistics: RunningStatistics, batch: Observation, max_count: float = 1e8) -> RunningStatistics:
     """Takes in a batch; every axis before those of the spec is averaged over. `max_count` keeps the statistics able to follow."""
-    count, means, variances = statistics
+    before, means, variances = statistics
     leading = {name: batch[name].shape[: batch[name].ndim - means[name].ndim] for name in means}
     size = math.prod(next(iter(leading.values()), ()))
-    total = count + size
+    total = before + size
     mean, variance = {}, {}
     for name, old in means.items():
         axes = tuple(range(len(leading[name])))
@@ -40,7 +40,7 @@ def update(statistics: RunningStatistics, batch: Observation, max_count: float =
         batch_variance = jnp.square(x - jnp.expand_dims(batch_mean, axes)).mean(axes)
         delta = batch_mean - old
         mean[name] = old + delta * (size / total)
-        moment = variances[name] * count + batch_variance * size + jnp.square(delta) * (count * size / total)
+        moment = variances[name] * before + batch_variance * size + jnp.square(delta) * (before * size / total)
         variance[name] = moment / total
     return RunningStatistics(jnp.minimum(total, max_count), mean, variance)
 

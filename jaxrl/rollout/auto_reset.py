@@ -16,9 +16,9 @@ from jaxrl.types import Array, Env, Key, Observation, Params, PyTree, TimeStep
 
 
 class Episodes(NamedTuple):
-    """Sums over the finished whole episodes of each world, [B]; recent ones weigh more (see `rollout.forget`)."""
+    """Sums over the finished whole episodes of each world, [B]; recent ones weigh more (see `rollout.MEMORY`)."""
 
-    count: Array
+    finished: Array
     reward: Array
     length: Array
     terminated: Array
@@ -27,9 +27,9 @@ class Episodes(NamedTuple):
 
 
 class Worlds(NamedTuple):
-    """B worlds between two steps. `index` is their global number: randomness depends on it, not on how a mesh cuts the worlds."""
+    """B worlds between two steps. Randomness depends on their global number, not on how a mesh cuts the worlds."""
 
-    index: Array  # [B] int32
+    number: Array  # [B] int32
     env: PyTree
     parameters: Params
     observation: Observation
@@ -41,11 +41,12 @@ class Worlds(NamedTuple):
 
 
 class AutoReset(NamedTuple):
-    """`pool` (key) -> starts; `init` (key, index [B], pool) -> worlds; `step` (worlds, action [B, A], pool, key) -> worlds, step, ended [B]."""
+    """Worlds that start anew by themselves."""
 
-    pool: Callable[[Key], PyTree]
-    init: Callable[[Key, Array, PyTree], Worlds]
+    pool: Callable[[Key], PyTree]  # key -> starts
+    init: Callable[[Key, Array, PyTree], Worlds]  # (key, global numbers [B], starts) -> worlds
     step: Callable[[Worlds, Array, PyTree, Key], tuple[Worlds, TimeStep, Array]]
+    # (worlds, action [B, A], starts, key) -> worlds, what the step yielded, where an episode ended [B]
 
 
 def world_keys(key: Key, index: Array) -> Key:
@@ -90,16 +91,16 @@ def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int =
         def some(carry: tuple[Any, Array]) -> tuple[Any, Array]:
             current, waiting = carry
             rows = jnp.nonzero(waiting, size=chunk, fill_value=size)[0]
-            keys = world_keys(key, worlds.index.at[rows].get(mode="clip"))
+            keys = world_keys(key, worlds.number.at[rows].get(mode="clip"))
             fresh = jax.vmap(start, (0, None))(keys, starts)
             current = jax.tree.map(lambda old, new: old.at[rows].set(new, mode="drop"), current, fresh)
             return current, waiting.at[rows].set(False, mode="drop")
 
         current = (worlds.env, worlds.parameters, worlds.observation)
         (state, parameters, observation), _ = jax.lax.while_loop(lambda carry: carry[1].any(), some, (current, ended))
-        zero = _where(ended, jax.tree.map(jnp.zeros_like, (worlds.clock, worlds.length, worlds.reward, worlds.metrics)),
-                      (worlds.clock, worlds.length, worlds.reward, worlds.metrics))
-        return Worlds(worlds.index, state, parameters, observation, *zero, worlds.episodes)
+        sums = (worlds.clock, worlds.length, worlds.reward, worlds.metrics)
+        clock, length, reward, metrics = _where(ended, jax.tree.map(jnp.zeros_like, sums), sums)
+        return Worlds(worlds.number, state, parameters, observation, clock, length, reward, metrics, worlds.episodes)
 
     def init(key: Key, index: Array, starts: PyTree) -> Worlds:
         size = index.shape[0]
@@ -114,7 +115,7 @@ def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int =
 
     def step(worlds: Worlds, action: Array, starts: PyTree, key: Key) -> tuple[Worlds, TimeStep, Array]:
         act, begin = jax.random.split(key)
-        state, now = jax.vmap(env.step)(worlds.env, action, worlds.parameters, world_keys(act, worlds.index))
+        state, now = jax.vmap(env.step)(worlds.env, action, worlds.parameters, world_keys(act, worlds.number))
         good = _finite((state, now.observation, now.reward))
         ones, zeros = jnp.ones_like(now.reward), jnp.zeros_like(now.reward)
         clock = worlds.clock + 1
@@ -134,14 +135,14 @@ def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int =
         whole = (ended & good & (length == clock)).astype(jnp.float32)
         old = worlds.episodes
         episodes = Episodes(
-            count=old.count + whole,
+            finished=old.finished + whole,
             reward=old.reward + whole * reward,
             length=old.length + whole * length,
             terminated=old.terminated + whole * (1 - now.discount),
             metrics={name: old.metrics[name] + whole * metrics[name] for name in names},
             diverged=old.diverged + ~good,
         )
-        later = Worlds(worlds.index, state, worlds.parameters, now.observation, clock, length, reward, metrics, episodes)
+        later = Worlds(worlds.number, state, worlds.parameters, now.observation, clock, length, reward, metrics, episodes)
         return restart(later, ended, starts, begin), now, ended
 
     return AutoReset(pool, init, step)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxrl.rollout.auto_reset import Worlds, auto_reset, world_keys
+from jaxrl.rollout.auto_reset import Episodes, Worlds, auto_reset, world_keys
 from jaxrl.types import Array, ArraySpec, Env, Key, Metrics, Params, Policy, PyTree, Source, Transition
 
 
@@ -38,7 +38,7 @@ MEMORY = 0.9  # weight of an episode's statistics after one more batch
 
 def _forget(worlds: Worlds) -> Worlds:
     episodes = worlds.episodes
-    faded = jax.tree.map(lambda x: x * MEMORY, episodes._replace(diverged=()))
+    faded: Episodes = jax.tree.map(lambda x: x * MEMORY, episodes)
     return worlds._replace(episodes=faded._replace(diverged=episodes.diverged))
 
 
@@ -46,14 +46,12 @@ def episode_metrics(state: RolloutState) -> Metrics:
     """Means over recently finished whole episodes, metrics per step; NaN until one has finished."""
     sums = jax.tree.map(jnp.sum, state.worlds.episodes)
     per_episode = {"return": sums.reward, "length": sums.length, "fall_rate": sums.terminated}
-    means = {f"episode/{name}": total / sums.count for name, total in per_episode.items()}
+    means = {f"episode/{name}": total / sums.finished for name, total in per_episode.items()}
     means |= {f"episode/{name}": total / sums.length for name, total in sums.metrics.items()}
     return means | {"episode/diverged": sums.diverged.astype(jnp.float32)}
 
 
-def rollout(
-    config: Config, env: Env, distribution: Callable[[Key], Params], policy: Policy, mesh: Mesh | None = None
-) -> Source:
+def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], policy: Policy, mesh: Mesh | None = None) -> Source:
     """A source of `Transition`s `[unroll_length, num_worlds, ...]` by `policy`, physics drawn from `distribution`.
 
     On a mesh the worlds are shared out over the axis `data`; the batch does not depend on the number of devices.
@@ -83,7 +81,7 @@ def rollout(
     def next_local(state: RolloutState, behaviour: Params, key: Key) -> tuple[RolloutState, Transition]:
         fresh_carry = policy.init(per_device)
 
-        def execute(state: RolloutState, now: tuple[Array, Array, dict[str, Array]]):
+        def execute(state: RolloutState, now: tuple[Array, Array, dict[str, Array]]) -> tuple[RolloutState, Transition]:
             step, action, extras = now
             before = state.worlds.observation
             worlds, result, ended = worlds_of.step(state.worlds, action, state.pool, jax.random.fold_in(key, 2 * step))
@@ -92,8 +90,8 @@ def rollout(
             taken = Transition(before, action, result.reward, result.discount, result.truncation, result.observation, extras)
             return RolloutState(worlds, carry, state.pool), taken
 
-        def infer(state: RolloutState, first: Array):
-            keys = world_keys(jax.random.fold_in(key, 2 * first + 1), state.worlds.index)
+        def infer(state: RolloutState, first: Array) -> tuple[RolloutState, Transition]:
+            keys = world_keys(jax.random.fold_in(key, 2 * first + 1), state.worlds.number)
             chunk, carry, extras = policy.act(behaviour, state.worlds.observation, state.carry, keys, None)
             state = state._replace(carry=carry)
             if executed == 1:
@@ -111,7 +109,8 @@ def rollout(
     if mesh is None:
         init, advance = init_local, next_local
     else:
-        data, everywhere = PartitionSpec("data"), PartitionSpec()
+        data: Any = PartitionSpec("data")
+        everywhere: Any = PartitionSpec()
         state_spec = RolloutState(data, data, everywhere)
         init = jax.shard_map(init_local, mesh=mesh, in_specs=(everywhere, everywhere), out_specs=state_spec, check_vma=False)
         advance = jax.shard_map(
@@ -138,8 +137,4 @@ def _transition_spec(env: Env, policy: Policy) -> dict[str, ArraySpec]:
     fields |= {f"extras/{name}": spec for name, spec in policy.spec.extras.items()}
     for part in ("observation", "next_observation"):
         fields |= {f"{part}/{name}": spec for name, spec in env.spec.observation.items()}
-    return {
-        name: ArraySpec((*lead, *spec.shape), spec.dtype, spec.names, spec.unit) for name, spec in fields.items()
-    }
-
-
+    return {name: ArraySpec((*lead, *spec.shape), spec.dtype, spec.names, spec.unit) for name, spec in fields.items()}

@@ -126,8 +126,10 @@ def console(shown: tuple[str, ...] = (RETURN,), every: float = 5.0, stream: IO[s
 def _live(screen: Any, shown: tuple[str, ...]) -> Callback:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    texts = [TextColumn(f"{{task.fields[{name}]}}", style=style) for name, style in
-             (("steps", "dim"), ("speed", "cyan"), ("values", "bold green"), ("time", "dim"))]
+    texts = [
+        TextColumn(f"{{task.fields[{name}]}}", style=style)
+        for name, style in (("steps", "dim"), ("speed", "cyan"), ("values", "bold green"), ("time", "dim"))
+    ]
     # Twice a second: drawing takes time from the cores that train.
     progress = Progress(BarColumn(16), TaskProgressColumn(), *texts, console=screen, refresh_per_second=2)
     task = progress.add_task("", total=None, steps="", speed="", values="", time="")

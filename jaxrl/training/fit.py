@@ -26,7 +26,7 @@ from jaxrl.types import Algorithm, Key, Metrics, Params, PyTree, Source, TrainSt
 
 @dataclass(frozen=True)
 class Config:
-    """`updates_per_call` updates run between two looks at the metrics. Evaluation and checkpoints fall on the ends of calls; 0 turns them off."""
+    """`updates_per_call` updates run between two looks at the metrics, where evaluation and checkpoints fall too; 0 turns these off."""
 
     total_updates: int = 100
     updates_per_call: int = 10
@@ -114,10 +114,10 @@ def _for_seeds(config: Config, function: Callable) -> Callable:
 
 
 class Program(NamedTuple):
-    """A run before its first update, and `call` (run, keys) -> the run `updates_per_call` later and its metrics. A call takes the buffers."""
+    """A run before its first update, and its call. A call takes the buffers of the run it is given."""
 
     run: Run
-    call: Callable[[Run, Key], tuple[Run, Metrics]]
+    call: Callable[[Run, Key], tuple[Run, Metrics]]  # (run, keys) -> the run `updates_per_call` later, mean metrics
 
 
 def compile_program(config: Config, algorithm: Algorithm, source: Source, keys: Key, mesh: Mesh | None = None) -> Program:
@@ -128,8 +128,8 @@ def compile_program(config: Config, algorithm: Algorithm, source: Source, keys: 
     """
     if not source.pure:
         return _on_host(config, algorithm, source, keys)
-    everywhere = None if mesh is None else Run(NamedSharding(mesh, PartitionSpec()), None)
-    init = jax.jit(_for_seeds(config, initial(algorithm, source)), out_shardings=everywhere).trace(keys)
+    everywhere: Any = None if mesh is None else (NamedSharding(mesh, PartitionSpec()), None)
+    init = jax.jit(_for_seeds(config, initial(algorithm, source)), out_shardings=everywhere and Run(*everywhere)).trace(keys)
     updates = _for_seeds(config, many_updates(algorithm, source, config.updates_per_call))
 
     def compile_call(run: Run) -> Callable[[Run, Key], tuple[Run, Metrics]]:
@@ -195,6 +195,9 @@ class Extras(NamedTuple):
     say: Callable[[str], None] = lambda text: None  # takes lines about what happens
 
 
+NO_EXTRAS = Extras()
+
+
 class _Clock(NamedTuple):
     """How far a run is."""
 
@@ -236,7 +239,7 @@ def _roll_back(config: Config, extras: Extras, fault: NonFinite, like: Run, cloc
 
 
 def fit(
-    config: Config, algorithm: Algorithm, source: Source, extras: Extras = Extras(), mesh: Mesh | None = None, resume: bool = False
+    config: Config, algorithm: Algorithm, source: Source, extras: Extras = NO_EXTRAS, mesh: Mesh | None = None, resume: bool = False
 ) -> Result:
     """Trains for `total_updates`, or from the latest checkpoint up to them; SIGINT or SIGTERM ends it early, with a checkpoint.
 
@@ -263,13 +266,14 @@ def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras,
         keys = run_keys(config, clock.rollbacks)
     extras.say(f"ready after {time.perf_counter() - began:.1f} s")
     deployable = jax.vmap(algorithm.deployable) if config.num_seeds > 1 else algorithm.deployable
-    saved_at, metrics = time.perf_counter(), {}
+    saved_at = time.perf_counter()
+    metrics: dict[str, float] = {}
 
     with stop_request() as stopping:
         while clock.update < config.total_updates and not stopping():
             began = time.perf_counter()
-            run, new = call(run, keys)
-            new = to_host(new)
+            run, on_device = call(run, keys)
+            new = to_host(on_device)
             spent = time.perf_counter() - began
             clock = clock._replace(update=clock.update + config.updates_per_call, seconds=clock.seconds + spent)
             try:

@@ -77,7 +77,9 @@ def test_delay_keeps_the_old_target_for_its_time(env, step):
     start, _, parameters = worlds(env)
     late = parameters._replace(action_delay=jnp.array([0.0, 0.0049, 0.011, 0.02]))
     after, _ = step(start, action, late, keys)
-    moved = np.abs(np.asarray(after.physics.qvel[:, 6:]) - np.asarray(step(start, jnp.zeros((B, 12)), parameters, keys)[0].physics.qvel[:, 6:])).max(1)
+    moved = np.abs(
+        np.asarray(after.physics.qvel[:, 6:]) - np.asarray(step(start, jnp.zeros((B, 12)), parameters, keys)[0].physics.qvel[:, 6:])
+    ).max(1)
     assert moved[3] == 0 and moved[0] > moved[1] > moved[2] > 0
 
 

@@ -16,7 +16,7 @@ def test_batches_merge_into_the_statistics_of_all_data():
     for batch in batches:
         statistics = running_statistics.update(statistics, {"state/x": jnp.asarray(batch)})
     everything = np.concatenate([b.reshape(-1, 3) for b in batches])
-    assert float(statistics.count) == len(everything)
+    assert float(statistics.total) == len(everything)
     np.testing.assert_allclose(statistics.mean["state/x"], everything.mean(0), rtol=1e-5)
     np.testing.assert_allclose(statistics.variance["state/x"], everything.var(0), rtol=1e-4)
 

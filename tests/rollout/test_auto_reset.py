@@ -54,7 +54,7 @@ def test_truncation_shows_the_true_final_observation_and_starts_anew(worlds):
     np.testing.assert_array_equal(state.env, 0)
     assert len(set(np.asarray(state.parameters).tolist()) | set(np.asarray(first_physics).tolist())) == 10, "physics must be drawn anew"
     np.testing.assert_array_equal(state.observation["state/count"][:, 1], state.parameters)
-    np.testing.assert_array_equal(state.episodes.count, 1)
+    np.testing.assert_array_equal(state.episodes.finished, 1)
     np.testing.assert_array_equal(state.episodes.reward, LENGTH * (LENGTH + 1) / 2)
 
 
@@ -76,7 +76,7 @@ def test_a_diverged_world_is_quarantined_and_touches_no_other(worlds):
     bad, result, ended = step(state, jnp.zeros((5, 1)).at[3].set(2.0), jax.random.key(0))
     np.testing.assert_array_equal(ended, [0, 0, 0, 1, 0])
     np.testing.assert_array_equal(bad.episodes.diverged, [0, 0, 0, 1, 0])
-    np.testing.assert_array_equal(bad.episodes.count, 0)
+    np.testing.assert_array_equal(bad.episodes.finished, 0)
     assert result.reward[3] == 0 and result.truncation[3] == 1 and result.discount[3] == 1
     np.testing.assert_array_equal(result.observation["state/count"][3], state.observation["state/count"][3])
     others = jnp.array([0, 1, 2, 4])
@@ -103,6 +103,6 @@ def test_stagger_spreads_the_first_ends_and_leaves_partial_episodes_out():
     for t in range(LENGTH):
         state, _, ended = step(state, jax.random.key(t))
         assert 5 < int(ended.sum()) < 60
-    whole = np.asarray(state.episodes.count)
+    whole = np.asarray(state.episodes.finished)
     lengths = np.asarray(state.episodes.length)
     assert (lengths[whole > 0] == LENGTH * whole[whole > 0]).all()

@@ -1,4 +1,4 @@
-"""A run to be killed: `python killed_run.py WORKDIR` goes on from whatever checkpoint is there and ends with the parameters in final.npz."""
+"""A run to be killed: goes on from whatever checkpoint is in its folder and leaves the state it ends with in final.npz."""
 
 import sys
 from pathlib import Path

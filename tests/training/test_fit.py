@@ -151,7 +151,7 @@ def test_reports_and_evaluations_reach_the_callback():
     reports = []
     algorithm, source = parts()
     extras = fit.Extras(
-        callback=Callback(reports.append, lambda: None), evaluate=lambda params, keys: {"score": jnp.float32(params.statistics.count)}
+        callback=Callback(reports.append, lambda: None), evaluate=lambda params, keys: {"score": jnp.float32(params.statistics.total)}
     )
     fit.fit(dataclasses.replace(CONFIG, evaluate_every=4), algorithm, source, extras)
     assert [(r.update, r.kind) for r in reports] == [(2, "training"), (4, "training"), (4, "evaluation"), (6, "training")]

@@ -107,11 +107,12 @@ def native(model: mujoco.MjModel) -> Physics:
     Under `shard_map` each device calls with its own rows. Not differentiable. Results do not depend on the number of threads.
     """
     pools: dict[tuple[str, ...], _Pool] = {}
-    shapes = PhysicsState(
-        *(jax.ShapeDtypeStruct((n,), jnp.float32) for n in (model.nq, model.nv, model.na, model.nv)),
-        time=jax.ShapeDtypeStruct((), jnp.float32),
-        sensordata=jax.ShapeDtypeStruct((model.nsensordata,), jnp.float32),
-    )
+
+    def at_rest() -> PhysicsState:
+        qpos, qvel, act, warmstart, sensordata = (jnp.zeros(n) for n in (model.nq, model.nv, model.na, model.nv, model.nsensordata))
+        return PhysicsState(qpos, qvel, act, warmstart, jnp.zeros(()), sensordata)
+
+    shapes = jax.eval_shape(at_rest)
 
     def on_host(advance: _Advance) -> Callable[[PhysicsState, Array, Fields], PhysicsState]:
         def call(state: PhysicsState, ctrl: Array, fields: Fields) -> PhysicsState:
@@ -131,8 +132,7 @@ def native(model: mujoco.MjModel) -> Physics:
         return call
 
     def forward(qpos: Array, qvel: Array, fields: Fields) -> PhysicsState:
-        rest = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        start = rest._replace(qpos=qpos, qvel=qvel)
+        start = at_rest()._replace(qpos=qpos, qvel=qvel)
         no_ctrl = jnp.zeros((1, model.nu))
         return jax.pure_callback(on_host(_forward), shapes, start, no_ctrl, fields, vmap_method="broadcast_all")
 

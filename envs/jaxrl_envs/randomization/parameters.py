@@ -6,7 +6,7 @@ privileged critic may see them. `fields` holds what the physics backend needs of
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,19 +35,18 @@ class Parameters(NamedTuple):
     fields: Fields
 
 
-UNITS = Parameters(
-    friction="1",
-    base_mass="kg",
-    base_com="m",
-    link_mass="1",
-    motor_gain="1",
-    motor_strength="1",
-    joint_offset="rad",
-    action_delay="s",
-    observation_noise="1",
-    push_velocity="m/s",
-    fields={},
-)
+UNITS = {
+    "friction": "1",
+    "base_mass": "kg",
+    "base_com": "m",
+    "link_mass": "1",
+    "motor_gain": "1",
+    "motor_strength": "1",
+    "joint_offset": "rad",
+    "action_delay": "s",
+    "observation_noise": "1",
+    "push_velocity": "m/s",
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ _TOUCHES = {
 
 def _model_fields(model: mujoco.MjModel, base: int, p: Parameters, names: frozenset[str]) -> Fields:
     """The named fields of `model` under `p`; each of the model's shape. `base` is the body that `base_mass` and `base_com` mean."""
-    own = {name: np.asarray(getattr(model, name), np.float32) for name in names}
+    own = {name: jnp.asarray(np.asarray(getattr(model, name), np.float32)) for name in names}
     is_base = (np.arange(model.nbody) == base).astype(np.float32)
     out: Fields = {}
     if "geom_friction" in names:
@@ -102,7 +101,7 @@ def _model_fields(model: mujoco.MjModel, base: int, p: Parameters, names: frozen
     if "body_mass" in names:
         mass = own["body_mass"] * p.link_mass + p.base_mass * is_base
         # Added mass has the shape of the base: its inertia grows in proportion.
-        ratio = mass / np.where(own["body_mass"] > 0, own["body_mass"], 1.0).astype(np.float32)
+        ratio = mass / jnp.where(own["body_mass"] > 0, own["body_mass"], 1.0)
         out["body_mass"] = mass
         out["body_inertia"] = own["body_inertia"] * ratio[:, None]
     if "body_ipos" in names:
@@ -154,7 +153,7 @@ def distribution(physics: Physics, ranges: Ranges, base: int = 1) -> Callable[[j
 
     def sample(key: jax.Array) -> Parameters:
         draws = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1]) if drawn else []
-        values = {
+        values: dict[str, Any] = {
             name: jnp.reshape(low + (high - low) * draw, getattr(own, name).shape)
             for (name, (low, high)), draw in zip(drawn.items(), draws, strict=True)
         }

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 
 from jaxrl.ops.tolerance import tolerance
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
@@ -106,7 +107,7 @@ def cartpole(config: Config = Config()) -> Env:
     def render(states: State, width: int, height: int) -> Any:
         from jaxrl_envs.rendering import frames
 
-        return frames(compiled, states.physics.qpos, width=width, height=height, camera="side")
+        return frames(compiled, np.asarray(states.physics.qpos), width=width, height=height, camera="side")
 
     dt = compiled.opt.timestep * config.action_repeat
     spec = EnvSpec(

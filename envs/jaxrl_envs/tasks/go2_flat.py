@@ -125,23 +125,26 @@ def _sensor_slices(compiled: mujoco.MjModel, suffix: str) -> np.ndarray:
 
 def observation_spec() -> dict[str, ArraySpec]:
     """What the policy sees (`state/`) and what only the critic sees (`privileged/`)."""
-    joint = {"shape": (12,), "names": JOINTS}
+
+    def per_joint(unit: str) -> ArraySpec:
+        return ArraySpec((12,), names=JOINTS, unit=unit)
+
     parameter_names = ("friction", "base_mass", "base_com_x", "base_com_y", "base_com_z", "action_delay")
     return {
         "state/gyroscope": ArraySpec((3,), names=_AXES, unit="rad/s"),
         "state/gravity": ArraySpec((3,), names=_AXES, unit="1"),
         "state/command": ArraySpec((3,), names=("forward", "lateral", "yaw"), unit="m/s,m/s,rad/s"),
-        "state/joint_position": ArraySpec(**joint, unit="rad"),
-        "state/joint_velocity": ArraySpec(**joint, unit="rad/s"),
-        "state/last_action": ArraySpec(**joint, unit="1"),
+        "state/joint_position": per_joint("rad"),
+        "state/joint_velocity": per_joint("rad/s"),
+        "state/last_action": per_joint("1"),
         "privileged/velocity": ArraySpec((3,), names=_AXES, unit="m/s"),
         "privileged/rate": ArraySpec((3,), names=_AXES, unit="rad/s"),
         "privileged/height": ArraySpec((1,), names=("base",), unit="m"),
         "privileged/contact": ArraySpec((4,), names=LEGS, unit="1"),
         "privileged/air_time": ArraySpec((4,), names=LEGS, unit="s"),
-        "privileged/joint_position": ArraySpec(**joint, unit="rad"),
+        "privileged/joint_position": per_joint("rad"),
         "privileged/parameters": ArraySpec((6,), names=parameter_names, unit="1,kg,m,m,m,s"),
-        "privileged/motor_strength": ArraySpec(**joint, unit="1"),
+        "privileged/motor_strength": per_joint("1"),
     }
 
 
@@ -154,9 +157,9 @@ def go2_flat(config: Config = Config()) -> Env:
     home = home_qpos[7:]
     control_range = np.asarray(compiled.actuator_ctrlrange, np.float32)
     joint_range = np.asarray(compiled.jnt_range[1:], np.float32)
-    gain = np.asarray(compiled.actuator_gainprm[:, 0], np.float32)
+    gain = jnp.asarray(compiled.actuator_gainprm[:, 0], jnp.float32)
     damping = np.asarray(-compiled.actuator_biasprm[:, 2], np.float32)
-    torque_limit = np.asarray(compiled.actuator_forcerange[:, 1], np.float32)
+    torque_limit = jnp.asarray(compiled.actuator_forcerange[:, 1], jnp.float32)
     contact_at = _sensor_slices(compiled, "contact")[:, 0]
     position_at, velocity_at = _sensor_slices(compiled, "position"), _sensor_slices(compiled, "velocity")
     command_low = np.array([config.forward[0], config.lateral[0], config.yaw[0]], np.float32)
@@ -291,7 +294,7 @@ def go2_flat(config: Config = Config()) -> Env:
     def render(states: State, width: int, height: int) -> Any:
         from jaxrl_envs.rendering import frames
 
-        return frames(compiled, states.physics.qpos, width=width, height=height, camera="track")
+        return frames(compiled, np.asarray(states.physics.qpos), width=width, height=height, camera="track")
 
     names = tuple(f"reward/{name}" for name in Rewards.__dataclass_fields__)
     spec = EnvSpec(
