@@ -58,7 +58,11 @@ def evaluate_run(workdir: Path, step: int | None = None, best: bool = False, ove
     for row in report.table(results, report.names(results)):
         say("  ".join(f"{cell:<24}" for cell in row))
     if (workdir / runs.METRICS).exists():
-        learning_curve(workdir / runs.METRICS, workdir / CURVE, title=env.spec.name)
+        watched = runs.shown(env, loaded.meta["env_steps"] > 0)
+        try:
+            learning_curve(workdir / runs.METRICS, workdir / CURVE, watched, title=env.spec.name)
+        except ValueError as error:  # a run too short for an episode to finish
+            say(f"no learning curve: {error}")
     film(loaded, workdir / VIDEO, chosen.video_seconds, chosen.seed)
 
 

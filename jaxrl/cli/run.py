@@ -100,6 +100,14 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
     return Loaded(env, algorithm, algorithm.deployable(state), settings, meta)
 
 
+def shown(env: Env | None, acting: bool) -> tuple[str, ...]:
+    """The metrics worth watching: for a policy that acts while it learns its return, the task's errors and its falls."""
+    if env is None or not acting:
+        return ("loss",)
+    errors = (f"episode/{name}" for name in env.spec.metrics if name.endswith("_error"))
+    return ("episode/return", *errors, "episode/fall_rate")
+
+
 def write_json(path: Path, values: Any) -> None:
     """Writes the file whole or not at all."""
     part = path.with_name(f".{path.name}.part")

@@ -96,7 +96,7 @@ def _train(options: argparse.Namespace, config: Any, began: float) -> int:
     }
     resumed_at = checkpoints.latest() if options.resume else None
     outputs = [
-        callbacks.console(shown=_shown(parts)),
+        callbacks.console(shown=runs.shown(parts.env, parts.source.steps_per_batch > 0)),
         callbacks.jsonl(options.workdir / runs.METRICS, resumed_at),
         callbacks.tensorboard(options.workdir / "tensorboard", resumed_at),
     ]
@@ -126,10 +126,3 @@ def _train(options: argparse.Namespace, config: Any, began: float) -> int:
     evaluate_run(options.workdir)
     say(f"done after {time.perf_counter() - began:.0f} s; results are in {options.workdir}")
     return 0
-
-
-def _shown(parts: Any) -> tuple[str, ...]:
-    """What the progress line shows: the return and the task's errors."""
-    names = parts.env.spec.metrics if parts.env is not None and parts.source.steps_per_batch else ()
-    errors = tuple(f"episode/{name}" for name in names if name.endswith("_error"))
-    return ("episode/return", *errors, "episode/fall_rate") if parts.source.steps_per_batch else ("loss",)
