@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.env = ConfigDict({"name": "jaxrl_envs.tasks.reacher", "action_repeat": 2})
+    config.env = ConfigDict({"name": "jaxrl_envs.tasks.reacher", "action_repeat": 4})
     config.networks = ConfigDict(
         {"name": "jaxrl.networks.actor_critic", "actor_hidden": (64, 64), "critic_hidden": (64, 64), "initial_std": 1.0}
     )

@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
-import json
 import pkgutil
 import types
 import typing
@@ -140,21 +139,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def plain(values: Any) -> dict[str, Any]:
-    """A ConfigDict, dataclass or mapping as nested dicts; sequences become tuples."""
+    """A ConfigDict, dataclass or mapping as nested dicts. Sequences become tuples: a config read from JSON equals the written one."""
     result = _plain(values)
     if not isinstance(result, dict):
         raise TypeError(f"a config is a ConfigDict, a dataclass or a mapping, not {type(values).__name__}")
     return result
-
-
-def to_json(values: Any) -> str:
-    """A config as JSON text. `from_json` gives back what `plain` gives, tuples included, for configs hold no lists."""
-    return json.dumps(plain(values), indent=2) + "\n"
-
-
-def from_json(text: str) -> dict[str, Any]:
-    """The config that `to_json` wrote."""
-    return plain(json.loads(text))
 
 
 def difference(old: Any, new: Any, where: str = "config") -> list[str]:

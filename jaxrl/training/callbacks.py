@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 RETURN = "episode/return"
 
@@ -115,7 +115,7 @@ def _evaluation_line(report: Report) -> str:
     return f"evaluation at {_clock(report.seconds)}  {'  '.join(values)}"
 
 
-def console(shown: tuple[str, ...] = (RETURN,), every: float = 5.0, stream: IO[str] | None = None) -> Callback:
+def console(shown: tuple[str, ...] = (RETURN,), every: float = 5.0, stream: Any = None) -> Callback:
     """Progress, speed, the metrics in `shown` and time left: a live line on a terminal, else a plain line every `every` seconds."""
     from rich.console import Console
 
@@ -148,7 +148,7 @@ def _live(screen: Any, shown: tuple[str, ...]) -> Callback:
     return Callback(write, progress.stop)
 
 
-def _plain_lines(stream: IO[str], shown: tuple[str, ...], every: float) -> Callback:
+def _plain_lines(stream: Any, shown: tuple[str, ...], every: float) -> Callback:
     rate, printed, waiting = _Rate(), -math.inf, ""
 
     def say(line: str) -> None:

@@ -11,13 +11,13 @@ import pytest
 from jaxrl.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "experiments" / "ppo_cartpole_balance.py"
+CONFIG = ROOT / "experiments" / "ppo_cartpole_swingup.py"
 SMALL = [
     "--config.source.num_worlds=8",
-    "--config.source.unroll_length=8",
+    "--config.source.unroll_length=64",
     "--config.source.pool_size=8",
-    "--config.training.total_updates=4",
-    "--config.training.updates_per_call=2",
+    "--config.training.total_updates=16",
+    "--config.training.updates_per_call=8",
     "--config.evaluation.num_episodes=4",
     "--config.evaluation.video_seconds=0.2",
     "--config.networks.actor_hidden=(8,)",
@@ -45,7 +45,7 @@ def test_a_run_leaves_everything_a_reader_needs(trained):
     assert {"config.json", "checkpoints", "metrics.jsonl", "tensorboard", "evaluation.json", "learning_curve.png"} <= names
     results = json.loads((trained / "evaluation.json").read_text())
     assert {"nominal", "randomised", "standing_baseline", "train_seconds", "env_steps"} <= results.keys()
-    assert results["env_steps"] == 4 * 8 * 8
+    assert results["env_steps"] == 16 * 8 * 64
     value = results["nominal"]["return"]
     assert value["low"] <= value["value"] <= value["high"] and value["n"] == 4
     assert json.loads((trained / "config.json").read_text())["source"]["num_worlds"] == 8
@@ -60,7 +60,7 @@ def test_evaluation_from_the_checkpoint_alone_gives_the_same_figures(trained, ca
 def test_info_and_list(trained, capsys):
     assert run("info", trained) == 0
     told = capsys.readouterr().out
-    assert "update 4 of 4, 256 environment steps" in told and "state/" in told and "mujoco 3." in told
+    assert "update 16 of 16, 8,192 environment steps" in told and "state/" in told and "mujoco 3." in told
     assert run("list", "--experiments", ROOT / "experiments") == 0
     told = capsys.readouterr().out
     assert "jaxrl.algorithms.ppo" in told and "ppo_go2_flat.py" in told and "jaxrl_envs.tasks.go2_flat" in told
@@ -68,7 +68,7 @@ def test_info_and_list(trained, capsys):
 
 def test_starting_over_a_run_is_refused(trained, capsys):
     assert train(trained) == 1
-    assert "holds a run at update 4; go on with --resume, choose another --workdir, or start anew with --force" in capsys.readouterr().err
+    assert "holds a run at update 16; go on with --resume, choose another --workdir, or start anew with --force" in capsys.readouterr().err
 
 
 def test_resuming_with_another_config_is_refused_with_the_difference(trained, capsys):
@@ -85,7 +85,7 @@ def test_resuming_with_another_config_is_refused_with_the_difference(trained, ca
         ("--config.env.name=jaxrl_envs.tasks.cartpol", "cartpole"),
         ("--config.source.unroll_length=9", "unroll_length is 9, no multiple of num_minibatches"),
         ("--config.devices=3", "num_worlds is 8, which 3 devices"),
-        ("--config.training.total_updates=3", "total_updates is 3, no multiple of updates_per_call, 2"),
+        ("--config.training.total_updates=3", "total_updates is 3, no multiple of updates_per_call, 8"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_compiled(tmp_path, capsys, override, said):

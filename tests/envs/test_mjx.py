@@ -21,7 +21,9 @@ PENDULUM = """
 <mujoco>
   <compiler autolimits="true"/>
   <option timestep="0.01" integrator="{integrator}" iterations="{iterations}" ls_iterations="5"><flag autoreset="disable"/></option>
-  <worldbody><body><joint name="j" axis="0 1 0" range="-90 90" damping="0.1"/><geom type="sphere" size="0.1" pos="0 0 -0.5" contype="0"/></body></worldbody>
+  <worldbody>
+    <body><joint name="j" axis="0 1 0" range="-90 90" damping="0.1"/><geom type="sphere" size="0.1" pos="0 0 -0.5" contype="0"/></body>
+  </worldbody>
   <actuator><motor joint="j"/></actuator>
   <sensor><jointpos joint="j"/><jointvel joint="j"/></sensor>
 </mujoco>
@@ -179,9 +181,7 @@ def test_worlds_may_be_spread_over_devices(physics, step):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.PartitionSpec("data")
     step_rows = jax.vmap(physics.step, (0, 0, None))
-    spread = jax.jit(
-        jax.shard_map(lambda s, c: step_rows(s, c, {}), mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
-    )
+    spread = jax.jit(jax.shard_map(lambda s, c: step_rows(s, c, {}), mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False))
     start, ctrl = states(physics, [0.1, 0.2, 0.3, 0.4]), jnp.ones((4, 2, 1))
     np.testing.assert_allclose(spread(start, ctrl).qpos, step(start, ctrl, {}).qpos, rtol=1e-6)
 

@@ -106,6 +106,8 @@ def native(model: mujoco.MjModel) -> Physics:
 
     Under `shard_map` each device calls with its own rows. Not differentiable. Results do not depend on the number of threads.
     """
+    # A world that MuJoCo warns of comes back as NaN and is counted; its own handler would print and append to MUJOCO_LOG.TXT for each.
+    mujoco.set_mju_user_warning(lambda message: None)
     pools: dict[tuple[str, ...], _Pool] = {}
 
     def at_rest() -> PhysicsState:

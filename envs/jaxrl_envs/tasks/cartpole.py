@@ -31,8 +31,6 @@ class Config:
     action_repeat: int = 1
 
     def __post_init__(self) -> None:
-        if self.task not in ("balance", "swingup"):
-            raise ValueError(f"task is {self.task!r}, but must be balance or swingup")
         if self.action_repeat < 1 or CONTROL_STEPS % self.action_repeat:
             raise ValueError(f"action_repeat is {self.action_repeat}, but must divide the {CONTROL_STEPS} control steps of an episode")
 
@@ -100,7 +98,7 @@ def cartpole(config: Config = Config()) -> Env:
 
         after, seen = jax.lax.scan(control_step, state.physics, None, config.action_repeat)
         sums = {name: values.sum() for name, values in seen.items()}
-        metrics = {name: sums[name] for name in ("upright", "centered")}
+        metrics = {name: sums[name] / config.action_repeat for name in ("upright", "centered")}
         later = State(after)
         return later, TimeStep(_observe(later), sums["reward"], jnp.ones(()), jnp.zeros(()), metrics)
 

@@ -1,0 +1,83 @@
+"""Frames where there is OpenGL, and what is said where there is none."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxrl_envs import rendering
+from jaxrl_envs.tasks import cartpole, reacher
+
+
+@pytest.fixture(autouse=True)
+def _ask_anew():
+    rendering.open_gl.cache_clear()
+    yield
+    rendering.open_gl.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def opengl():
+    try:
+        return rendering.open_gl()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+def test_draws_each_position(opengl):
+    model = cartpole.model()
+    pictures = rendering.frames(model, np.array([[0.0, 0.0], [0.0, 3.14], [0.0, 0.0]]), width=64, height=48, camera="side")
+    assert pictures.shape == (3, 48, 64, 3) and pictures.dtype == np.uint8
+    np.testing.assert_array_equal(pictures[0], pictures[2])
+    orange = (pictures[..., 0] > 120) & (pictures[..., 2] < 100)  # the pole
+    assert orange[0, :24].sum() > 10 * orange[0, 24:].sum()  # up, in the upper half: the first row is the highest
+    assert orange[1, 24:].sum() > 10 * orange[1, :24].sum()
+
+
+def test_draws_the_target_of_the_reacher_where_it_is(opengl):
+    model = reacher.drawn_model(0.05)
+    assert model.nq == 4
+    pictures = rendering.frames(model, np.array([[0.0, 0.0, -0.15, 0.0], [0.0, 0.0, 0.0, 0.15]]), width=64, height=48, camera="top")
+    rows, columns = np.nonzero(np.abs(pictures[0].astype(int) - pictures[1]).sum(-1) > 60)
+    assert columns.min() < 32 - 8 and rows.min() < 24 - 8  # left in one, up in the other
+
+
+def test_without_opengl_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(rendering, "_opens", lambda name: False)
+    monkeypatch.setattr(rendering.platform, "system", lambda: "Linux")
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    with pytest.raises(RuntimeError, match=r"none of egl, osmesa works here\. .*apt-get install libegl1 libgl1 .*libosmesa6") as caught:
+        rendering.frames(cartpole.model(), np.zeros((1, 2)))
+    assert "\n" not in str(caught.value)
+
+
+def test_falls_back_on_osmesa_and_obeys_the_environment(monkeypatch):
+    asked = []
+    monkeypatch.setattr(rendering, "_opens", lambda name: asked.append(name) or name == "osmesa")
+    monkeypatch.setattr(rendering.platform, "system", lambda: "Linux")
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    assert rendering.open_gl() == "osmesa" and asked == ["egl", "osmesa"]
+    rendering.open_gl.cache_clear()
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    with pytest.raises(RuntimeError, match="none of glfw works here"):
+        rendering.open_gl()
+
+
+def test_a_platform_that_cannot_be_imported_does_not_open():
+    assert not rendering._opens("no_such_platform")
+
+
+def test_training_does_not_need_opengl():
+    code = (
+        "import sys, jaxrl_envs.tasks.cartpole as task, jaxrl_envs.tasks.go2_flat; task.cartpole()\n"
+        "sys.exit(any(name.split('.')[0] == 'OpenGL' or name == 'jaxrl_envs.rendering' for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_refuses_other_positions_and_unknown_cameras():
+    with pytest.raises(ValueError, match=r"qpos: expected the shape \(frames, 2\), got \(3, 4\)"):
+        rendering.frames(cartpole.model(), np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="camera 'front' is unknown; the model has side"):
+        rendering.frames(cartpole.model(), np.zeros((1, 2)), camera="front")
