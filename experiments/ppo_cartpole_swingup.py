@@ -24,6 +24,6 @@ def get_config() -> ConfigDict:
         }
     )
     config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 256, "unroll_length": 32})
-    config.training = ConfigDict({"total_updates": 200, "updates_per_call": 10})
+    config.training = ConfigDict({"total_updates": 120, "updates_per_call": 10})
     config.evaluation = ConfigDict({"num_episodes": 50})
     return config

@@ -6,6 +6,7 @@ the torso after a step is the one before the last substep (`mjx.step` leaves der
 """
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,9 @@ def model(task: Task) -> mujoco.MjModel:
     spec = mujoco.MjSpec.from_file(str(Path(found.submodule_search_locations[0]) / "envs" / "assets" / task.file))
     spec.compiler.fusestatic = True
     spec.add_sensor(name="torso", type=mujoco.mjtSensor.mjSENS_FRAMEPOS, objtype=mujoco.mjtObj.mjOBJ_XBODY, objname="torso")
-    compiled = spec.compile()
+    with warnings.catch_warnings():  # half_cheetah.xml uses an attribute that MuJoCo deprecates
+        warnings.simplefilter("ignore")
+        compiled = spec.compile()
     for name, value in task.options.items():
         setattr(compiled.opt, name, int(value))
     return compiled

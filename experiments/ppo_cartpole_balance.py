@@ -1,0 +1,29 @@
+"""A cart learns to swing up its pole and to balance it."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.env = ConfigDict({"name": "jaxrl_envs.tasks.cartpole", "task": "balance", "action_repeat": 2})
+    config.networks = ConfigDict(
+        {"name": "jaxrl.networks.actor_critic", "actor_hidden": (64, 64), "critic_hidden": (64, 64), "initial_std": 1.0}
+    )
+    config.algorithm = ConfigDict(
+        {
+            "name": "jaxrl.algorithms.ppo",
+            "learning_rate": 1e-3,
+            "target_kl": 0.01,
+            "num_epochs": 4,
+            "num_minibatches": 8,
+            "gamma": 0.99,
+            "gae_lambda": 0.95,
+            "value_clip": None,
+            "entropy_weight": 0.001,
+            "reward_scale": 0.1,
+        }
+    )
+    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 256, "unroll_length": 32})
+    config.training = ConfigDict({"total_updates": 200, "updates_per_call": 10})
+    config.evaluation = ConfigDict({"num_episodes": 50})
+    return config
