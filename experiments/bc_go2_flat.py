@@ -3,9 +3,9 @@
 Paper: Rusu et al. 2016, https://arxiv.org/abs/1511.06295 (policy distillation), here by regression of the actions.
 Command: jaxrl eval runs/go2_flat --record runs/go2_flat/episodes.npz
          jaxrl train --config experiments/bc_go2_flat.py --workdir runs/bc_go2_flat
-Device-hours: not yet run.
-Expected score: not yet run; the bar is the evaluation of runs/go2_flat, whose episodes these are.
-Last reproduced: not yet run.
+Device-hours: 0.03 core-hours of two CPU cores.
+Expected score: that of its teacher, runs/go2_flat, to within the intervals.
+Last reproduced: 2026-11-21, jax 0.10.2, one seed; see docs/results.md.
 """
 
 from ml_collections import ConfigDict
