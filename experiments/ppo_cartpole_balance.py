@@ -1,4 +1,11 @@
-"""A cart learns to swing up its pole and to balance it."""
+"""A cart learns to keep its pole upright.
+
+Paper: Tassa et al. 2018, https://arxiv.org/abs/1801.00690 (cartpole balance).
+Command: jaxrl train --config experiments/ppo_cartpole_balance.py --workdir runs/balance
+Device-hours: 0.01 core-hours of two busy CPU cores (19 s of training).
+Expected score: 993, 50 episodes, seed 0.
+Last reproduced: 2026-11-21, jax 0.10.2, mujoco 3.17.0.
+"""
 
 from ml_collections import ConfigDict
 
@@ -24,6 +31,6 @@ def get_config() -> ConfigDict:
         }
     )
     config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 256, "unroll_length": 32})
-    config.training = ConfigDict({"total_updates": 200, "updates_per_call": 10})
+    config.training = ConfigDict({"total_updates": 60, "updates_per_call": 10})
     config.evaluation = ConfigDict({"num_episodes": 50})
     return config

@@ -1,4 +1,11 @@
-"""A cart learns to swing up its pole and to balance it."""
+"""A cart learns to swing up its pole and to balance it.
+
+Paper: Tassa et al. 2018, https://arxiv.org/abs/1801.00690 (cartpole swingup).
+Command: jaxrl train --config experiments/ppo_cartpole_swingup.py --workdir runs/swingup
+Device-hours: 0.02 core-hours of two busy CPU cores per 120 updates (19 to 30 s of training).
+Expected score: with 120 updates 848, 817 and 786 (seeds 0 to 2, 50 episodes each); with the 200 below not yet run.
+Last reproduced: 2026-11-21, jax 0.10.2, mujoco 3.17.0.
+"""
 
 from ml_collections import ConfigDict
 
@@ -24,6 +31,6 @@ def get_config() -> ConfigDict:
         }
     )
     config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 256, "unroll_length": 32})
-    config.training = ConfigDict({"total_updates": 120, "updates_per_call": 10})
+    config.training = ConfigDict({"total_updates": 200, "updates_per_call": 10})
     config.evaluation = ConfigDict({"num_episodes": 50})
     return config

@@ -97,16 +97,18 @@ def main() -> None:
     options = parser.parse_args()
     if options.contestant:
         kind, calls, *rest = options.contestant
-        with tempfile.TemporaryDirectory() as directory:
-            if kind == "bare":
-                bare(harness.Commands(), int(calls))
-            whole(harness.Commands(), int(calls), float(rest[0]), Path(directory))
+        if kind == "bare":
+            bare(harness.Commands(), int(calls))
+        whole(harness.Commands(), int(calls), float(rest[0]), Path(rest[1]))
     calls = str(options.calls)
     with harness.contestants(bare=partial(harness.Contestant, ["bare", calls])) as first:
         first["bare"].ask("block")
         block = first["bare"].ask("block")
         # Longer than a block and shorter than two: every block then begins with a checkpoint, since the other's turn lies between.
-        with harness.contestants(whole=partial(harness.Contestant, ["whole", calls, str(1.4 * block)])) as second:
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            harness.contestants(whole=partial(harness.Contestant, ["whole", calls, str(1.4 * block), directory])) as second,
+        ):
             live = {**first, **second}
             second["whole"].ask("block")
             seconds = harness.alternate(options.repeats, {name: partial(each.ask, "block") for name, each in live.items()})
