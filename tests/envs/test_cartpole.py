@@ -1,11 +1,17 @@
 """The cartpole against trajectories of dm_control 1.0.50 with mujoco 3.17.0, written down once."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl.cli.main import main
 from jaxrl_envs.tasks import cartpole
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 ACTIONS = (0.5, -1.0, 0.25, 0.8, -0.3, 0.1, 0.9, -0.7, 0.6, -0.2)
 # Start, and after the ten ACTIONS: qpos, qvel and the last reward of dm_control's cartpole-swingup. The second hits the end of the rail.
@@ -98,3 +104,15 @@ def test_actions_beyond_the_limits_count_as_the_limits():
 def test_config_refuses(fields, message):
     with pytest.raises(ValueError, match=message):
         cartpole.Config(**fields)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("task", "backend", "score"), [("balance", "native", 950), ("swingup", "native", 800), ("swingup", "mjx", 800)])
+def test_ppo_learns(task, backend, score, tmp_path):
+    config = EXPERIMENTS / f"ppo_cartpole_{task}.py"
+    chosen = [f"--config.env.backend={backend}", "--config.evaluation.num_episodes=20", "--config.evaluation.video_seconds=0.1"]
+    assert main(["train", "--config", str(config), "--workdir", str(tmp_path), *chosen]) == 0
+    results = json.loads((tmp_path / "evaluation.json").read_text())
+    assert results["nominal"]["return"]["low"] > score
+    assert results["standing_baseline"]["return"]["high"] < score

@@ -1,12 +1,18 @@
 """The reacher against a trajectory of dm_control 1.0.50 with mujoco 3.17.0, written down once, and against MuJoCo's kinematics."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 
+from jaxrl.cli.main import main
 from jaxrl_envs.tasks import reacher
+
+CONFIG = Path(__file__).parents[2] / "experiments" / "ppo_reacher.py"
 
 ACTIONS = (0.5, -1.0, 0.25, 0.8, -0.3, 0.1, 0.9, -0.7, 0.6, -0.2)
 
@@ -88,3 +94,12 @@ def test_repeated_actions_sum_their_rewards():
 def test_config_refuses(fields, message):
     with pytest.raises(ValueError, match=message):
         reacher.Config(**fields)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_ppo_learns(tmp_path):
+    assert main(["train", "--config", str(CONFIG), "--workdir", str(tmp_path), "--config.evaluation.video_seconds=0.1"]) == 0
+    results = json.loads((tmp_path / "evaluation.json").read_text())
+    assert results["nominal"]["return"]["value"] > 900
+    assert results["standing_baseline"]["return"]["high"] < 300
