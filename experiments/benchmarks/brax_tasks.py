@@ -64,8 +64,8 @@ TASKS = {
 }
 
 
-def model(task: Task) -> mujoco.MjModel:
-    """brax's model with the position of its torso as the only sensor; bodies without joints are fused, as brax does.
+def assets() -> Path:
+    """The folder of brax's model files.
 
     Raises:
         ModuleNotFoundError: brax is not installed.
@@ -73,7 +73,12 @@ def model(task: Task) -> mujoco.MjModel:
     found = importlib.util.find_spec("brax")
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(INSTALL)
-    spec = mujoco.MjSpec.from_file(str(Path(found.submodule_search_locations[0]) / "envs" / "assets" / task.file))
+    return Path(found.submodule_search_locations[0]) / "envs" / "assets"
+
+
+def model(task: Task) -> mujoco.MjModel:
+    """brax's model with the position of its torso as the only sensor; bodies without joints are fused, as brax does."""
+    spec = mujoco.MjSpec.from_file(str(assets() / task.file))
     spec.compiler.fusestatic = True
     spec.add_sensor(name="torso", type=mujoco.mjtSensor.mjSENS_FRAMEPOS, objtype=mujoco.mjtObj.mjOBJ_XBODY, objname="torso")
     with warnings.catch_warnings():  # half_cheetah.xml uses an attribute that MuJoCo deprecates

@@ -19,6 +19,7 @@ from importlib import metadata
 from typing import Any
 
 Handlers = dict[str, Callable[..., Any]]
+LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # before anything of ours ran
 
 
 class Contestant:
@@ -139,7 +140,7 @@ def setup(**settings: Any) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cores": cores, "machine": platform.machine(), "python": platform.python_version(), **versions, **settings}
+    return {"cores": cores, "machine": platform.machine(), "python": platform.python_version(), "load_before": LOAD, **versions, **settings}
 
 
 def report(benchmark: str, ratio: float, ours: Any, theirs: Any, unit: str, **rest: Any) -> None:
@@ -156,6 +157,16 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(v) for v in value]
     return value
+
+
+def require_brax() -> None:
+    """Ends the script with what to install where brax is missing."""
+    import brax_tasks
+
+    try:
+        brax_tasks.assets()
+    except ModuleNotFoundError as error:
+        sys.exit(str(error))
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:

@@ -142,6 +142,9 @@ def main() -> None:
     if options.contestant:
         return contestant(*options.contestant)
 
+    if "ant" in options.models:
+        harness.require_brax()
+
     from jaxrl_envs.xla_flags import xla_flags
 
     flags = {"mjx": {"XLA_FLAGS": xla_flags()}}

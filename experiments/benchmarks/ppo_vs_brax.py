@@ -270,9 +270,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.contestant:
         contestant(*options.contestant)
-    import brax_tasks
-
-    brax_tasks.model(brax_tasks.TASKS["ant"])  # says what to install where brax is missing
+    harness.require_brax()
     if options.check:
         return run_check(options.models)
     medians: dict[str, dict[str, dict[str, float]]] = {}
