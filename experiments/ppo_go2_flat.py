@@ -52,6 +52,6 @@ def get_config() -> ConfigDict:
             "entropy_weight": 0.002,
         }
     )
-    config.training = ConfigDict({"total_updates": 1000, "updates_per_call": 10})
+    config.training = ConfigDict({"total_updates": 700, "updates_per_call": 10})
     config.evaluation = ConfigDict({"num_episodes": 200})
     return config

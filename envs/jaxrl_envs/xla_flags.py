@@ -1,15 +1,26 @@
 """The XLA settings without which MJX must not run on a CPU. Imports neither jax nor mujoco: they are set before jax starts."""
 
 import os
+from importlib import metadata
 
 # The first lets `mjx.step` hang for ever, the second makes it exponentially slower with the depth of the kinematic tree (jaxlib 0.10).
-_FLAGS = ("--xla_cpu_enable_concurrency_optimized_scheduler=false", "--xla_cpu_use_fusion_emitters=false")
+# jaxlib 0.11.2 no longer knows the second, and ends the process where it is named.
+_FLAGS = {
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false": (),
+    "--xla_cpu_use_fusion_emitters=false": (0, 11),
+}
+
+
+def _known() -> tuple[str, ...]:
+    """The flags that the installed jaxlib takes; `_FLAGS` holds the first version that may not, () where there is none."""
+    installed = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
+    return tuple(flag for flag, gone in _FLAGS.items() if not gone or installed < gone)
 
 
 def missing() -> tuple[str, ...]:
     """The needed flags on which the environment variable XLA_FLAGS is silent; what it says, even the opposite, is respected."""
     named = {word.split("=")[0] for word in os.environ.get("XLA_FLAGS", "").split()}
-    return tuple(flag for flag in _FLAGS if flag.split("=")[0] not in named)
+    return tuple(flag for flag in _known() if flag.split("=")[0] not in named)
 
 
 def xla_flags() -> str:

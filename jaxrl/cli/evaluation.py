@@ -1,20 +1,23 @@
 """What `train` and `eval` do with a trained policy: figures with intervals, the learning curve, a video."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.cli import run as runs
+from jaxrl.cli.assemble import Settings
 from jaxrl.cli.run import Loaded, say
 from jaxrl.evaluation import report
 from jaxrl.evaluation.curves import learning_curve
 from jaxrl.evaluation.play import Played, Step, draw, play, repeat, returns
 from jaxrl.evaluation.video import write_mp4
 from jaxrl.policies.constant import constant
-from jaxrl.types import Params
+from jaxrl.types import Env, Key, Metrics, Params, Policy
 
 CURVE = "learning_curve.png"
 VIDEO = "video.mp4"
@@ -39,6 +42,32 @@ def evaluate(loaded: Loaded, num_episodes: int, seed: int) -> dict[str, Any]:
         "by_condition": {name: report.by_condition(one) for name, one in halves.items()},
         "by_parameter": report.by_parameter(halves["randomised"], jax.device_get(randomised)),
     }
+
+
+def periodic(settings: Settings, env: Env | None, policy: Policy) -> Callable[[Params, Key], Metrics] | None:
+    """What `fit` asks for every `evaluate_every` updates: means over the same episodes in the randomised world, [num_seeds] with several.
+
+    Raises:
+        ValueError: it is wanted, but there is nothing to act in.
+    """
+    every, num_seeds = settings.training.evaluate_every, settings.training.num_seeds
+    if not every:
+        return None
+    if env is None:
+        raise ValueError(f"config.training.evaluate_every is {every}, but the config has no env to act in; add config.env or set it to 0")
+    draws, episodes = jax.random.split(jax.random.key(settings.evaluation.seed))
+    parameters, run = draw(env.sample, draws, settings.evaluation.num_episodes), play(env, policy)
+
+    def means(params: Params) -> dict[str, float]:
+        return {name: float(values.mean()) for name, values in report.metrics_of(jax.device_get(run(params, parameters, episodes))).items()}
+
+    def evaluate(params: Params, keys: Key) -> Metrics:
+        if num_seeds == 1:
+            return {name: jnp.asarray(value) for name, value in means(params).items()}
+        each = [means(jax.tree.map(lambda leaf, i=i: leaf[i], params)) for i in range(num_seeds)]
+        return {name: jnp.asarray([one[name] for one in each]) for name in each[0]}
+
+    return evaluate
 
 
 def _rows(played: Played, rows: slice) -> Played:

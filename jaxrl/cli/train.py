@@ -70,7 +70,7 @@ def _train(options: argparse.Namespace, config: Any, began: float) -> int:
     import jax
 
     from jaxrl.cli.assemble import Settings, assemble
-    from jaxrl.cli.evaluation import evaluate_run
+    from jaxrl.cli.evaluation import evaluate_run, periodic
     from jaxrl.distributed.mesh import data_mesh
     from jaxrl.ops import specs
     from jaxrl.training import callbacks, fit
@@ -82,6 +82,7 @@ def _train(options: argparse.Namespace, config: Any, began: float) -> int:
     enable_compilation_cache()
     mesh = data_mesh(settings.devices)
     parts = assemble(settings, mesh)
+    evaluate = periodic(settings, parts.env, parts.algorithm.policy)
     shapes = jax.eval_shape(parts.algorithm.init, jax.random.key(0))
     checkpoints = open_checkpoints(options.workdir / runs.CHECKPOINTS, settings.checkpoint.keep_last, settings.checkpoint.keep_best)
     _refuse_other(options, checkpoints, config)
@@ -107,6 +108,7 @@ def _train(options: argparse.Namespace, config: Any, began: float) -> int:
         callback=callback,
         checkpoints=checkpoints,
         meta=meta,
+        evaluate=evaluate,
         score=settings.evaluation.score,
         crash_directory=options.workdir / "not_finite",
         say=say,

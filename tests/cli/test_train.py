@@ -36,7 +36,7 @@ def train(workdir: Path, *more: object) -> int:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "cartpole"
-    assert train(workdir) == 0
+    assert train(workdir, "--config.training.evaluate_every=8") == 0
     return workdir
 
 
@@ -49,6 +49,13 @@ def test_a_run_leaves_everything_a_reader_needs(trained):
     value = results["nominal"]["return"]
     assert value["low"] <= value["value"] <= value["high"] and value["n"] == 4
     assert json.loads((trained / "config.json").read_text())["source"]["num_worlds"] == 8
+
+
+def test_evaluations_along_the_way_are_logged(trained):
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [line for line in lines if line["kind"] == "evaluation"]
+    assert [line["update"] for line in evaluations] == [8, 16]
+    assert all(0 < line["return"] < 1000 and line["length"] == 1000 for line in evaluations)
 
 
 def test_evaluation_from_the_checkpoint_alone_gives_the_same_figures(trained, capsys):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
@@ -35,7 +36,7 @@ def test_robot_has_the_published_mass_joints_and_limits():
     np.testing.assert_allclose(compiled.actuator_forcerange[calf, 1], 45.43)
     rear = compiled.joint("RL_thigh")
     np.testing.assert_allclose(rear.range, [-0.5236, 4.5379])
-    assert compiled.opt.disableflags & 2**13 or compiled.opt.disableflags  # bad states must be seen, not silently reset
+    assert compiled.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_AUTORESET  # bad states must be seen, not silently reset
 
 
 def test_it_stands_still_when_told_nothing(env, step):
@@ -56,6 +57,25 @@ def test_lying_on_its_side_is_a_fall(env, step):
     _, result = step(state, jnp.zeros((B, 12)), parameters, jax.random.split(jax.random.key(0), B))
     np.testing.assert_array_equal(result.discount, [1, 0, 1, 1])
     assert result.metrics["reward/fall"][1] < 0 and result.metrics["reward/fall"][0] == 0
+
+
+def test_feet_are_paid_for_following_the_clock(env, step):
+    """A robot with all feet on the ground: right while all should stand, half right in a trot, and its swinging feet are too low."""
+    state, _, parameters = worlds(env)
+    wanted = jnp.array([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.5, 0.0, 0.0], [0.5, 0.0, 0.0]])
+    at_rest = state.physics._replace(qvel=jnp.zeros((B, 18)))
+    state = state._replace(command=wanted, phase=jnp.array([0.25, 0.25, 0.75, 0.0]), physics=at_rest)
+    for _ in range(20):  # until it stands
+        later, _ = step(state, jnp.zeros((B, 12)), parameters, jax.random.split(jax.random.key(0), B))
+        state = state._replace(physics=later.physics)
+    _, result = step(state, jnp.zeros((B, 12)), parameters, jax.random.split(jax.random.key(0), B))
+    np.testing.assert_allclose(result.metrics["reward/gait"] / 0.02, [1.0, 0.5, 0.5, 1.0], atol=1e-5)
+    low = result.metrics["reward/clearance"] / 0.02 / -10.0
+    np.testing.assert_allclose(low[1:3], 2 * 0.08**2, rtol=0.3)
+    assert low[0] < 5e-4  # soft contacts: a few millimetres
+    clock = result.observation["state/gait"]
+    np.testing.assert_array_equal(clock[0], 0)
+    np.testing.assert_allclose(clock[1], -clock[2], atol=1e-5)
 
 
 def test_following_the_command_pays_most(env, step):

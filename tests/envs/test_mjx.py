@@ -57,6 +57,12 @@ def test_flags_keep_what_is_set_and_say_what_is_missing(monkeypatch):
     assert xla_flags().split() == [f"--{flag}" for flag in NEEDED]
 
 
+def test_flags_that_a_newer_jaxlib_refuses_are_left_out(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")
+    monkeypatch.setattr("jaxrl_envs.xla_flags.metadata.version", lambda name: "0.11.2")
+    assert xla_flags() == f"--{NEEDED[0]}"
+
+
 def test_flags_are_known_without_starting_jax():
     code = "import sys, jaxrl_envs.xla_flags; sys.exit('jax' in sys.modules or 'mujoco' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,7 +1,8 @@
 """Joystick velocity tracking on flat ground by a Unitree Go2, a quadruped with twelve joints.
 
-The policy sets joint position targets at 50 Hz and sees what the robot's own sensors measure: gyroscope, direction of gravity, joint
-positions and velocities, its last action and the command. The critic also sees what only the simulator knows.
+The policy sets joint position targets at 50 Hz and sees what the robot's own sensors measure (gyroscope, direction of gravity, joint
+positions and velocities), its last action, the command, and the clock of its gait, a trot that stops where the command is to stand. The
+critic also sees what only the simulator knows.
 """
 
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from jaxrl_envs.randomization import Parameters, Ranges
 LEGS = ("FL", "FR", "RL", "RR")
 JOINTS = tuple(f"{leg}_{joint}" for leg in LEGS for joint in ("abduction", "thigh", "calf"))
 _AXES = ("x", "y", "z")
+_LEG_PHASE = np.array([0.0, 0.5, 0.5, 0.0], np.float32)  # a trot: diagonal legs swing together
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Rewards:
     torque: float = -1e-4
     action_rate: float = -0.01
     pose: float = -0.1
-    air_time: float = 0.5
+    gait: float = 1.0
+    clearance: float = -10.0
     slip: float = -0.05
     stand_still: float = -0.3
     joint_limit: float = -1.0
@@ -72,6 +75,8 @@ class Config:
     standing: float = 0.1  # share of commands that are zero
     command_seconds: float = 5.0  # mean time between commands
     push_seconds: float = 8.0  # mean time between pushes
+    gait_period: float = 0.5  # s between two steps of one foot
+    swing_height: float = 0.08  # m of the feet above the ground at half of their swing
     tracking_width: float = 0.5  # m/s or rad/s at which a tracking reward falls to 1/e
     fall_tilt: float = 60.0  # degrees
     fall_height: float = 0.15  # m
@@ -92,7 +97,7 @@ class State(NamedTuple):
     command: Array  # [3] forward m/s, lateral m/s, yaw rad/s
     action: Array  # [12] the last one
     target: Array  # [12] rad, the joint targets in force before the next action
-    air_time: Array  # [4] s since each foot left the ground
+    phase: Array  # [] of the gait, 0 to 1
 
 
 class _Reading(NamedTuple):
@@ -137,11 +142,12 @@ def observation_spec() -> dict[str, ArraySpec]:
         "state/joint_position": per_joint("rad"),
         "state/joint_velocity": per_joint("rad/s"),
         "state/last_action": per_joint("1"),
+        "state/gait": ArraySpec((2,), names=("sine", "cosine"), unit="1"),
         "privileged/velocity": ArraySpec((3,), names=_AXES, unit="m/s"),
         "privileged/rate": ArraySpec((3,), names=_AXES, unit="rad/s"),
         "privileged/height": ArraySpec((1,), names=("base",), unit="m"),
         "privileged/contact": ArraySpec((4,), names=LEGS, unit="1"),
-        "privileged/air_time": ArraySpec((4,), names=LEGS, unit="s"),
+        "privileged/foot_height": ArraySpec((4,), names=LEGS, unit="m"),
         "privileged/joint_position": per_joint("rad"),
         "privileged/parameters": ArraySpec((6,), names=parameter_names, unit="1,kg,m,m,m,s"),
         "privileged/motor_strength": per_joint("1"),
@@ -166,6 +172,7 @@ def go2_flat(config: Config = Config()) -> Env:
     command_high = np.array([config.forward[1], config.lateral[1], config.yaw[1]], np.float32)
     levels = (config.noise.gyroscope, config.noise.gravity, config.noise.joint_position, config.noise.joint_velocity)
     noise_widths = np.repeat(np.array(levels, np.float32), (3, 3, 12, 12))
+    foot_radius = float(compiled.geom("FL_foot").size[0])
     cosine_of_fall = float(np.cos(np.deg2rad(config.fall_tilt)))
 
     def read(state: PhysicsState) -> _Reading:
@@ -183,6 +190,10 @@ def go2_flat(config: Config = Config()) -> Env:
             height=state.qpos[2],
         )
 
+    def moving(command: Array) -> Array:
+        """1 where the robot is told to move, 0 where it is to stand."""
+        return (jnp.abs(command).max() > 0.05).astype(jnp.float32)
+
     def command_from(draws: Array) -> Array:
         """A command from four uniform draws."""
         return jnp.where(draws[3] < config.standing, 0.0, command_low + (command_high - command_low) * draws[:3])
@@ -192,6 +203,7 @@ def go2_flat(config: Config = Config()) -> Env:
         noise = (2.0 * draws - 1.0) * parameters.observation_noise * noise_widths
         gyroscope, gravity, position, velocity = jnp.split(noise, (3, 6, 18))
         encoder = reading.joints - home + parameters.joint_offset
+        angle = 2 * jnp.pi * state.phase
         scalars = (parameters.friction, parameters.base_mass, *parameters.base_com, parameters.action_delay)
         return {
             "state/gyroscope": reading.rate + gyroscope,
@@ -200,25 +212,26 @@ def go2_flat(config: Config = Config()) -> Env:
             "state/joint_position": encoder + position,
             "state/joint_velocity": reading.joint_rates + velocity,
             "state/last_action": state.action,
+            "state/gait": moving(state.command) * jnp.stack([jnp.sin(angle), jnp.cos(angle)]),
             "privileged/velocity": reading.velocity,
             "privileged/rate": reading.rate,
             "privileged/height": reading.height[None],
             "privileged/contact": reading.contact,
-            "privileged/air_time": state.air_time,
+            "privileged/foot_height": reading.feet[:, 2],
             "privileged/joint_position": reading.joints - home,
             "privileged/parameters": jnp.stack(scalars),
             "privileged/motor_strength": parameters.motor_strength,
         }
 
     def reset(key: Key, parameters: Parameters) -> tuple[State, Observation]:
-        pose, turn, speed, command, noise = jnp.split(jax.random.uniform(key, (53,)), (12, 13, 19, 23))
+        pose, turn, phase, speed, command, noise = jnp.split(jax.random.uniform(key, (54,)), (12, 13, 14, 20, 24))
         angle = 2 * jnp.pi * turn[0]
         heading = jnp.stack([jnp.cos(angle / 2), jnp.zeros(()), jnp.zeros(()), jnp.sin(angle / 2)])
         joints = home * (0.8 + 0.4 * pose)
         qpos = jnp.concatenate([home_qpos[:3], heading, joints])
         qvel = jnp.concatenate([0.6 * speed - 0.3, jnp.zeros(12)])
         start = physics.forward(qpos, qvel, parameters.fields)
-        state = State(start, command_from(command), jnp.zeros(12), jnp.asarray(home), jnp.zeros(4))
+        state = State(start, command_from(command), jnp.zeros(12), jnp.asarray(home), phase[0])
         return state, observe(state, read(start), parameters, noise)
 
     def restart(state: State, parameters: Parameters, key: Key) -> tuple[State, Observation]:
@@ -229,11 +242,11 @@ def go2_flat(config: Config = Config()) -> Env:
     def rewards(state: State, reading: _Reading, action: Array, torque: Array, fell: Array) -> dict[str, Array]:
         """Every term unweighted, by its name in `Rewards`; `state` is the one before the step."""
         wanted = state.command
-        moving = (jnp.abs(wanted).max() > 0.05).astype(jnp.float32)
+        moves = moving(wanted)
+        lift = moves * jnp.maximum(jnp.sin(2 * jnp.pi * (state.phase + _LEG_PHASE)), 0.0)  # 0 where a foot should stand
         width = config.tracking_width**2
         velocity_error = jnp.square(wanted[:2] - reading.velocity[:2]).sum()
         yaw_error = jnp.square(wanted[2] - reading.rate[2])
-        landed = reading.contact * (state.air_time > 0)
         slide = jnp.square(reading.foot_velocity[:, :2]).sum(-1)
         beyond = jnp.maximum(joint_range[:, 0] + 0.05 - reading.joints, 0) + jnp.maximum(reading.joints - joint_range[:, 1] + 0.05, 0)
         return {
@@ -245,9 +258,10 @@ def go2_flat(config: Config = Config()) -> Env:
             "torque": jnp.square(torque).sum(),
             "action_rate": jnp.square(action - state.action).sum(),
             "pose": jnp.square(reading.joints - home).sum(),
-            "air_time": moving * (landed * jnp.clip(state.air_time - 0.1, 0.0, 0.3)).sum() / dt,
+            "gait": (reading.contact == (lift == 0)).mean(),
+            "clearance": jnp.square(reading.feet[:, 2] - foot_radius - config.swing_height * lift).sum(),
             "slip": (slide * reading.contact).sum(),
-            "stand_still": (1.0 - moving) * jnp.abs(reading.joints - home).sum(),
+            "stand_still": (1.0 - moves) * jnp.abs(reading.joints - home).sum(),
             "joint_limit": beyond.sum(),
             "alive": jnp.ones(()),
             "fall": fell,
@@ -286,7 +300,7 @@ def go2_flat(config: Config = Config()) -> Env:
             command=jnp.where(redrawn, command_from(command), state.command),
             action=action,
             target=target,
-            air_time=(state.air_time + dt) * (1.0 - reading.contact),
+            phase=(state.phase + dt / config.gait_period) % 1.0,
         )
         observation = observe(later, reading, parameters, noise)
         return later, TimeStep(observation, jnp.stack(list(weighted.values())).sum(), 1.0 - fell, jnp.zeros(()), metrics)
