@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# `make train ARGS=--force` hands a flag on.
+ARGS ?=
+
 # What each installation holds; all share .venv.
 EXTRAS_train := envs
 EXTRAS_dev := envs,bench,dev
@@ -17,8 +20,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 setup: .venv/installed-train .venv/installed-dev
 
+# A run that was interrupted goes on.
 train: .venv/installed-train
-	$(BIN)/jaxrl train --config experiments/ppo_go2_flat.py --workdir runs/go2_flat
+	$(BIN)/jaxrl train --config experiments/ppo_go2_flat.py --workdir runs/go2_flat \
+		$(if $(wildcard runs/go2_flat/checkpoints/[0-9]*),--resume) $(ARGS)
 
 # Two processes: most of a test's time is one-threaded compilation.
 test: .venv/installed-dev

@@ -63,12 +63,15 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_code_version_of_a_checkout(checkout):
-    commit, dirty = provenance.code_version(checkout)
-    assert len(commit) == 40 and not dirty
+    commit, changes = provenance.code_version(checkout)
+    assert len(commit) == 40 and not changes
     (checkout / "runs" / "notes.txt").write_text("not code")
-    assert provenance.code_version(checkout) == (commit, False)
-    (checkout / "envs" / "new.py").write_text("code")
-    assert provenance.code_version(checkout) == (commit, True)
+    assert provenance.code_version(checkout) == (commit, "")
+    seen = set()
+    for name, text in (("new.py", "code"), ("new.py", "other code"), ("__init__.py", "changed")):
+        (checkout / "envs" / name).write_text(text)
+        seen.add(provenance.code_version(checkout))
+    assert len(seen) == 3 and {version.commit for version in seen} == {commit} and all(version.changes for version in seen)
 
 
 def test_code_outside_a_checkout_has_no_version(checkout):

@@ -6,23 +6,26 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from jaxrl.config import build, part
+from jaxrl.config import build, part, plain
 from jaxrl.ops import running_statistics
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.replay import recording
 from jaxrl.training import fit
-from jaxrl.types import Algorithm, ArraySpec, Env, PolicySpec, Source
+from jaxrl.types import Algorithm, ArraySpec, Env, PolicySpec, Source, check_spec
 
 Section = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`num_episodes` for each condition; `score` is the metric by which the best checkpoint is kept."""
+    """`num_episodes` for each condition.
+
+    `score` is the metric by which the best checkpoint is kept, by default the return of a policy that acts while it learns.
+    """
 
     num_episodes: int = 200
     seed: int = 1000
-    score: str = "episode/return"
+    score: str | None = None
     video_seconds: float = 12.0
 
     def __post_init__(self) -> None:
@@ -61,6 +64,29 @@ class Settings:
     devices: int = 1
 
 
+_KINDS = {"env": "task", "networks": "network", "algorithm": "algorithm", "source": "source"}
+
+
+def _whole(section: Section, kind: str, where: str) -> dict[str, Any]:
+    _, config = part(section, kind, where)
+    return {"name": section["name"], **plain(config)}
+
+
+def resolved(settings: Settings) -> dict[str, Any]:
+    """The whole config, with every default that it relies on: a later change of a default in the code does not change a run."""
+    whole = {name: value for name, value in plain(settings).items() if value}
+    for name, kind in _KINDS.items():
+        if name in whole:
+            whole[name] = _whole(whole[name], kind, f"config.{name}")
+    for name, (own, network, weight) in _objectives(settings).items():
+        where = f"config.objectives.{name}"
+        whole["objectives"][name] = _whole(own, "objective", where) | {
+            "weight": weight,
+            "network": _whole(network, "network", f"{where}.network"),
+        }
+    return whole
+
+
 class Parts(NamedTuple):
     env: Env | None
     algorithm: Algorithm
@@ -82,22 +108,44 @@ def _acting(settings: Settings, spec: Any) -> Algorithm:
     return make(config, spec, make_networks(networks, spec))
 
 
+def _objectives(settings: Settings) -> dict[str, tuple[Section, Section, float]]:
+    """Of each objective its own section, that of its network, and its weight."""
+    table = {}
+    for name, section in settings.objectives.items():
+        own = {key: value for key, value in section.items() if key not in ("weight", "network")}
+        weight = build(float, section.get("weight", 1.0), f"config.objectives.{name}.weight")
+        table[name] = (own, dict(section.get("network", {})), weight)
+    return table
+
+
 def _supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
     """A weighted table of objectives, each with a network of its own."""
     make, config = part(settings.algorithm, "algorithm", "config.algorithm")
-    objectives, weights = {}, {}
-    for name, section in settings.objectives.items():
+    objectives: dict[str, Any] = {}
+    weights: dict[str, float] = {}
+    for name, (own, of_network, weights[name]) in _objectives(settings).items():
         where = f"config.objectives.{name}"
-        make_network, network = part(section.get("network", {}), "network", f"{where}.network")
-        own = {key: value for key, value in section.items() if key not in ("weight", "network")}
+        make_network, network = part(of_network, "network", f"{where}.network")
         make_objective, objective = part(own, "objective", where)
         output = (spec.horizon, *spec.action.shape)
         objectives[name] = make_objective(objective, spec, make_network(network, spec.observation, output))
-        weights[name] = build(float, section.get("weight", 1.0), f"{where}.weight")
     return make(config, objectives, weights, normaliser)
 
 
+def _refuse(settings: Settings, *sections: str) -> None:
+    for name in sections:
+        if getattr(settings, name):
+            raise ValueError(f"config.{name}: has no effect with config.source.name={settings.source['name']}; leave it out")
+
+
+def check_acts_in(env: Env, spec: PolicySpec, who: str) -> None:
+    """Raises ValueError where a policy of `spec` reads or moves other things than `env` has."""
+    needed, offered = ({**s.observation, "action": s.action} for s in (spec, env.spec))
+    check_spec(needed, offered, needs=who, offers=f"the environment {env.spec.name}")
+
+
 def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
+    _refuse(settings, "objectives", "data")
     make_source, source = part(settings.source, "source", "config.source")
     env = environment(settings)
     if env is None:
@@ -107,16 +155,20 @@ def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
 
 
 def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
+    _refuse(settings, "networks")
     make_source, source = part(settings.source, "source", "config.source")
     if settings.data is None:
         raise ValueError("config.data.path: missing; name the recording to learn from")
     loaded = recording.load(settings.data.path)
+    env = environment(settings)
+    if env is not None:
+        check_acts_in(env, loaded.spec, f"the recording {settings.data.path}")
     algorithm = _supervised(settings, loaded.spec._replace(horizon=source.horizon), recording.statistics(loaded))
-    return Parts(environment(settings), algorithm, make_source(source, loaded, mesh))
+    return Parts(env, algorithm, make_source(source, loaded, mesh))
 
 
 # What each source is fed with decides how the rest is put together.
-_BY_SOURCE: dict[str, Callable[[Settings, Mesh | None], Parts]] = {"jaxrl.rollout.rollout": _rollout, "jaxrl.replay.memory": _memory}
+SOURCES: dict[str, Callable[[Settings, Mesh | None], Parts]] = {"jaxrl.rollout.rollout": _rollout, "jaxrl.replay.memory": _memory}
 
 
 def assemble(settings: Settings, mesh: Mesh | None = None) -> Parts:
@@ -126,9 +178,9 @@ def assemble(settings: Settings, mesh: Mesh | None = None) -> Parts:
         ValueError: a section is missing, or holds an unknown key, a wrong type or numbers that do not fit.
     """
     name = settings.source.get("name")
-    if name not in _BY_SOURCE:
-        raise ValueError(f"config.source.name: expected one of {', '.join(_BY_SOURCE)}, got {name!r}")
-    return _BY_SOURCE[name](settings, mesh)
+    if name not in SOURCES:
+        raise ValueError(f"config.source.name: expected one of {', '.join(SOURCES)}, got {name!r}")
+    return SOURCES[name](settings, mesh)
 
 
 def for_evaluation(settings: Settings, spec: PolicySpec, env: Env) -> Algorithm:

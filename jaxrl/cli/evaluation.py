@@ -19,9 +19,6 @@ from jaxrl.evaluation.video import write_mp4
 from jaxrl.policies.constant import constant
 from jaxrl.types import Env, Key, Metrics, Params, Policy
 
-CURVE = "learning_curve.png"
-VIDEO = "video.mp4"
-
 
 def evaluate(loaded: Loaded, num_episodes: int, seed: int) -> dict[str, Any]:
     """Results of the deterministic policy in the nominal and in the randomised world, beside a policy that does nothing.
@@ -59,7 +56,8 @@ def periodic(settings: Settings, env: Env | None, policy: Policy) -> Callable[[P
     parameters, run = draw(env.sample, draws, settings.evaluation.num_episodes), play(env, policy)
 
     def means(params: Params) -> dict[str, float]:
-        return {name: float(values.mean()) for name, values in report.metrics_of(jax.device_get(run(params, parameters, episodes))).items()}
+        played = jax.device_get(run(params, parameters, episodes))
+        return {f"episode/{name}": float(values.mean()) for name, values in report.metrics_of(played).items()}
 
     def evaluate(params: Params, keys: Key) -> Metrics:
         if num_seeds == 1:
@@ -86,13 +84,18 @@ def evaluate_run(workdir: Path, step: int | None = None, best: bool = False, ove
     runs.write_json(workdir / runs.EVALUATION, results)
     for row in report.table(results, report.names(results)):
         say("  ".join(f"{cell:<24}" for cell in row))
-    if (workdir / runs.METRICS).exists():
-        watched = runs.shown(env, loaded.meta["env_steps"] > 0)
-        try:
-            learning_curve(workdir / runs.METRICS, workdir / CURVE, watched, title=env.spec.name)
-        except ValueError as error:  # a run too short for an episode to finish
-            say(f"no learning curve: {error}")
-    film(loaded, workdir / VIDEO, chosen.video_seconds, chosen.seed)
+    draw_curve(workdir, env, loaded.meta["env_steps"] > 0)
+    film(loaded, workdir / runs.VIDEO, chosen.video_seconds, chosen.seed)
+
+
+def draw_curve(workdir: Path, env: Env | None, acting: bool) -> None:
+    """Writes learning_curve.png from the metrics of a run, if it has any; where there is nothing to draw, says why and goes on."""
+    if not (workdir / runs.METRICS).exists():
+        return
+    try:
+        learning_curve(workdir / runs.METRICS, workdir / runs.CURVE, runs.shown(env, acting), title="" if env is None else env.spec.name)
+    except ValueError as error:  # a run too short for an episode to finish
+        say(f"no learning curve: {error}")
 
 
 def film(loaded: Loaded, path: Path, seconds: float, seed: int, width: int = 640, height: int = 480) -> bool:

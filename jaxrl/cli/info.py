@@ -17,15 +17,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("workdir", type=Path, help="folder of the run")
     options = parser.parse_args(arguments)
     from jaxrl.ops import specs
+    from jaxrl.training.checkpoint import open_checkpoints, read_meta
 
-    checkpoints, meta = runs.open_run(options.workdir)
-    steps = checkpoints.steps()
+    directory = runs.checkpoints_of(options.workdir)
+    meta, checkpoints = read_meta(directory), open_checkpoints(directory, read_only=True)
     total = configs.plain(meta["config"]).get("training", {}).get("total_updates")
     say(
         f"{options.workdir}: update {meta['update']}" + (f" of {total}" if total else "") + f", {meta['env_steps']:,} environment steps, "
         f"{meta['seconds']:.0f} s of training"
     )
-    say(f"checkpoints: {', '.join(map(str, steps))}; best: {checkpoints.best()}")
+    say(f"checkpoints: {', '.join(map(str, checkpoints.steps()))}; best: {checkpoints.best()}")
     say("versions: " + ", ".join(f"{name} {version}" for name, version in meta["versions"].items() if version))
     say(f"code: {meta['code_version'] or 'not a checkout'}")
     spec = specs.from_json(meta["spec"])

@@ -22,10 +22,10 @@ def main(arguments: Sequence[str]) -> int:
     width, cross, height = options.size.partition("x")
     if not (cross and width.isdigit() and height.isdigit()):
         parser.error(f"--size {options.size}: write it like 640x480")
-    from jaxrl.cli.evaluation import VIDEO, film
+    from jaxrl.cli.evaluation import film
     from jaxrl.training.compilation_cache import enable_compilation_cache
 
     enable_compilation_cache()
     loaded = runs.load(options.workdir, options.step, options.best, overrides)
-    output = options.output or options.workdir / VIDEO
+    output = options.output or options.workdir / runs.VIDEO
     return 0 if film(loaded, output, options.seconds, options.seed, int(width), int(height)) else 1

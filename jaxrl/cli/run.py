@@ -1,6 +1,7 @@
 """A run on disk: what `jaxrl train` writes and the other commands read.
 
-config.json       the resolved config
+config.json       the resolved config, with every default
+provenance.json   versions and git state
 checkpoints/      train state, source state, and a document with config, specs and versions
 metrics.jsonl     one line per report
 tensorboard/      the same for TensorBoard
@@ -11,6 +12,7 @@ learning_curve.png, video.mp4
 import json
 import os
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,11 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
 CONFIG = "config.json"
+PROVENANCE = "provenance.json"
+TENSORBOARD = "tensorboard"
+NOT_FINITE = "not_finite"
+CURVE = "learning_curve.png"
+VIDEO = "video.mp4"
 
 
 def say(text: str) -> None:
@@ -33,7 +40,9 @@ def prepare_backend(config: Any) -> None:
     env = configs.plain(config).get("env") or {}
     if env.get("backend") != "mjx" or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
         return
-    flags = import_module(f"{env['name'].partition('.')[0]}.xla_flags").xla_flags()
+    if find_spec("jaxrl_envs") is None:  # whoever builds the task says what to install
+        return
+    flags = import_module("jaxrl_envs.xla_flags").xla_flags()
     if flags != os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = flags
         say(f"physics backend mjx on a CPU: XLA_FLAGS={flags}")
@@ -49,19 +58,12 @@ class Loaded(NamedTuple):
     meta: dict[str, Any]
 
 
-def open_run(workdir: Path, step: int | None = None) -> tuple[Any, dict[str, Any]]:
-    """The checkpoints of a run, to read, and the document of one of them.
-
-    Raises:
-        FileNotFoundError: there is no run or no such checkpoint.
-    """
-    from jaxrl.training.checkpoint import open_checkpoints
-
+def checkpoints_of(workdir: Path) -> Path:
+    """The folder of a run's checkpoints. Raises FileNotFoundError where there is no run."""
     directory = workdir / CHECKPOINTS
     if not directory.is_dir():
         raise FileNotFoundError(f"{workdir}: no run here, {directory} is missing; `jaxrl train --config ... --workdir {workdir}` makes one")
-    checkpoints = open_checkpoints(directory, read_only=True)
-    return checkpoints, checkpoints.meta(step)
+    return directory
 
 
 def load(workdir: Path, step: int | None = None, best: bool = False, overrides: tuple[str, ...] = ()) -> Loaded:
@@ -69,10 +71,12 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
 
     Raises:
         FileNotFoundError: there is no run or no such checkpoint.
-        ValueError: the run has no environment to act in.
+        ValueError: the run has no environment to act in, or its policy does not fit it.
     """
-    checkpoints, meta = open_run(workdir, step)
-    step = checkpoints.best() if best and step is None else step
+    from jaxrl.training.checkpoint import open_checkpoints, read_meta
+
+    directory = checkpoints_of(workdir)
+    meta = read_meta(directory, step)  # before Orbax, which starts JAX
     config = configs.ConfigDict(configs.plain(meta["config"]))
     for word in overrides:
         configs.override(config, word)
@@ -80,14 +84,24 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
 
     import jax
 
-    from jaxrl.cli.assemble import Settings, environment, for_evaluation
+    from jaxrl.cli.assemble import Settings, check_acts_in, environment, for_evaluation
     from jaxrl.ops import specs
+    from jaxrl.training.provenance import versions
 
+    checkpoints = open_checkpoints(directory, read_only=True)
+    if best and step is None:
+        step = checkpoints.best()
+        if step is None:
+            raise FileNotFoundError(f"{workdir}: no checkpoint has a score; leave out --best")
+    if changed := configs.difference(meta["versions"], versions(), "version"):
+        say("made with other versions, so figures may differ: " + ", ".join(changed))
     settings = configs.build(Settings, config, "config")
     env = environment(settings)
     if env is None:
         raise ValueError(f"{workdir}: its config has no env, so there is nothing to act in; add one with --config.env.name=...")
-    algorithm = for_evaluation(settings, specs.from_json(meta["spec"]), env)
+    spec = specs.from_json(meta["spec"])
+    check_acts_in(env, spec, "the policy of this run")
+    algorithm = for_evaluation(settings, spec, env)
     template = jax.eval_shape(algorithm.init, jax.random.key(0))
     num_seeds = settings.training.num_seeds
     if num_seeds > 1:

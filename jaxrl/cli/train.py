@@ -1,6 +1,11 @@
 """`jaxrl train`: an experiment file in, a run folder out."""
 
 import argparse
+import json
+import secrets
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,88 +34,117 @@ def main(arguments: Sequence[str]) -> int:
     options, unknown = parser.parse_known_args(arguments)
     config = configs.load(options.config, runs.explain_arguments(parser, unknown))
     runs.prepare_backend(config)
-    return _train(options, config, began)
+    return _train(options, config, _command_to_resume(arguments), began)
 
 
-def _announce(settings: Any, parts: Any, shapes: Any) -> None:
+def _program() -> str:
+    """How the user can call this program again."""
+    own = Path(sys.argv[0])
+    return str(own) if own.name == "jaxrl" and shutil.which("jaxrl") is None else "jaxrl"
+
+
+def _command_to_resume(arguments: Sequence[str]) -> str:
+    words = [word for word in arguments if word not in ("--resume", "--force")]
+    return shlex.join([_program(), "train", *words, "--resume"])
+
+
+def _announce(settings: Any, parts: Any, whole: Any) -> None:
     import jax
 
     device = jax.devices()[0]
+    shapes = jax.eval_shape(parts.algorithm.init, jax.random.key(0))
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
-    worlds = f"{settings.source['num_worlds']} worlds of {parts.env.spec.name}, " if "num_worlds" in settings.source else ""
+    acts = parts.source.steps_per_batch > 0
+    worlds = f"{whole['source']['num_worlds']} worlds of {parts.env.spec.name}, " if acts else ""
     updates, each = settings.training.total_updates, parts.source.steps_per_batch * settings.training.num_seeds
-    steps = f"{updates} updates of {each:,} steps, {updates * each:,} in all" if each else f"{updates} updates"
+    steps = f"{updates:,} updates of {each:,} steps, {updates * each:,} in all" if acts else f"{updates:,} updates"
     seeds = f", {settings.training.num_seeds} seeds" if settings.training.num_seeds > 1 else ""
+    compiling = "10 to 20 s with native physics, up to two minutes with mjx (two CPU cores)" if acts else "some seconds"
     say(f"{settings.algorithm['name']} on {device.platform} ({jax.device_count()} device(s)): {worlds}{parameters:,} parameters{seeds}")
-    say(f"{steps}; compiling first, some 10 to 20 s on two CPU cores")
+    say(f"{steps}; compiling first: {compiling}")
 
 
-def _refuse_other(options: argparse.Namespace, checkpoints: Any, config: Any) -> None:
-    """Refuses to start over a run, or to resume one of another config or code."""
-    from jaxrl.training.checkpoint import refuse_difference
+def _refuse_other(options: argparse.Namespace, config: Any) -> int | None:
+    """Refuses to start over a run, or to resume one of another config or code; the update it is at, None where there is none."""
+    from jaxrl.training.checkpoint import read_meta, refuse_difference, saved_steps
     from jaxrl.training.provenance import code_version, versions
 
-    there = checkpoints.latest()
-    if there is None:
-        if options.resume:
-            raise ValueError(f"{options.workdir}: nothing to resume, there is no checkpoint yet; leave out --resume")
-        return
+    directory = options.workdir / runs.CHECKPOINTS
+    there = max(saved_steps(directory), default=None)
+    if there is None and options.resume:
+        raise ValueError(f"{options.workdir}: nothing to resume, there is no checkpoint yet; leave out --resume")
+    if there is not None and not options.resume and not options.force:
+        raise ValueError(
+            f"{options.workdir}: holds a run at update {there}; go on with --resume, choose another --workdir, or start anew with --force"
+        )
     if options.resume and not options.force:
-        refuse_difference(checkpoints.meta(), config, versions(), code_version())
-    if not options.resume:
-        if not options.force:
-            raise ValueError(
-                f"{options.workdir}: holds a run at update {there}; "
-                "go on with --resume, choose another --workdir, or start anew with --force"
-            )
-        checkpoints.drop_after(-1)
+        try:
+            refuse_difference(read_meta(directory), config, versions(), code_version())
+        except ValueError as error:
+            raise ValueError(f"{error}\nchoose another --workdir, or go on all the same with --resume --force") from None
+    return there
 
 
-def _train(options: argparse.Namespace, config: Any, began: float) -> int:
-    import jax
+def _clear(workdir: Path) -> None:
+    """Removes all that a run has written."""
+    for name in (runs.CHECKPOINTS, runs.TENSORBOARD, runs.NOT_FINITE):
+        shutil.rmtree(workdir / name, ignore_errors=True)
+    for name in (runs.METRICS, runs.EVALUATION, runs.CURVE, runs.VIDEO, runs.CONFIG, runs.PROVENANCE):
+        (workdir / name).unlink(missing_ok=True)
 
-    from jaxrl.cli.assemble import Settings, assemble
-    from jaxrl.cli.evaluation import evaluate_run, periodic
+
+def _outputs(options: argparse.Namespace, parts: Any, whole: Any, resumed_at: int | None) -> Any:
+    """What takes the reports of the run."""
+    from jaxrl.training import callbacks
+
+    workdir = options.workdir
+    outputs = [
+        callbacks.console(shown=runs.shown(parts.env, parts.source.steps_per_batch > 0)),
+        callbacks.jsonl(workdir / runs.METRICS, resumed_at),
+        callbacks.tensorboard(workdir / runs.TENSORBOARD, resumed_at),
+    ]
+    if options.wandb:
+        run_id = json.loads((workdir / runs.PROVENANCE).read_text())["run_id"]
+        outputs.append(callbacks.wandb(options.wandb, whole, workdir, f"{workdir.name}-{run_id}"))
+    return callbacks.several(*outputs)
+
+
+def _train(options: argparse.Namespace, config: Any, again: str, began: float) -> int:
+    from jaxrl.cli.assemble import Settings, assemble, resolved
+    from jaxrl.cli.evaluation import draw_curve, evaluate_run, periodic
     from jaxrl.distributed.mesh import data_mesh
     from jaxrl.ops import specs
-    from jaxrl.training import callbacks, fit
+    from jaxrl.training import fit
     from jaxrl.training.checkpoint import open_checkpoints
     from jaxrl.training.compilation_cache import enable_compilation_cache
     from jaxrl.training.provenance import code_version, versions
 
-    settings = configs.build(Settings, config, "config")
+    settings, workdir = configs.build(Settings, config, "config"), options.workdir
     enable_compilation_cache()
     mesh = data_mesh(settings.devices)
-    parts = assemble(settings, mesh)
+    parts, whole = assemble(settings, mesh), resolved(settings)
+    acts = parts.source.steps_per_batch > 0
     evaluate = periodic(settings, parts.env, parts.algorithm.policy)
-    shapes = jax.eval_shape(parts.algorithm.init, jax.random.key(0))
-    checkpoints = open_checkpoints(options.workdir / runs.CHECKPOINTS, settings.checkpoint.keep_last, settings.checkpoint.keep_best)
-    _refuse_other(options, checkpoints, config)
-    runs.write_json(options.workdir / runs.CONFIG, configs.plain(config))
-    _announce(settings, parts, shapes)
+    there = _refuse_other(options, whole)
+    if there is not None and not options.resume:
+        fit.check(settings.training, parts.algorithm, parts.source)  # nothing is removed for a run that cannot begin
+        _clear(workdir)
 
-    meta = {
-        "config": configs.plain(config),
-        "spec": specs.to_json(parts.algorithm.policy.spec),
-        "versions": versions(),
-        "code_version": code_version(),
-    }
-    resumed_at = checkpoints.latest() if options.resume else None
-    outputs = [
-        callbacks.console(shown=runs.shown(parts.env, parts.source.steps_per_batch > 0)),
-        callbacks.jsonl(options.workdir / runs.METRICS, resumed_at),
-        callbacks.tensorboard(options.workdir / "tensorboard", resumed_at),
-    ]
-    if options.wandb:
-        outputs.append(callbacks.wandb(options.wandb, configs.plain(config), options.workdir))
-    callback = callbacks.several(*outputs)
+    checkpoints = open_checkpoints(workdir / runs.CHECKPOINTS, settings.checkpoint.keep_last, settings.checkpoint.keep_best)
+    made_by = {"versions": versions(), "code_version": code_version()}
+    meta = {"config": whole, "spec": specs.to_json(parts.algorithm.policy.spec), **made_by}
+    runs.write_json(workdir / runs.CONFIG, whole)
+    if not options.resume:
+        runs.write_json(workdir / runs.PROVENANCE, {**made_by, "run_id": secrets.token_hex(4)})
+    _announce(settings, parts, whole)
+    callback = _outputs(options, parts, whole, there if options.resume else None)
     extras = fit.Extras(
         callback=callback,
         checkpoints=checkpoints,
         meta=meta,
         evaluate=evaluate,
-        score=settings.evaluation.score,
-        crash_directory=options.workdir / "not_finite",
+        score=settings.evaluation.score or ("episode/return" if acts or evaluate else None),
+        crash_directory=workdir / runs.NOT_FINITE,
         say=say,
     )
     try:
@@ -119,12 +153,18 @@ def _train(options: argparse.Namespace, config: Any, began: float) -> int:
         callback.close()
         checkpoints.close()
     if result.interrupted:
-        again = f"jaxrl train --config {options.config} --workdir {options.workdir} --resume"
         say(f"stopped at update {result.update} and saved; go on with: {again}")
         return 130
     say(f"trained {result.update} updates in {result.seconds:.0f} s; {time.perf_counter() - began:.0f} s since the command")
-    if options.skip_evaluation or parts.env is None:
+    if options.skip_evaluation:
         return 0
-    evaluate_run(options.workdir)
-    say(f"done after {time.perf_counter() - began:.0f} s; results are in {options.workdir}")
+    if parts.env is None:
+        draw_curve(workdir, None, acts)
+        return 0
+    try:
+        evaluate_run(workdir)
+    except KeyboardInterrupt:
+        say(f"training is done and saved, its evaluation is not; make it with: {_program()} eval {shlex.quote(str(workdir))}")
+        return 130
+    say(f"done after {time.perf_counter() - began:.0f} s; results are in {workdir}")
     return 0

@@ -43,10 +43,14 @@ def _edges(values: np.ndarray) -> np.ndarray | None:
 
 
 def by_condition(played: Played) -> dict[str, Any]:
-    """Each result within bins of each `command/<name>`: means per episode over the steps in the bin, then over episodes."""
+    """Each result within bins of each `command/<name>`: means per episode over the steps in the bin, then over episodes.
+
+    `reward` is per step; `fall_rate` is the share of the episodes with steps in the bin that ended there by a fall.
+    """
     alive = np.asarray(played.alive)
     kept = {name: np.asarray(value) for name, value in played.kept.items()}
     results = [name for name in kept if name != "reward" and not name.startswith(HIDDEN)]
+    last, episodes, fell = np.maximum(alive.sum(0) - 1, 0), np.arange(alive.shape[1]), np.asarray(played.terminated)
     table: dict[str, Any] = {}
     for condition in (name for name in kept if name.startswith("command/")):
         edges = _edges(kept[condition][alive]) if alive.any() else None
@@ -55,27 +59,38 @@ def by_condition(played: Played) -> dict[str, Any]:
         rows = []
         for k in range(BINS):
             inside = alive & (kept[condition] >= edges[k]) & ((kept[condition] < edges[k + 1]) | (k == BINS - 1))
-            row = {name: interval(_per_episode(kept[name], inside)[0]).to_json() for name in results}
+            row = {name: interval(_per_episode(kept[name], inside)[0]).to_json() for name in ("reward", *results)}
+            row["fall_rate"] = interval((inside[last, episodes] & fell)[inside.any(0)]).to_json()
             rows.append({"low": float(edges[k]), "high": float(edges[k + 1])} | row)
         table[condition] = rows
     return table
 
 
+def _scalars(parameters: Params) -> dict[str, np.ndarray]:
+    """One number per episode, [N]: of a vector of up to three its entries (`base_com/0`), of a longer one its mean (`motor_gain/mean`)."""
+    found: dict[str, np.ndarray] = {}
+    for name, leaf in flatten_names(parameters).items():
+        values = np.asarray(leaf, np.float64)
+        if name.startswith("fields/"):  # what the physics backend makes of the parameters
+            continue
+        if values.ndim == 1:
+            found[name] = values
+        elif values.ndim == 2 and values.shape[1] <= 3:
+            found |= {f"{name}/{k}": values[:, k] for k in range(values.shape[1])}
+        else:
+            found[f"{name}/mean"] = values.reshape(len(values), -1).mean(1)
+    return found
+
+
 def by_parameter(played: Played, parameters: Params) -> dict[str, Any]:
-    """Each value of `metrics_of` within bins of each physics parameter that is one number per episode, [N]."""
+    """Each value of `metrics_of` within bins of each physics parameter, [N, ...]; see `_scalars` for those that are no single number."""
     values = metrics_of(played)
     table: dict[str, Any] = {}
-    for name, parameter in flatten_names(parameters).items():
-        if np.ndim(parameter) != 1:
-            continue
-        edges = _edges(np.asarray(parameter, np.float64))
+    for name, parameter in _scalars(parameters).items():
+        edges = _edges(parameter)
         if edges is None:
             continue
-        bins = {
-            result: breakdown(per, np.asarray(parameter, np.float64), edges.tolist())
-            for result, per in values.items()
-            if len(per) == len(parameter)
-        }
+        bins = {result: breakdown(per, parameter, edges.tolist()) for result, per in values.items() if len(per) == len(parameter)}
         table[name] = [
             {"low": float(edges[k]), "high": float(edges[k + 1])} | {result: rows[k].interval.to_json() for result, rows in bins.items()}
             for k in range(BINS)
@@ -87,8 +102,9 @@ CONDITIONS = ("nominal", "randomised", "standing_baseline")
 
 
 def names(results: Mapping[str, Any]) -> tuple[str, ...]:
-    """The results worth a column."""
-    return tuple(name for name in results[CONDITIONS[0]] if name not in ("length", "diverged"))
+    """The results worth a column; that of diverged worlds is, once there is one."""
+    diverged = any(results[condition]["diverged"]["value"] for condition in CONDITIONS)
+    return tuple(name for name in results[CONDITIONS[0]] if name != "length" and (name != "diverged" or diverged))
 
 
 def table(results: Mapping[str, Any], columns: tuple[str, ...]) -> list[tuple[str, ...]]:

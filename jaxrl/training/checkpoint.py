@@ -39,6 +39,35 @@ def leftovers(directory: str | os.PathLike[str]) -> list[Path]:
     return sorted([*root.glob("*.orbax-checkpoint-tmp*"), *root.glob(f"{TRASH}/*")])
 
 
+def saved_steps(directory: str | os.PathLike[str]) -> list[int]:
+    """The steps of which there is a whole checkpoint, ascending. Starts neither Orbax nor JAX, and changes nothing."""
+    root = Path(directory)
+    return sorted(int(path.name) for path in root.iterdir() if path.name.isdigit()) if root.is_dir() else []
+
+
+def read_meta(directory: str | os.PathLike[str], step: int | None = None) -> dict[str, Any]:
+    """The JSON document saved with a checkpoint, the latest if `step` is None. Starts neither Orbax nor JAX, and changes nothing.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: it is damaged.
+    """
+    step = _choose(Path(directory), saved_steps(directory), step)
+    path = Path(directory) / str(step)
+    try:
+        return _read_document(path)["meta"]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
+
+
+def _choose(directory: Path, steps: Sequence[int], step: int | None) -> int:
+    if not steps:
+        raise FileNotFoundError(f"there is no checkpoint in {directory}")
+    if step is not None and step not in steps:
+        raise FileNotFoundError(f"there is no checkpoint of step {step} in {directory}, but of {', '.join(map(str, steps))}")
+    return steps[-1] if step is None else step
+
+
 def refuse_difference(meta: Mapping[str, Any], config: Any, versions: Mapping[str, Any], code_version: Any) -> None:
     """Raises ValueError that lists in what a checkpoint's meta differs from this run: the config, a package, the code.
 
@@ -289,12 +318,7 @@ class Checkpoints:
         raise (OSError(number, message) if number else OSError(message)) from error
 
     def _find(self, step: int | None) -> int:
-        steps = self.steps()
-        if not steps:
-            raise FileNotFoundError(f"there is no checkpoint in {self._directory}")
-        if step is not None and step not in steps:
-            raise FileNotFoundError(f"there is no checkpoint of step {step} in {self._directory}, but of {', '.join(map(str, steps))}")
-        return steps[-1] if step is None else step
+        return _choose(self._directory, self.steps(), step)
 
     def _read(self, step: int, items: dict[str, Any]) -> Any:
         import orbax.checkpoint as ocp

@@ -4,6 +4,7 @@ Many updates are one compiled call that is compiled once. Reinforcement and imit
 """
 
 import contextlib
+import functools
 import signal
 import threading
 import time
@@ -57,7 +58,7 @@ class Result(NamedTuple):
     run: Run
     update: int  # updates made
     seconds: float  # of training, earlier parts of a resumed run included
-    interrupted: bool
+    interrupted: bool  # a signal asked for the end
 
 
 def run_keys(config: Config, rollbacks: int = 0) -> Key:
@@ -110,7 +111,12 @@ def _for_seeds(config: Config, function: Callable) -> Callable:
     """`function` with the keys of all seeds as its last argument: mapped over several, or given the only one."""
     if config.num_seeds > 1:
         return jax.vmap(function)
-    return lambda *args: function(*args[:-1], args[-1][0])
+
+    @functools.wraps(function)  # keeps the name: compiled programs bear it
+    def only(*args: Any) -> Any:
+        return function(*args[:-1], args[-1][0])
+
+    return only
 
 
 class Program(NamedTuple):
@@ -131,19 +137,16 @@ def compile_program(config: Config, algorithm: Algorithm, source: Source, keys: 
     everywhere: Any = None if mesh is None else (NamedSharding(mesh, PartitionSpec()), None)
     init = jax.jit(_for_seeds(config, initial(algorithm, source)), out_shardings=everywhere and Run(*everywhere)).trace(keys)
     updates = _for_seeds(config, many_updates(algorithm, source, config.updates_per_call))
-
-    def compile_call(run: Run) -> Callable[[Run, Key], tuple[Run, Metrics]]:
-        # The run comes out as it goes in, on a mesh too, so that one program serves all calls.
-        shardings = None if mesh is None else (jax.tree.map(lambda x: x.sharding, run), None)
-        return jax.jit(updates, donate_argnums=0, out_shardings=shardings).lower(run, keys).compile()
-
     if mesh is not None:
         run = init.lower().compile()(keys)
-        return Program(run, compile_call(run))
+        # The run comes out as it goes in, on a mesh too, so that one program serves all calls.
+        shardings = (jax.tree.map(lambda x: x.sharding, run), None)
+        return Program(run, jax.jit(updates, donate_argnums=0, out_shardings=shardings).lower(run, keys).compile())
+    call = jax.jit(updates, donate_argnums=0).trace(init.out_info, keys)  # numbers that do not fit fail here, before any compilation
     with ThreadPoolExecutor(1) as other:
         started = other.submit(lambda: init.lower().compile()(keys))
-        call = compile_call(init.out_info)
-        return Program(started.result(), call)
+        compiled = call.lower().compile()
+        return Program(started.result(), compiled)
 
 
 def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key) -> Program:
@@ -190,7 +193,7 @@ class Extras(NamedTuple):
     checkpoints: Checkpoints | None = None
     meta: dict[str, Any] = {}  # plain JSON that goes into every checkpoint: config, spec, versions
     evaluate: Callable[[Params, Key], Metrics] | None = None  # (deployable parameters, keys) -> metrics
-    score: str = "episode/return"  # the metric by which the best checkpoint is kept
+    score: str | None = None  # the metric by which the best checkpoint is kept: of evaluations where there are any, else of training
     crash_directory: Path | None = None  # where the state goes in which something was not finite
     say: Callable[[str], None] = lambda text: None  # takes lines about what happens
 
@@ -202,14 +205,21 @@ class _Clock(NamedTuple):
     """How far a run is."""
 
     update: int = 0
-    seconds: float = 0.0  # of training, without evaluation and compilation
+    seconds: float = 0.0  # of training, without evaluation and compilation; what a rollback threw away counts
     rollbacks: int = 0
 
 
-def _save(extras: Extras, source: Source, run: Run, clock: _Clock, metrics: dict[str, float]) -> None:
+def _save(config: Config, extras: Extras, source: Source, run: Run, clock: _Clock, scores: dict[str, float]) -> None:
     if extras.checkpoints is not None and clock.update not in extras.checkpoints.steps():
-        meta = extras.meta | clock._asdict() | {"env_steps": clock.update * source.steps_per_batch}
-        extras.checkpoints.save(clock.update, run._asdict(), meta, metrics.get(extras.score))
+        meta = extras.meta | clock._asdict() | {"env_steps": clock.update * source.steps_per_batch * config.num_seeds}
+        extras.checkpoints.save(clock.update, run._asdict(), meta, scores.get(extras.score or ""))
+
+
+def _check_score(extras: Extras, scores: dict[str, float]) -> None:
+    """Raises ValueError where the score is none of what is reported."""
+    if extras.score is not None and extras.score not in scores:
+        names = ", ".join(sorted(name for name in scores if "/seed_" not in name))
+        raise ValueError(f"the score is {extras.score}, which is not reported; choose among {names}")
 
 
 def _restore(extras: Extras, like: Run) -> tuple[Run, _Clock]:
@@ -229,13 +239,27 @@ def _report(extras: Extras, config: Config, source: Source, clock: _Clock, metri
 
 def _roll_back(config: Config, extras: Extras, fault: NonFinite, like: Run, clock: _Clock) -> tuple[Run, _Clock]:
     """The latest checkpoint, to go on from with other randomness; raises the fault where that is not wanted or does not help."""
-    if config.on_non_finite == "stop" or clock.rollbacks >= config.max_rollbacks or extras.checkpoints is None:
+    if config.on_non_finite == "stop":
         raise fault
-    if extras.checkpoints.latest() is None:
-        raise fault
+    if extras.checkpoints is None or extras.checkpoints.latest() is None:
+        raise NonFinite(f"{fault}; not rolled back: there is no checkpoint") from fault
+    if clock.rollbacks >= config.max_rollbacks:
+        raise NonFinite(f"{fault}; not rolled back again: max_rollbacks is {config.max_rollbacks}") from fault
     run, saved = _restore(extras, like)
     extras.say(f"{fault}; rolled back to update {saved.update}")
-    return run, saved._replace(rollbacks=clock.rollbacks + 1)
+    return run, saved._replace(seconds=clock.seconds, rollbacks=clock.rollbacks + 1)
+
+
+def check(config: Config, algorithm: Algorithm, source: Source) -> None:
+    """Traces a run without compiling it.
+
+    Raises:
+        ValueError: source and algorithm do not fit, or numbers do not divide.
+    """
+    check_spec(algorithm.batch_spec, source.spec, needs="the algorithm", offers="the source")
+    if source.pure:
+        call, init = (_for_seeds(config, f) for f in (many_updates(algorithm, source, 1), initial(algorithm, source)))
+        jax.eval_shape(lambda keys: call(init(keys), keys), run_keys(config))
 
 
 def fit(
@@ -246,7 +270,7 @@ def fit(
     On a mesh the train state is on every device and the source shares out the batch.
 
     Raises:
-        ValueError: source and algorithm do not fit, or there is nothing to resume.
+        ValueError: source and algorithm do not fit, there is nothing to resume, or the score is not reported.
         NonFinite: a metric or parameter is not finite. The state that it was found in is saved beside the checkpoints.
     """
     check_spec(algorithm.batch_spec, source.spec, needs="the algorithm", offers="the source")
@@ -267,7 +291,9 @@ def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras,
     extras.say(f"ready after {time.perf_counter() - began:.1f} s")
     deployable = jax.vmap(algorithm.deployable) if config.num_seeds > 1 else algorithm.deployable
     saved_at = time.perf_counter()
-    metrics: dict[str, float] = {}
+    scores: dict[str, float] = {}
+    if config.on_non_finite == "rollback":
+        _save(config, extras, source, run, clock, scores)  # something to go back to from the first update on
 
     with stop_request() as stopping:
         while clock.update < config.total_updates and not stopping():
@@ -282,15 +308,19 @@ def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras,
                 run, clock = _roll_back(config, extras, fault, run, clock)
                 keys = run_keys(config, clock.rollbacks)
                 continue
-            metrics = new
-            _report(extras, config, source, clock, metrics, "training")
-            if extras.evaluate is not None and config.evaluate_every and clock.update % config.evaluate_every == 0:
-                result = to_host(extras.evaluate(deployable(run.train_state), keys))
-                _report(extras, config, source, clock, result, "evaluation")
+            _report(extras, config, source, clock, new, "training")
+            if extras.evaluate is None or not config.evaluate_every:
+                scores = new
+            elif clock.update % config.evaluate_every == 0:
+                scores = to_host(extras.evaluate(deployable(run.train_state), keys))
+                _report(extras, config, source, clock, scores, "evaluation")
+            if scores:
+                _check_score(extras, scores)
             if time.perf_counter() - saved_at >= config.checkpoint_seconds > 0:
-                _save(extras, source, run, clock, metrics)
+                _save(config, extras, source, run, clock, scores)
                 saved_at = time.perf_counter()
-    _save(extras, source, run, clock, metrics)
+        interrupted = stopping()
+    _save(config, extras, source, run, clock, scores)
     if extras.checkpoints is not None:
         extras.checkpoints.wait()
-    return Result(run, clock.update, clock.seconds, clock.update < config.total_updates)
+    return Result(run, clock.update, clock.seconds, interrupted)

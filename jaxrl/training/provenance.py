@@ -1,5 +1,6 @@
 """Which code and which packages made a run."""
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import jaxrl
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujoco", "mujoco-mjx")
+_CODE = ("jaxrl", "envs", "data")
 _ROOT = Path(jaxrl.__file__).resolve().parents[1]
 
 
@@ -16,7 +18,7 @@ class CodeVersion(NamedTuple):
     """The state of a git checkout."""
 
     commit: str
-    dirty: bool  # code under jaxrl/, envs/ or data/ differs from the commit, new files included
+    changes: str  # digest of what under jaxrl/, envs/ and data/ differs from the commit, new files included; "" where nothing does
 
 
 def versions() -> dict[str, str | None]:
@@ -30,8 +32,16 @@ def code_version(root: Path = _ROOT) -> CodeVersion | None:
     if _git(root, "ls-files", "--error-unmatch", "jaxrl/__init__.py") is None:
         return None
     commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--", "jaxrl", "envs", "data")
-    return None if commit is None or changes is None else CodeVersion(commit, bool(changes))
+    changes = _git(root, "diff", "HEAD", "--binary", "--", *_CODE)
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *_CODE)
+    if commit is None or changes is None or new is None:
+        return None
+    if not changes and not new:
+        return CodeVersion(commit, "")
+    digest = hashlib.sha256(changes.encode())
+    for name in new.splitlines():
+        digest.update(name.encode() + (root / name).read_bytes())
+    return CodeVersion(commit, digest.hexdigest()[:12])
 
 
 def _version(name: str) -> str | None:

@@ -2,16 +2,21 @@
 
 State rows go in, state rows come out. All that a batch remembers between calls is which model fields its rows hold, and a call rewrites
 the rows whose fields differ from those it was given. So XLA may drop, repeat or reorder calls, and two runs are equal bit for bit.
+
+The callback works on XLA's own buffers (`buffer_callback`). `jax.pure_callback` would copy its arguments on the threads of XLA's pool, and
+wait for ever where a callback occupies the last of them.
 """
 
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import Batch, SimulationError
 
 from jaxrl_envs.physics.interface import Array, Fields, Physics, PhysicsState
@@ -48,10 +53,10 @@ class _Rows:
             self._held[name][rows] = value[rows]
         self.batch.set_const(rows)
 
-    def run(self, advance: _Advance, state: PhysicsState, ctrl: np.ndarray) -> PhysicsState:
-        """The state after `advance`; rows in which MuJoCo raised or warned are NaN."""
+    def run(self, advance: _Advance, state: PhysicsState, ctrl: np.ndarray, out: PhysicsState) -> None:
+        """Writes the state after `advance` to the arrays of `out`; rows in which MuJoCo raised or warned are NaN."""
         for name, live in self._state.items():
-            live[:] = np.asarray(getattr(state, name)).reshape(live.shape)
+            live[:] = getattr(state, name).reshape(live.shape)
         self.batch.warning[:] = 0
         bad = np.zeros(self.batch.nsim, bool)
         try:
@@ -60,11 +65,11 @@ class _Rows:
             bad[error.ids] = True
             sensors = self.batch.bind("sensordata")
         bad |= self.batch.warning[:, :, 1].any(1)
-        after = {name: live.astype(np.float32) for name, live in self._state.items()}
-        after["sensordata"] = sensors.astype(np.float32)
-        for value in after.values():
-            value[bad] = np.nan
-        return PhysicsState(**after)
+        for name, after in {**self._state, "sensordata": sensors}.items():
+            rows = getattr(out, name).reshape(after.shape)
+            rows[...] = after
+            if bad.any():
+                rows[bad] = np.nan
 
 
 class _Pool:
@@ -105,7 +110,15 @@ def native(model: mujoco.MjModel) -> Physics:
     """Physics on the cores of the CPU; one call handles all rows of a `vmap`, on as many threads as there are cores.
 
     Under `shard_map` each device calls with its own rows. Not differentiable. Results do not depend on the number of threads.
+
+    Raises:
+        RuntimeError: JAX computes on another device than a CPU.
     """
+    if jax.default_backend() != "cpu":
+        raise RuntimeError(
+            f"physics backend native works on the memory of a CPU, but JAX computes on {jax.default_backend()}: "
+            'use backend="mjx", or set the environment variable JAX_PLATFORMS=cpu'
+        )
     # A world that MuJoCo warns of comes back as NaN and is counted; its own handler would print and append to MUJOCO_LOG.TXT for each.
     mujoco.set_mju_user_warning(lambda message: None)
     pools: dict[tuple[str, ...], _Pool] = {}
@@ -117,28 +130,29 @@ def native(model: mujoco.MjModel) -> Physics:
     shapes = jax.eval_shape(at_rest)
 
     def on_host(advance: _Advance) -> Callable[[PhysicsState, Array, Fields], PhysicsState]:
-        def call(state: PhysicsState, ctrl: Array, fields: Fields) -> PhysicsState:
-            lead = state.time.shape
-            size = int(np.prod(lead, dtype=np.int64))
-            host_fields = {name: np.asarray(v).reshape(size, *getattr(model, name).shape) for name, v in fields.items()}
-            host_ctrl = np.asarray(ctrl, np.float64).reshape(size, -1, model.nu)
+        def call(context: Any, out: Any, *given: Any) -> None:
+            out, (state, ctrl, fields) = jax.tree.map(np.asarray, (out, given))
+            size = state.time.size
+            host_fields = {name: value.reshape(size, *getattr(model, name).shape) for name, value in fields.items()}
+            host_ctrl = ctrl.reshape(size, -1, model.nu).astype(np.float64)
             pool = pools.setdefault(tuple(sorted(fields)), _Pool(model))
             rows = pool.borrow(size, host_fields)
             try:
                 rows.set_fields(host_fields)
-                after = rows.run(advance, state, host_ctrl)
+                rows.run(advance, state, host_ctrl, out)
             finally:
                 pool.give_back(rows)
-            return PhysicsState(*(value.reshape((*lead, *value.shape[1:])) for value in after))
 
-        return call
+        return buffer_callback(call, shapes, vmap_method="broadcast_all")
+
+    forward_on_host, step_on_host = on_host(_forward), on_host(_step)
 
     def forward(qpos: Array, qvel: Array, fields: Fields) -> PhysicsState:
         start = at_rest()._replace(qpos=qpos, qvel=qvel)
         no_ctrl = jnp.zeros((1, model.nu))
-        return jax.pure_callback(on_host(_forward), shapes, start, no_ctrl, fields, vmap_method="broadcast_all")
+        return forward_on_host(start, no_ctrl, fields)
 
     def step(state: PhysicsState, ctrl: Array, fields: Fields) -> PhysicsState:
-        return jax.pure_callback(on_host(_step), shapes, state, ctrl, fields, vmap_method="broadcast_all")
+        return step_on_host(state, ctrl, fields)
 
     return Physics(model, "native", forward, step, derive=lambda fields: fields)

@@ -279,11 +279,12 @@ def go2_flat(config: Config = Config()) -> Env:
         target = jnp.clip(wanted, control_range[:, 0], control_range[:, 1])
         late = jnp.arange(config.substeps) * config.physics_dt < parameters.action_delay
         seen = jnp.where(late[:, None], state.target[None, :], target[None, :])
-        after = physics.step(before, seen - parameters.joint_offset[None, :], parameters.fields)
+        held = seen - parameters.joint_offset[None, :]
+        after = physics.step(before, held, parameters.fields)
 
         reading = read(after)
-        torque = gain * (target - reading.joints) - damping * reading.joint_rates
-        torque = jnp.clip(torque, -torque_limit, torque_limit)
+        torque = parameters.motor_gain * (gain * (held[-1] - reading.joints) - damping * reading.joint_rates)
+        torque = jnp.clip(torque, -torque_limit * parameters.motor_strength, torque_limit * parameters.motor_strength)
         upright = -reading.gravity[2]
         fell = ((upright < cosine_of_fall) | (reading.height < config.fall_height)).astype(jnp.float32)
         terms = rewards(state, reading, action, torque, fell)
