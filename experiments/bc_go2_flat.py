@@ -8,28 +8,16 @@ Expected score: that of its teacher, runs/go2_flat, to within the intervals.
 Last reproduced: 2026-11-21, jax 0.10.2, one seed; see docs/results.md.
 """
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
+
+from jaxrl.config import load
 
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.env = ConfigDict(
-        {
-            "name": "jaxrl_envs.tasks.go2_flat",
-            "randomization": {  # that of ppo_go2_flat: the policy is judged where its teacher was
-                "friction": (0.4, 1.2),
-                "base_mass": (-1.5, 1.5),  # kg
-                "base_com": (-0.03, 0.03),  # m
-                "link_mass": (0.9, 1.1),
-                "motor_gain": (0.85, 1.15),
-                "motor_strength": (0.85, 1.15),
-                "joint_offset": (-0.03, 0.03),  # rad
-                "action_delay": (0.0, 0.02),  # s
-                "observation_noise": (1.0, 1.0),
-                "push_velocity": (0.5, 0.5),  # m/s
-            },
-        }
-    )
+    config.env = load(Path(__file__).with_name("ppo_go2_flat.py")).env  # judged where its teacher was
     config.data = ConfigDict({"path": "runs/go2_flat/episodes.npz"})
     config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": 1024, "horizon": 1})
     config.objectives = ConfigDict(
@@ -52,7 +40,7 @@ def get_config() -> ConfigDict:
                 "schedule": "warmup_cosine",
                 "warmup_steps": 200,
                 "decay_steps": 10_000,
-                "clip_norm": 1.0,
+                "max_gradient_norm": 1.0,
                 "options": {"weight_decay": 1e-4},
             },
         }

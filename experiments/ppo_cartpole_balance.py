@@ -7,30 +7,15 @@ Expected score: 993, 50 episodes, seed 0.
 Last reproduced: 2026-11-21, jax 0.10.2, mujoco 3.17.0.
 """
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
+
+from jaxrl.config import load
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
-    config.env = ConfigDict({"name": "jaxrl_envs.tasks.cartpole", "task": "balance", "action_repeat": 2})
-    config.networks = ConfigDict(
-        {"name": "jaxrl.networks.actor_critic", "actor_hidden": (64, 64), "critic_hidden": (64, 64), "initial_std": 1.0}
-    )
-    config.algorithm = ConfigDict(
-        {
-            "name": "jaxrl.algorithms.ppo",
-            "learning_rate": 1e-3,
-            "target_kl": 0.01,
-            "num_epochs": 4,
-            "num_minibatches": 8,
-            "gamma": 0.99,
-            "gae_lambda": 0.95,
-            "value_clip": None,
-            "entropy_weight": 0.001,
-            "reward_scale": 0.1,
-        }
-    )
-    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 256, "unroll_length": 32})
-    config.training = ConfigDict({"total_updates": 60, "updates_per_call": 10})
-    config.evaluation = ConfigDict({"num_episodes": 50})
+    config = load(Path(__file__).with_name("ppo_cartpole_swingup.py"))
+    config.env.task = "balance"
+    config.training.total_updates = 60
     return config

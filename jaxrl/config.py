@@ -6,7 +6,6 @@ other part to use holds its module path as `name` and, beside it, the fields of 
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import pkgutil
@@ -18,6 +17,8 @@ from typing import Any, Literal, TypeVar
 
 from ml_collections import ConfigDict
 
+from jaxrl.ops.suggestion import suggestion
+
 T = TypeVar("T")
 
 # Where a name without dots is looked for.
@@ -25,7 +26,6 @@ PACKAGES = {
     "algorithm": "jaxrl.algorithms",
     "objective": "jaxrl.objectives",
     "network": "jaxrl.networks",
-    "policy": "jaxrl.policies",
     "source": "jaxrl.rollout",
     "task": "jaxrl_envs.tasks",
 }
@@ -61,12 +61,15 @@ def build(cls: type[T], values: Any, where: str = "config") -> T:
 
 
 def available(kind: str) -> tuple[str, ...]:
-    """The names that `resolve` takes for this kind, without their package; none where the package is not installed."""
+    """The names that `resolve` takes for this kind, without their package; none where the package is not installed.
+
+    The modules are read, not imported: what they need may be missing, or slow to load.
+    """
     try:
         package = importlib.import_module(PACKAGES[kind])
     except ModuleNotFoundError:
         return ()
-    return _modules_of(package)
+    return _nameable(package)
 
 
 def resolve(name: str, kind: str) -> tuple[type, Callable[..., Any]]:
@@ -122,7 +125,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     path = Path(path)
     if not path.is_file():
         others = [str(file) for file in sorted(path.parent.glob("*.py"))]
-        raise ValueError(f"{path}: no such experiment file; {_suggestion(str(path), others)}")
+        raise ValueError(f"{path}: no such experiment file; {suggestion(str(path), others)}")
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path}: not a Python file")
@@ -208,8 +211,19 @@ def _literal(text: str) -> Any:
     return _plain(value)
 
 
-def _modules_of(package: types.ModuleType) -> tuple[str, ...]:
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")))
+def _nameable(package: types.ModuleType) -> tuple[str, ...]:
+    """The modules that define both a class `Config` and a function of their own name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(name for name in names if {"Config", name} <= _definitions(f"{package.__name__}.{name}"))
+
+
+def _definitions(path: str) -> set[str]:
+    """The names of the classes and functions that a module defines."""
+    found = importlib.util.find_spec(path)
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        return set()
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"), found.origin)
+    return {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
 
 
 def _unknown_module(kind: str, name: str, package: str, last: str) -> str:
@@ -219,18 +233,11 @@ def _unknown_module(kind: str, name: str, package: str, last: str) -> str:
         module = None
     if module is None or not hasattr(module, "__path__"):
         return f"{kind} {name}: there is no package {package}; jaxrl's own are in {PACKAGES[kind]}"
-    return f"{kind} {name}: {package} has no such module; {_suggestion(last, _modules_of(module))}"
+    return f"{kind} {name}: {package} has no such module; {suggestion(last, _nameable(module))}"
 
 
 def _first(names: Sequence[str]) -> str:
     return names[0] if names else "..."
-
-
-def _suggestion(word: str, words: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(word, words, n=1)
-    if nearest:
-        return f"did you mean {nearest[0]}?"
-    return f"there are {', '.join(words)}" if words else "there are none"
 
 
 def _describe(value: Any) -> str:
@@ -285,7 +292,7 @@ def _convert(annotation: Any, value: Any, where: str, faults: list[str]) -> Any:
 def _convert_dataclass(cls: Any, values: Mapping[str, Any], where: str, faults: list[str]) -> Any:
     annotations = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    own: list[str] = [f"{where}.{key}: unknown; {_suggestion(key, list(fields))}" for key in values if key not in fields]
+    own: list[str] = [f"{where}.{key}: unknown; {suggestion(key, list(fields))}" for key in values if key not in fields]
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:

@@ -1,19 +1,16 @@
 """Optax chains from a config: clip, the named optimizer with its schedule and decay mask, rates of parameter groups."""
 
-import difflib
 import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 import optax
 
 from jaxrl.ops.paths import check_patterns, map_with_path, matching
+from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import Params, PyTree
-
-NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -21,8 +18,8 @@ class Config:
     """`name` and `options` are those of optax: "adam", "adamw", "sgd", ... and its keyword arguments.
 
     `learning_rate` is the peak; "warmup_cosine" climbs to it over `warmup_steps` and falls to `end_fraction` of it at `decay_steps`,
-    counted from the start. `clip_norm` 0 does not clip. `undecayed` and `rates` hold regular expressions over parameter paths: what the
-    weight decay spares, and factors on the learning rate, of which the first that matches counts.
+    counted from the start. `max_gradient_norm` 0 does not clip. `undecayed` and `rates` hold regular expressions over parameter paths:
+    what the weight decay spares, and factors on the learning rate, of which the first that matches counts.
     """
 
     name: str = "adam"
@@ -31,22 +28,22 @@ class Config:
     warmup_steps: int = 0
     decay_steps: int = 0
     end_fraction: float = 0.0
-    clip_norm: float = 0.0
-    options: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    max_gradient_norm: float = 0.0
+    options: Mapping[str, float] = field(default_factory=dict)
     undecayed: tuple[str, ...] = (r"(^|/)(bias|scale)$",)
-    rates: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name not in _names():
-            raise ValueError(f"optax has no optimizer {self.name!r}; did you mean {_nearest(self.name, _names())}?")
+            raise ValueError(f"optax has no optimizer {self.name!r}; {suggestion(self.name, _names())}")
         arguments = inspect.signature(getattr(optax, self.name)).parameters
         for option in self.options:
             if option not in arguments:
-                raise ValueError(f"optax.{self.name} has no option {option!r}; did you mean {_nearest(option, list(arguments))}?")
+                raise ValueError(f"optax.{self.name} has no option {option!r}; {suggestion(option, list(arguments))}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}, but must be above 0")
-        if self.clip_norm < 0:
-            raise ValueError(f"clip_norm is {self.clip_norm}, but must be 0 (do not clip) or above")
+        if self.max_gradient_norm < 0:
+            raise ValueError(f"max_gradient_norm is {self.max_gradient_norm}, but must be 0 (do not clip) or above")
         if self.schedule == "warmup_cosine" and not 0 <= self.warmup_steps < self.decay_steps:
             raise ValueError(
                 f"the schedule warmup_cosine needs 0 <= warmup_steps < decay_steps, got {self.warmup_steps} and {self.decay_steps}"
@@ -57,10 +54,6 @@ def _names() -> list[str]:
     functions = inspect.getmembers(optax, inspect.isfunction)
     public = {name: function for name, function in functions if not name.startswith(("_", "scale_by"))}
     return [name for name, function in public.items() if "learning_rate" in inspect.signature(function).parameters]
-
-
-def _nearest(word: str, words: list[str]) -> str:
-    return " or ".join(difflib.get_close_matches(word, words, 3, 0.5)) or ", ".join(words)
 
 
 def schedule(config: Config) -> optax.Schedule:
@@ -101,8 +94,8 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         # A bias or a norm's scale pulled towards zero changes the function, not its smoothness.
         options["mask"] = lambda params: map_with_path(lambda _, spared: not spared, matching(config.undecayed, params))
     links = [make(schedule(config), **options)]
-    if config.clip_norm:
-        links.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.max_gradient_norm:
+        links.insert(0, optax.clip_by_global_norm(config.max_gradient_norm))
     if config.rates:
         links.append(_scale_groups(config.rates))
     return optax.chain(*links)

@@ -100,7 +100,7 @@ def _nothing(*_: Any) -> None:
     """Releases nothing."""
 
 
-def keep(source_state: PyTree, feedback: PyTree) -> PyTree:
+def ignore_feedback(source_state: PyTree, feedback: PyTree) -> PyTree:
     """The `observe` of sources that need no feedback."""
     del feedback
     return source_state
@@ -112,7 +112,7 @@ class Source(NamedTuple):
     spec: Spec
     init: Callable[[Key, Params], PyTree]  # (key, behaviour) -> source state (fills a replay, resets worlds)
     next: Callable[[PyTree, Params, Key], tuple[PyTree, PyTree]]  # (source state, behaviour, key) -> source state, batch
-    observe: Callable[[PyTree, PyTree], PyTree] = keep  # (source state, feedback) -> source state
+    observe: Callable[[PyTree, PyTree], PyTree] = ignore_feedback  # (source state, feedback) -> source state
     pure: bool = True
     steps_per_batch: int = 0  # new environment steps in a batch; 0 for stored data
     metrics: Callable[[PyTree], Metrics] = lambda _: {}  # source state -> what to log (returns, falls, quarantined worlds)
@@ -166,39 +166,3 @@ class Transition(NamedTuple):
     truncation: Array
     next_observation: Observation
     extras: dict[str, Array]  # what the policy returned beside the action
-
-
-def flatten_names(tree: PyTree) -> dict[str, Any]:
-    """Leaves by flat name: keys, fields and indices joined by "/"."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def spec_of(tree: PyTree, axes: tuple[str, ...] = ()) -> dict[str, ArraySpec]:
-    """The spec of a tree of arrays or shapes; the first axes take the names in `axes`."""
-    return {name: ArraySpec((*axes, *leaf.shape[len(axes) :]), str(leaf.dtype)) for name, leaf in flatten_names(tree).items()}
-
-
-def check_spec(needed: Spec, offered: Spec, needs: str, offers: str) -> None:
-    """Raises ValueError that names every array of `needed` which `offered` lacks or has in another shape, type, unit or order.
-
-    `needs` and `offers` are the words for both sides, such as "algorithm ppo" and "source rollout".
-    """
-    faults: list[str] = []
-    axes: dict[str, int | str] = {}
-    for name, need in needed.items():
-        offer = offered.get(name)
-        if offer is None:
-            faults.append(f"{name}: missing; offered are {', '.join(sorted(offered)) or 'none'}")
-            continue
-        bound = [axes.setdefault(n, o) if isinstance(n, str) else n for n, o in zip(need.shape, offer.shape, strict=False)]
-        if len(need.shape) != len(offer.shape) or any(b != o for b, o in zip(bound, offer.shape, strict=True)):
-            faults.append(f"{name}: needs shape {need.shape}, got {offer.shape}")
-        if need.dtype != offer.dtype:
-            faults.append(f"{name}: needs {need.dtype}, got {offer.dtype}")
-        if need.names and offer.names and need.names != offer.names:
-            faults.append(f"{name}: needs the dimensions {need.names}, got {offer.names}")
-        if need.unit and offer.unit and need.unit != offer.unit:
-            faults.append(f"{name}: needs the unit {need.unit}, got {offer.unit}")
-    if faults:
-        raise ValueError(f"{needs} does not fit {offers}:\n  " + "\n  ".join(faults))

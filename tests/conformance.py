@@ -21,6 +21,7 @@ from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.objectives import bc
 from jaxrl.ops import running_statistics
+from jaxrl.ops.paths import flatten_names
 from jaxrl.policies.constant import constant
 from jaxrl.replay.recording import Recording
 from jaxrl.types import (
@@ -150,6 +151,11 @@ def shapes(tree: PyTree) -> Any:
         return f"{'weak ' if getattr(x, 'weak_type', False) else ''}{x.dtype}{list(x.shape)}"
 
     return jax.tree.map(tell, jax.eval_shape(lambda: tree))
+
+
+def spec_of(tree: PyTree, axes: tuple[str, ...] = ()) -> dict[str, ArraySpec]:
+    """The spec of a tree of arrays or shapes; the first axes take the names in `axes`."""
+    return {name: ArraySpec((*axes, *leaf.shape[len(axes) :]), str(leaf.dtype)) for name, leaf in flatten_names(tree).items()}
 
 
 def assert_equal(a: PyTree, b: PyTree) -> None:

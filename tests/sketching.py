@@ -9,11 +9,12 @@ import numpy as np
 from jaxrl import optimizers
 from jaxrl.algorithms import supervised
 from jaxrl.ops import running_statistics
+from jaxrl.ops.specs import check_spec
 from jaxrl.replay.memory import Config as Memory
 from jaxrl.replay.memory import memory
 from jaxrl.replay.recording import Recording
 from jaxrl.training.fit import Run, initial, many_updates
-from jaxrl.types import Algorithm, ArraySpec, Metrics, Network, Objective, Params, PolicySpec, Source, check_spec
+from jaxrl.types import Algorithm, ArraySpec, Metrics, Network, Objective, Params, PolicySpec, Source
 from tests.probes import PROBES, probe_env
 
 KEY = jax.random.key(0)

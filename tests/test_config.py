@@ -184,7 +184,7 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path, text, line):
 
 @pytest.fixture
 def probes(tmp_path, monkeypatch):
-    """A package of parts: one good module, one that needs mujoco, one that misses a package of nobody, one without a factory."""
+    """A package of parts: a good one, one that needs mujoco, one that misses a package of nobody, some that lack a part."""
     package = tmp_path / "probe_parts"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -193,8 +193,10 @@ def probes(tmp_path, monkeypatch):
     )
     (package / "good.py").write_text(good.format("good"))
     (package / "nameless.py").write_text(good.format("other"))
-    (package / "needs_mujoco.py").write_text("import mujoco.no_such_module\n")
-    (package / "broken.py").write_text("import a_package_of_nobody\n")
+    (package / "plain.py").write_text("def plain(): pass\n")
+    (package / "_hidden.py").write_text("def hidden(): pass\n")
+    (package / "needs_mujoco.py").write_text("import mujoco.no_such_module\n" + good.format("needs_mujoco"))
+    (package / "broken.py").write_text("import a_package_of_nobody\n" + good.format("broken"))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(config.PACKAGES, "probe", "probe_parts")
     yield
@@ -206,7 +208,11 @@ def probes(tmp_path, monkeypatch):
 def test_resolve_finds_a_module_by_short_and_dotted_name(probes, name):
     cls, factory = config.resolve(name, "probe")
     assert factory(cls(2.0)).gain == 2.0
-    assert config.available("probe") == ("broken", "good", "nameless", "needs_mujoco")
+
+
+def test_available_are_those_that_a_config_can_name_read_and_not_imported(probes):
+    assert config.available("probe") == ("broken", "good", "needs_mujoco")
+    assert not [name for name in sys.modules if name.startswith("probe_parts.")]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +220,7 @@ def test_resolve_finds_a_module_by_short_and_dotted_name(probes, name):
     [
         ("goood", "probe goood: probe_parts has no such module; did you mean good?"),
         ("probe_parts.goood", "probe probe_parts.goood: probe_parts has no such module; did you mean good?"),
-        ("zzz", "probe zzz: probe_parts has no such module; there are broken, good, nameless, needs_mujoco"),
+        ("zzz", "probe zzz: probe_parts has no such module; there are broken, good, needs_mujoco"),
         ("prob_parts.good", "probe prob_parts.good: there is no package prob_parts; jaxrl's own are in probe_parts"),
         (
             "nameless",

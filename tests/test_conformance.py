@@ -18,6 +18,8 @@ import pytest
 
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
+from jaxrl.ops.paths import flatten_names
+from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
     Algorithm,
     ArraySpec,
@@ -29,23 +31,44 @@ from jaxrl.types import (
     Policy,
     PyTree,
     Source,
-    check_spec,
-    flatten_names,
-    spec_of,
 )
-from tests.conformance import KEY, SPEC, SUPPLIES, assert_equal, build, cases, draw, factories, make, rows, shapes
+from tests.conformance import KEY, SPEC, SUPPLIES, assert_equal, build, cases, draw, factories, make, modules, rows, shapes, spec_of
 
-# By the kind that a config knows. The packages of sources hold other modules too.
-KINDS = {"algorithm": (Algorithm,), "objective": (Objective,), "network": (Network, ActorCritic), "policy": (Policy,), "task": (Env,)}
+# What the modules of a package make, one each. The packages of sources hold other modules too.
+PACKAGES: dict[str, tuple[type, ...]] = {
+    "jaxrl.algorithms": (Algorithm,),
+    "jaxrl.objectives": (Objective,),
+    "jaxrl.networks": (Network, ActorCritic),
+    "jaxrl.policies": (Policy,),
+    "jaxrl_envs.tasks": (Env,),
+}
 
 
-@pytest.mark.parametrize("kind", sorted(configs.PACKAGES.keys() - {"source"}))
-def test_every_module_is_found(kind):
-    found = {path for returned in KINDS[kind] for path in factories(returned)}
-    for name in configs.available(kind):
-        path = f"{configs.PACKAGES[kind]}.{name}"
-        wanted = " or ".join(returned.__name__ for returned in KINDS[kind])
-        assert f"{path}.{name}" in found, f"{path} has no factory `{name}(...) -> {wanted}`; write one, or begin the file's name with _"
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_is_found(package):
+    found = {path for returned in PACKAGES[package] for path in factories(returned)}
+    for path in modules():
+        parent, _, name = path.rpartition(".")
+        if parent == package and not name.startswith("_"):
+            wanted = " or ".join(returned.__name__ for returned in PACKAGES[package])
+            assert f"{path}.{name}" in found, f"{path} has no factory `{name}(...) -> {wanted}`; write one, or begin the file's name with _"
+
+
+@pytest.mark.parametrize("kind", configs.PACKAGES)
+def test_a_config_can_name_what_is_available(kind):
+    names = configs.available(kind)
+    package = configs.PACKAGES[kind]
+    assert names or not any(path.startswith(f"{package}.") for path in modules())
+    for name in names:
+        _, factory = configs.resolve(name, kind)
+        assert factory in {f for returned in (*PACKAGES.get(package, ()), Source) for f in factories(returned).values()}
+
+
+def test_spec_of_arrays_and_of_shapes():
+    tree = {"observation": {"state/joint": jnp.zeros((4, 2, 3))}, "action": jnp.zeros((4, 2, 5), jnp.int32)}
+    expected = {"observation/state/joint": ArraySpec(("time", "world", 3)), "action": ArraySpec(("time", "world", 5), "int32")}
+    assert spec_of(tree, ("time", "world")) == expected
+    assert spec_of(jax.eval_shape(lambda: tree), ("time", "world")) == expected
 
 
 # Networks
@@ -57,7 +80,7 @@ def network_parts(network: Any) -> dict[str, Network]:
     return parts
 
 
-NETWORKS = [case for returned in KINDS["network"] for case in cases(returned)]
+NETWORKS = [case for returned in PACKAGES["jaxrl.networks"] for case in cases(returned)]
 
 
 @pytest.mark.parametrize(("path", "factory"), NETWORKS)
@@ -208,6 +231,20 @@ def test_update_keeps_the_state_and_depends_on_its_arguments_alone(path, factory
     assert all(value.shape == () and jnp.isfinite(value) for value in metrics.values())
     assert_equal(after.frozen, state.frozen)
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params), strict=True))
+
+
+@pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
+def test_pretrained_parameters_are_laid_over_fresh_ones_if_they_fit(path, factory):
+    algorithm, _ = fed(path, factory)
+    state = algorithm.init(KEY)
+    name, part = next(iter(state.params.items()))
+    given = {name: jax.tree.map(lambda x: x + 1.0, part)}
+    begun = algorithm.init(KEY, given)
+    assert_equal(begun.params, state.params | given)
+    assert shapes(begun) == shapes(state)
+    for wrong in ({f"no_{name}": part}, {name: jax.tree.map(lambda x: jnp.stack([x, x]), part)}):
+        with pytest.raises(ValueError, match="^pretrained .* has the shape .*, but this model has "):
+            algorithm.init(KEY, wrong)
 
 
 @pytest.mark.parametrize(("path", "factory"), ALGORITHMS)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 from jaxrl.rollout.auto_reset import auto_reset
-from jaxrl.types import ArraySpec, Env, Key, PyTree, spec_of
-from tests.conformance import KEY, assert_equal, build, cases, rows, shapes
+from jaxrl.types import ArraySpec, Env, Key, PyTree
+from tests.conformance import KEY, assert_equal, build, cases, rows, shapes, spec_of
 
 ENVS = cases(Env)
 WORLDS = 3

@@ -40,7 +40,7 @@ def test_warmup_cosine_against_its_formula():
 
 
 def test_clip_is_by_the_global_norm():
-    change = step(Config(name="sgd", learning_rate=1.0, clip_norm=0.5), 10.0)
+    change = step(Config(name="sgd", learning_rate=1.0, max_gradient_norm=0.5), 10.0)
     assert np.isclose(np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(change))), 0.5)
 
 
@@ -67,7 +67,7 @@ def test_momentum_comes_through_options():
         ({"name": "chain"}, "optax has no optimizer 'chain'"),
         ({"options": {"weight_decai": 0.1}, "name": "adamw"}, "no option 'weight_decai'; did you mean weight_decay"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0, but must be above 0"),
-        ({"clip_norm": -1.0}, "clip_norm is -1.0"),
+        ({"max_gradient_norm": -1.0}, "max_gradient_norm is -1.0"),
         ({"schedule": "warmup_cosine", "warmup_steps": 5}, "needs 0 <= warmup_steps < decay_steps, got 5 and 0"),
     ],
 )

@@ -80,3 +80,17 @@ def test_code_outside_a_checkout_has_no_version(checkout):
     (installed / "jaxrl" / "__init__.py").touch()
     assert provenance.code_version(installed) is None
     assert provenance.code_version(Path("/")) is None
+
+
+def test_another_config_package_or_code_is_refused_with_its_difference():
+    old = {"config": {"algorithm": {"rate": 0.1, "sizes": [1, 2]}}, "versions": {"jax": "0.10.2"}, "code_version": ["abc", ""], "update": 3}
+    new = {"config": {"algorithm": {"rate": 0.1, "sizes": (1, 2)}}, "versions": {"jax": "0.10.2"}, "code_version": ("abc", "")}
+    provenance.refuse_difference(old, new)
+    other = {"config": {"algorithm": {"rate": 0.2, "sizes": (1, 2)}}, "versions": {"jax": "0.10.3"}, "code_version": ("abd", "0f")}
+    with pytest.raises(ValueError) as fault:
+        provenance.refuse_difference(old, other)
+    assert str(fault.value).splitlines()[1:] == [
+        "  code_version: ('abc', '') -> ('abd', '0f')",
+        "  config.algorithm.rate: 0.1 -> 0.2",
+        "  versions.jax: '0.10.2' -> '0.10.3'",
+    ]

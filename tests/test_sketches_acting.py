@@ -14,9 +14,10 @@ import pytest
 
 from jaxrl.algorithms import supervised
 from jaxrl.objectives import bc
+from jaxrl.ops.specs import check_spec
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
-from jaxrl.types import Algorithm, ArraySpec, EnvSpec, Network, Policy, PolicySpec, PyTree, Source, TrainState, Transition, check_spec
+from jaxrl.types import Algorithm, ArraySpec, EnvSpec, Network, Policy, PolicySpec, PyTree, Source, TrainState, Transition
 from tests.sketching import ADAM, CHUNK, ENV, KEY, NORMALISER, SPEC, demonstrations, linear, train
 
 # Prioritised replay (Schaul et al. 2016, https://arxiv.org/abs/1511.05952): the loss of a row comes back as its priority.

@@ -10,9 +10,10 @@ import optax
 
 from jaxrl.algorithms import supervised
 from jaxrl.objectives import bc
+from jaxrl.ops.paths import flatten_names
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
-from jaxrl.types import Network, Objective, Policy, flatten_names
+from jaxrl.types import Network, Objective, Policy
 from tests.probes import observe
 from tests.sketching import ADAM, CHUNK, ENV, KEY, SPEC, batch_spec, demonstrations, imitate, linear, masked, train
 

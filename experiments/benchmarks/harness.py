@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib import metadata
 from typing import Any
 
 Handlers = dict[str, Callable[..., Any]]
@@ -133,14 +132,10 @@ def table(rows: Sequence[Sequence[str]]) -> None:
 
 def setup(**settings: Any) -> dict[str, Any]:
     """The machine, the versions that count and the settings of this run."""
-    versions = {}
-    for name in ("jax", "mujoco", "mujoco-mjx", "brax", "flax", "optax"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    from jaxrl.training.provenance import versions
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cores": cores, "machine": platform.machine(), "python": platform.python_version(), "load_before": LOAD, **versions, **settings}
+    return {"cores": cores, "machine": platform.machine(), "load_before": LOAD, **versions("brax"), **settings}
 
 
 def report(benchmark: str, ratio: float, ours: Any, theirs: Any, unit: str, **rest: Any) -> None:

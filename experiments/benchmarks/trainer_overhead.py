@@ -27,6 +27,14 @@ def settings() -> Any:
     return configs.build(Settings, configs.load(EXPERIMENT), "config")
 
 
+def steps_per_call() -> int:
+    """Environment steps in a compiled call."""
+    from jaxrl.cli.assemble import assemble
+
+    read = settings()
+    return assemble(read).source.steps_per_batch * read.training.updates_per_call
+
+
 def bare(commands: harness.Commands, calls: int) -> None:
     """Answers each command with the seconds of a block of compiled calls, for ever."""
     import jax
@@ -57,22 +65,16 @@ def bare(commands: harness.Commands, calls: int) -> None:
 
 
 def whole(commands: harness.Commands, calls: int, checkpoint_seconds: float, directory: Path) -> None:
-    """The same through `fit`, with all that `jaxrl train` hands to it."""
+    """The same as `jaxrl train` runs it, live progress display included."""
     from jaxrl import config as configs
-    from jaxrl.cli.assemble import Settings, assemble
-    from jaxrl.ops import specs
+    from jaxrl.cli import train
     from jaxrl.training import callbacks, fit
-    from jaxrl.training.checkpoint import open_checkpoints
-    from jaxrl.training.provenance import code_version, versions
 
     endless = settings().training.updates_per_call * 100_000
     config = configs.load(EXPERIMENT)
     config.training.update({"total_updates": endless, "checkpoint_seconds": checkpoint_seconds})
-    read = configs.build(Settings, config, "config")
-    _, algorithm, source = assemble(read)
-    checkpoints = open_checkpoints(directory / "checkpoints", read.checkpoint.keep_last, read.checkpoint.keep_best)
-    spec = specs.to_json(algorithm.policy.spec)
-    meta = {"config": configs.plain(config), "spec": spec, "versions": versions(), "code_version": code_version()}
+    options = train.make_parser().parse_args(["--config", str(EXPERIMENT), "--workdir", str(directory)])
+    read, parts, mesh, extras = train.prepare(options, config)
     commands.receive()
     began, count = time.perf_counter(), 0  # the first block compiles
 
@@ -84,10 +86,8 @@ def whole(commands: harness.Commands, calls: int, checkpoint_seconds: float, dir
             commands.receive()
             began = time.perf_counter()
 
-    outputs = (callbacks.console(), callbacks.jsonl(directory / "metrics.jsonl"), callbacks.tensorboard(directory / "tensorboard"))
-    callback = callbacks.several(*outputs, callbacks.Callback(turn, lambda: None))
-    extras = fit.Extras(callback, checkpoints, meta, score=read.evaluation.score, crash_directory=directory / "not_finite")
-    fit.fit(read.training, algorithm, source, extras)
+    callback = callbacks.several(extras.callback, callbacks.Callback(turn, lambda: None))
+    fit.fit(read.training, parts.algorithm, parts.source, extras._replace(callback=callback), mesh)
 
 
 def main() -> None:
@@ -107,15 +107,17 @@ def main() -> None:
         # Longer than a block and shorter than two: every block then begins with a checkpoint, since the other's turn lies between.
         with (
             tempfile.TemporaryDirectory() as directory,
-            harness.contestants(whole=partial(harness.Contestant, ["whole", calls, str(1.4 * block), directory])) as second,
+            # FORCE_COLOR: the progress display is drawn as on a terminal
+            harness.contestants(
+                whole=partial(harness.Contestant, ["whole", calls, str(1.4 * block), directory], {"FORCE_COLOR": "1"})
+            ) as second,
         ):
             live = {**first, **second}
             second["whole"].ask("block")
             seconds = harness.alternate(options.repeats, {name: partial(each.ask, "block") for name, each in live.items()})
     theirs, ours = (statistics.median(seconds[name]) for name in ("bare", "whole"))
     harness.table([["", "seconds per block"], *([name, harness.spread(values, 2)] for name, values in seconds.items())])
-    read = settings()
-    steps = read.source["num_worlds"] * read.source["unroll_length"] * read.training.updates_per_call * options.calls
+    steps = steps_per_call() * options.calls
     harness.report(
         "trainer_overhead",
         ratio=theirs / ours,

@@ -14,9 +14,9 @@ import optax
 
 from jaxrl import optimizers
 from jaxrl.ops import running_statistics
-from jaxrl.ops.paths import check_patterns, merge, split
+from jaxrl.ops.paths import check_patterns, flatten_names, merge, overlay, split
 from jaxrl.ops.running_statistics import RunningStatistics
-from jaxrl.types import Algorithm, Array, Key, Metrics, Objective, Observation, Params, Policy, PyTree, Spec, TrainState, flatten_names
+from jaxrl.types import Algorithm, Array, Key, Metrics, Objective, Observation, Params, Policy, PyTree, Spec, TrainState
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Extra(NamedTuple):
 
 
 class Statistics(NamedTuple):
+    """Of the data, and of the objectives themselves."""
+
     normaliser: RunningStatistics  # of observations and of `action`, fixed
     objectives: PyTree  # what the objectives keep, such as batch statistics
 
@@ -56,36 +58,15 @@ class Behaviour(NamedTuple):
     statistics: Statistics
 
 
-def _mean_and_scale(normaliser: RunningStatistics, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    mean, variance = normaliser.mean["action"], normaliser.variance["action"]
-    # The floor keeps the noise of an action that never changes from being blown up.
-    return jnp.broadcast_to(mean, shape), jnp.broadcast_to(jnp.sqrt(variance + 1e-6), shape)
-
-
-def normalise_action(normaliser: RunningStatistics, action: Array) -> Array:
-    """[..., A] in the units of the data to [..., A] of zero mean and unit variance; as it is where it has no statistics."""
-    if "action" not in normaliser.mean:
-        return action
-    mean, scale = _mean_and_scale(normaliser, action.shape)
-    return (action - mean) / scale
-
-
-def denormalise_action(normaliser: RunningStatistics, action: Array) -> Array:
-    """The inverse of `normalise_action`."""
-    if "action" not in normaliser.mean:
-        return action
-    mean, scale = _mean_and_scale(normaliser, action.shape)
-    return mean + scale * action
-
-
 def masked_mean(x: Array, mask: Array) -> Array:
     """Mean over the elements whose mask, of the same shape, is not 0; whatever the others hold."""
     return jnp.where(mask > 0, x * mask, 0.0).sum() / jnp.maximum(mask.sum(), 1e-6)
 
 
 def _normalise(normaliser: RunningStatistics, batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch in the units of the data to zero mean and unit variance; an action is a target, so it is not clipped."""
     observation = running_statistics.normalise(normaliser, batch["observation"])
-    return batch | {"observation": observation, "action": normalise_action(normaliser, batch["action"])}
+    return batch | {"observation": observation} | running_statistics.normalise(normaliser, {"action": batch["action"]}, clip=None)
 
 
 def _union(name: str, tree: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -95,16 +76,6 @@ def _union(name: str, tree: dict[str, Any], more: dict[str, Any]) -> dict[str, A
         if shapes[0] != shapes[1]:
             raise ValueError(f"objective {name!r} shares {shared!r} with another one, but in other shapes; rename it or make them alike")
     return more | tree
-
-
-def _overlay(fresh: dict[str, Any], pretrained: dict[str, Any]) -> dict[str, Any]:
-    """`fresh` with the leaves that `pretrained` holds."""
-    shapes = {path: leaf.shape for path, leaf in flatten_names(fresh).items()}
-    for path, leaf in flatten_names(pretrained).items():
-        if shapes.get(path) != leaf.shape:
-            here = shapes.get(path, "no such parameter")
-            raise ValueError(f"pretrained {path} has the shape {leaf.shape}, but these objectives have {here}")
-    return merge(fresh, pretrained)
 
 
 def _batch_spec(objectives: Mapping[str, Objective], named_sources: bool) -> Spec:
@@ -159,7 +130,7 @@ def supervised(
             own_params, own_statistics = objective.init(own_key)
             params, kept = _union(name, params, own_params), _union(name, kept, own_statistics)
         check_patterns(config.frozen, params, "frozen")
-        frozen, params = split(config.frozen, _overlay(params, pretrained or {}))
+        frozen, params = split(config.frozen, overlay(params, pretrained or {}))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -193,10 +164,10 @@ def supervised(
         stored = params.statistics.normaliser
         observation = running_statistics.normalise(stored, observation)
         if context is not None:  # the chunk in flight, in the units of the data too
-            context = context | {"prefix": normalise_action(stored, context["prefix"])}
+            context = context | {"prefix": running_statistics.normalise(stored, {"action": context["prefix"]}, clip=None)["action"]}
         everything = merge(params.frozen, params.params)
         chunk = objectives[acting].sample(everything, params.statistics.objectives, observation, key, context)
-        return denormalise_action(stored, chunk), carry, {}
+        return running_statistics.denormalise(stored, {"action": chunk})["action"], carry, {}
 
     policy = Policy(spec, lambda batch_size: (), act)
     return Algorithm(init, update, policy, policy, behaviour, deployable, _batch_spec(objectives, config.named_sources))

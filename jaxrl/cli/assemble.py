@@ -9,9 +9,10 @@ from jax.sharding import Mesh
 from jaxrl.config import build, part, plain
 from jaxrl.ops import running_statistics
 from jaxrl.ops.running_statistics import RunningStatistics
+from jaxrl.ops.specs import check_spec
 from jaxrl.replay import recording
 from jaxrl.training import fit
-from jaxrl.types import Algorithm, ArraySpec, Env, PolicySpec, Source, check_spec
+from jaxrl.types import Algorithm, ArraySpec, Env, PolicySpec, Source
 
 Section = dict[str, Any]
 

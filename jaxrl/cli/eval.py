@@ -10,12 +10,10 @@ from jaxrl.cli import run as runs
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="jaxrl eval", description="Evaluates the policy of a run from its checkpoint alone.")
-    parser.add_argument("workdir", type=Path, help="folder of the run")
-    parser.add_argument("--step", type=int, help="checkpoint of this update; by default the latest")
-    parser.add_argument("--best", action="store_true", help="the checkpoint with the best score")
+    runs.add_choice_of_checkpoint(parser)
     parser.add_argument("--record", type=Path, metavar="FILE", help="write episodes to learn from (.npz) and no figures")
     options, unknown = parser.parse_known_args(arguments)
-    overrides = runs.explain_arguments(parser, unknown)
+    overrides = runs.overrides_among(parser, unknown)
     from jaxrl.training.compilation_cache import enable_compilation_cache
 
     enable_compilation_cache()
@@ -25,6 +23,5 @@ def main(arguments: Sequence[str]) -> int:
         evaluate_run(options.workdir, options.step, options.best, overrides)
         return 0
     loaded = runs.load(options.workdir, options.step, options.best, overrides)
-    chosen = loaded.settings.evaluation
-    record(loaded, options.record, chosen.num_episodes, chosen.seed)
+    record(loaded, options.record)
     return 0

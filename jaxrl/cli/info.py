@@ -4,7 +4,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jaxrl import config as configs
 from jaxrl.cli import run as runs
@@ -36,13 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     say("config: " + json.dumps(configs.plain(meta["config"]), indent=1))
     results = options.workdir / runs.EVALUATION
     if results.exists():
-        _show_results(json.loads(results.read_text()))
+        from jaxrl.cli.evaluation import say_results
+
+        say("evaluation:")
+        say_results(json.loads(results.read_text()))
     return 0
-
-
-def _show_results(results: dict[str, Any]) -> None:
-    from jaxrl.evaluation import report
-
-    say("evaluation:")
-    for row in report.table(results, report.names(results)):
-        say("  ".join(f"{cell:<24}" for cell in row))

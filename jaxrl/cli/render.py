@@ -10,15 +10,13 @@ from jaxrl.cli import run as runs
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="jaxrl render", description="Films one episode of the policy of a run.")
-    parser.add_argument("workdir", type=Path, help="folder of the run")
-    parser.add_argument("--step", type=int, help="checkpoint of this update; by default the latest")
-    parser.add_argument("--best", action="store_true", help="the checkpoint with the best score")
+    runs.add_choice_of_checkpoint(parser)
     parser.add_argument("--output", type=Path, help="by default video.mp4 in the folder of the run")
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--seed", type=int, default=0, help="another seed is another episode")
     parser.add_argument("--size", default="640x480", metavar="WIDTHxHEIGHT")
     options, unknown = parser.parse_known_args(arguments)
-    overrides = runs.explain_arguments(parser, unknown)
+    overrides = runs.overrides_among(parser, unknown)
     width, cross, height = options.size.partition("x")
     if not (cross and width.isdigit() and height.isdigit()):
         parser.error(f"--size {options.size}: write it like 640x480")

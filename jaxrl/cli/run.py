@@ -5,6 +5,7 @@ provenance.json   versions and git state
 checkpoints/      train state, source state, and a document with config, specs and versions
 metrics.jsonl     one line per report
 tensorboard/      the same for TensorBoard
+not_finite/       the state in which something was not finite
 evaluation.json   results with intervals
 learning_curve.png, video.mp4
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl import config as configs
+from jaxrl.files import written_whole
 from jaxrl.types import Algorithm, Env, Params
 
 CHECKPOINTS = "checkpoints"
@@ -114,22 +116,29 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
     return Loaded(env, algorithm, algorithm.deployable(state), settings, meta)
 
 
-def shown(env: Env | None, acting: bool) -> tuple[str, ...]:
-    """The metrics worth watching: for a policy that acts while it learns its return, the task's errors and its falls."""
-    if env is None or not acting:
-        return ("loss",)
+def shown(env: Env | None, settings: Any) -> tuple[str, ...]:
+    """The metrics worth watching: a loss on data; of a policy that acts, or is evaluated, its return, the task's errors and its falls."""
+    loss = ("loss",) if settings.objectives else ()
+    if env is None or (loss and not settings.training.evaluate_every):
+        return loss
     errors = (f"episode/{name}" for name in env.spec.metrics if name.endswith("_error"))
-    return ("episode/return", *errors, "episode/fall_rate")
+    return (*loss, "episode/return", *errors, "episode/fall_rate")
 
 
 def write_json(path: Path, values: Any) -> None:
     """Writes the file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
-    os.replace(part, path)
+    with written_whole(path) as part:
+        part.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
-def explain_arguments(parser: Any, unknown: list[str]) -> tuple[str, ...]:
+def add_choice_of_checkpoint(parser: Any) -> None:
+    """The arguments that name a run and one of its checkpoints."""
+    parser.add_argument("workdir", type=Path, help="folder of the run")
+    parser.add_argument("--step", type=int, help="checkpoint of this update; by default the latest")
+    parser.add_argument("--best", action="store_true", help="the checkpoint with the best score")
+
+
+def overrides_among(parser: Any, unknown: list[str]) -> tuple[str, ...]:
     """The overrides among arguments that the parser does not know; exits with a message on any other."""
     wrong = [word for word in unknown if not word.startswith("--config.")]
     if wrong:

@@ -9,14 +9,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxrl import config as configs
 from jaxrl.cli import run as runs
 from jaxrl.cli.run import say
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments of the command; overrides are left over."""
     parser = argparse.ArgumentParser(prog="jaxrl train", description="Trains, evaluates, and draws the learning curve and a video.")
     parser.add_argument("--config", required=True, type=Path, help="experiment file; --config.section.field=value overrides a field")
     parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
@@ -30,9 +31,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     began = time.perf_counter()
-    parser = _parser()
+    parser = make_parser()
     options, unknown = parser.parse_known_args(arguments)
-    config = configs.load(options.config, runs.explain_arguments(parser, unknown))
+    config = configs.load(options.config, runs.overrides_among(parser, unknown))
     runs.prepare_backend(config)
     return _train(options, config, _command_to_resume(arguments), began)
 
@@ -64,10 +65,10 @@ def _announce(settings: Any, parts: Any, whole: Any) -> None:
     say(f"{steps}; compiling first: {compiling}")
 
 
-def _refuse_other(options: argparse.Namespace, config: Any) -> int | None:
+def _refuse_other(options: argparse.Namespace, meta: Any) -> int | None:
     """Refuses to start over a run, or to resume one of another config or code; the update it is at, None where there is none."""
-    from jaxrl.training.checkpoint import read_meta, refuse_difference, saved_steps
-    from jaxrl.training.provenance import code_version, versions
+    from jaxrl.training.checkpoint import read_meta, saved_steps
+    from jaxrl.training.provenance import refuse_difference
 
     directory = options.workdir / runs.CHECKPOINTS
     there = max(saved_steps(directory), default=None)
@@ -79,7 +80,7 @@ def _refuse_other(options: argparse.Namespace, config: Any) -> int | None:
         )
     if options.resume and not options.force:
         try:
-            refuse_difference(read_meta(directory), config, versions(), code_version())
+            refuse_difference(read_meta(directory), meta)
         except ValueError as error:
             raise ValueError(f"{error}\nchoose another --workdir, or go on all the same with --resume --force") from None
     return there
@@ -93,13 +94,24 @@ def _clear(workdir: Path) -> None:
         (workdir / name).unlink(missing_ok=True)
 
 
-def _outputs(options: argparse.Namespace, parts: Any, whole: Any, resumed_at: int | None) -> Any:
+def _evaluation_along_the_way(settings: Any, parts: Any) -> Any:
+    from jaxrl.evaluation.evaluate import periodic
+
+    every, chosen = settings.training.evaluate_every, settings.evaluation
+    if not every:
+        return None
+    if parts.env is None:
+        raise ValueError(f"config.training.evaluate_every is {every}, but the config has no env to act in; add config.env or set it to 0")
+    return periodic(parts.env, parts.algorithm.policy, chosen.num_episodes, chosen.seed, settings.training.num_seeds)
+
+
+def _outputs(options: argparse.Namespace, settings: Any, parts: Any, whole: Any, resumed_at: int | None) -> Any:
     """What takes the reports of the run."""
     from jaxrl.training import callbacks
 
     workdir = options.workdir
     outputs = [
-        callbacks.console(shown=runs.shown(parts.env, parts.source.steps_per_batch > 0)),
+        callbacks.console(runs.shown(parts.env, settings)),
         callbacks.jsonl(workdir / runs.METRICS, resumed_at),
         callbacks.tensorboard(workdir / runs.TENSORBOARD, resumed_at),
     ]
@@ -109,49 +121,69 @@ def _outputs(options: argparse.Namespace, parts: Any, whole: Any, resumed_at: in
     return callbacks.several(*outputs)
 
 
-def _train(options: argparse.Namespace, config: Any, again: str, began: float) -> int:
+class Prepared(NamedTuple):
+    """All that a run is made of, before anything is compiled."""
+
+    settings: Any
+    parts: Any
+    mesh: Any
+    extras: Any
+
+
+def prepare(options: argparse.Namespace, config: Any) -> Prepared:
+    """Builds the parts of a run and its folder; says what will happen.
+
+    Raises:
+        ValueError: a fault in the config, or a run that is there already and not to be resumed.
+        OSError: the folder cannot be written to.
+    """
     from jaxrl.cli.assemble import Settings, assemble, resolved
-    from jaxrl.cli.evaluation import draw_curve, evaluate_run, periodic
     from jaxrl.distributed.mesh import data_mesh
-    from jaxrl.ops import specs
     from jaxrl.training import fit
     from jaxrl.training.checkpoint import open_checkpoints
     from jaxrl.training.compilation_cache import enable_compilation_cache
-    from jaxrl.training.provenance import code_version, versions
+    from jaxrl.training.provenance import meta as meta_of
 
     settings, workdir = configs.build(Settings, config, "config"), options.workdir
     enable_compilation_cache()
     mesh = data_mesh(settings.devices)
     parts, whole = assemble(settings, mesh), resolved(settings)
-    acts = parts.source.steps_per_batch > 0
-    evaluate = periodic(settings, parts.env, parts.algorithm.policy)
-    there = _refuse_other(options, whole)
+    evaluate = _evaluation_along_the_way(settings, parts)
+    meta = meta_of(whole, parts.algorithm.policy.spec)
+    there = _refuse_other(options, meta)
     if there is not None and not options.resume:
         fit.check(settings.training, parts.algorithm, parts.source)  # nothing is removed for a run that cannot begin
         _clear(workdir)
 
     checkpoints = open_checkpoints(workdir / runs.CHECKPOINTS, settings.checkpoint.keep_last, settings.checkpoint.keep_best)
-    made_by = {"versions": versions(), "code_version": code_version()}
-    meta = {"config": whole, "spec": specs.to_json(parts.algorithm.policy.spec), **made_by}
     runs.write_json(workdir / runs.CONFIG, whole)
     if not options.resume:
+        made_by = {name: meta[name] for name in ("versions", "code_version")}
         runs.write_json(workdir / runs.PROVENANCE, {**made_by, "run_id": secrets.token_hex(4)})
     _announce(settings, parts, whole)
-    callback = _outputs(options, parts, whole, there if options.resume else None)
+    has_return = evaluate is not None or parts.source.steps_per_batch > 0
     extras = fit.Extras(
-        callback=callback,
+        callback=_outputs(options, settings, parts, whole, there if options.resume else None),
         checkpoints=checkpoints,
         meta=meta,
         evaluate=evaluate,
-        score=settings.evaluation.score or ("episode/return" if acts or evaluate else None),
+        score=settings.evaluation.score or ("episode/return" if has_return else None),
         crash_directory=workdir / runs.NOT_FINITE,
         say=say,
     )
+    return Prepared(settings, parts, mesh, extras)
+
+
+def _train(options: argparse.Namespace, config: Any, again: str, began: float) -> int:
+    from jaxrl.cli.evaluation import draw_curve, evaluate_run
+    from jaxrl.training import fit
+
+    settings, parts, mesh, extras = prepare(options, config)
     try:
         result = fit.fit(settings.training, parts.algorithm, parts.source, extras, mesh, options.resume)
     finally:
-        callback.close()
-        checkpoints.close()
+        extras.callback.close()
+        extras.checkpoints.close()
     if result.interrupted:
         say(f"stopped at update {result.update} and saved; go on with: {again}")
         return 130
@@ -159,12 +191,12 @@ def _train(options: argparse.Namespace, config: Any, again: str, began: float) -
     if options.skip_evaluation:
         return 0
     if parts.env is None:
-        draw_curve(workdir, None, acts)
+        draw_curve(options.workdir, None, settings)
         return 0
     try:
-        evaluate_run(workdir)
+        evaluate_run(options.workdir)
     except KeyboardInterrupt:
-        say(f"training is done and saved, its evaluation is not; make it with: {_program()} eval {shlex.quote(str(workdir))}")
+        say(f"training is done and saved, its evaluation is not; make it with: {_program()} eval {shlex.quote(str(options.workdir))}")
         return 130
-    say(f"done after {time.perf_counter() - began:.0f} s; results are in {workdir}")
+    say(f"done after {time.perf_counter() - began:.0f} s; results are in {options.workdir}")
     return 0

@@ -1,1 +1,1 @@
-"""Meshes, sharding rules and hosts."""
+"""The devices of a run as a mesh."""

@@ -12,7 +12,7 @@ class Distribution(NamedTuple):
     Keeping `x` beside the action spares the inverse of the bijection, which loses digits near its ends.
     """
 
-    sample: Callable[[Params, Key], Array]  # one draw of x, [A], from unbatched parameters
+    sample: Callable[[Params, Key], Array]  # x, [..., A], one draw per row of the parameters
     log_prob: Callable[[Params, Array], Array]  # [..., A] -> [...]
     entropy: Callable[[Params, Key], Array]  # [...]; the key is for estimates by sampling
     kl: Callable[[Params, Params], Array]  # KL(p || q), [...]

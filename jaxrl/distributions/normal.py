@@ -16,7 +16,7 @@ def log_prob(parameters: Params, x: Array) -> Array:
 
 
 def sample(parameters: Params, key: Key) -> Array:
-    """One draw, [A]."""
+    """[..., A], one draw per row."""
     mean = parameters["mean"]
     return mean + jnp.exp(parameters["log_std"]) * jax.random.normal(key, mean.shape, mean.dtype)
 

@@ -20,8 +20,7 @@ def log_prob(parameters: Params, x: Array) -> Array:
 
 def entropy(parameters: Params, key: Key) -> Array:
     """The normal's exact entropy plus one draw's estimate of the expected log slope, [...]."""
-    mean = parameters["mean"]
-    x = mean + jnp.exp(parameters["log_std"]) * jax.random.normal(key, mean.shape, mean.dtype)
+    x = normal.sample(parameters, key)
     return normal.entropy(parameters, key) + _log_slope(x).sum(-1)
 
 

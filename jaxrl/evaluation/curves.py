@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-RETURN = "episode/return"
-MAX_METRICS = 4  # rows of a picture that chooses its own metrics
-HIDDEN = ("episode/length", "episode/diverged")
 COLOURS = ("#2a6f97", "#e07a5f", "#3d9970", "#8e6bbf", "#c9a227", "#5f6c7b")
 
 
@@ -83,22 +80,14 @@ def _mean(lines: Sequence[Line], field: str) -> tuple[np.ndarray, np.ndarray]:
     return grid, np.mean(inside, axis=0)
 
 
-def _chosen(files: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
-    """The return and the first task metrics that were reported at all."""
-    names = sorted({key for records in files for record in records for key in record if key.startswith("episode/")})
-    names = [name for name in names if "/seed_" not in name and name not in HIDDEN and name != RETURN]
-    reported = [name for name in [RETURN, *names] if _lines(files, name)]
-    return reported[:MAX_METRICS]
-
-
 def learning_curve(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     picture: str | os.PathLike[str],
-    metrics: Sequence[str] = (),
+    metrics: Sequence[str],
     axes: Sequence[str] = ("minutes", "env_steps"),
     title: str = "",
 ) -> None:
-    """Draws `metrics` (by default the return and task metrics) against each of `axes` from one metrics.jsonl per seed to a PNG.
+    """Draws those of `metrics` that were reported against each of `axes`, from one metrics.jsonl per seed to a PNG.
 
     Several seeds are thin lines with their mean; evaluations of the same metric are dots.
 
@@ -111,12 +100,12 @@ def learning_curve(
     if unknown or not axes:
         raise ValueError(f"axes are {list(axes)}, but must be among {', '.join(AXES)}")
     files = [read_records(path) for path in paths]
-    names = list(metrics) or _chosen(files)
-    curves = {name: _lines(files, name) for name in names}
-    empty = [name for name, lines in curves.items() if not lines]
-    if empty or not curves:
-        raise ValueError(f"no values of {', '.join(empty) or 'any metric'} in {', '.join(map(str, paths))}")
-    dots = {name: _lines([read_records(path, "evaluation") for path in paths], name) for name in names}
+    evaluations = [read_records(path, "evaluation") for path in paths]
+    drawn = {name: (_lines(files, name), _lines(evaluations, name)) for name in metrics}
+    drawn = {name: lines for name, lines in drawn.items() if any(lines)}
+    if not drawn:
+        raise ValueError(f"no values of {', '.join(metrics) or 'any metric'} in {', '.join(map(str, paths))}")
+    curves, dots = ({name: lines[k] for name, lines in drawn.items()} for k in range(2))
     _draw(curves, dots, [AXES[name] for name in axes], title, Path(picture))
 
 

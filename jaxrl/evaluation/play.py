@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops.worlds import finite_rows, world_keys
 from jaxrl.types import Array, Env, Key, Observation, Params, Policy, PyTree, TimeStep
 
 
@@ -23,8 +24,18 @@ class Played(NamedTuple):
 
     alive: Array  # [T, N] bool: the step belongs to the episode, not to what follows its end
     terminated: Array  # [N] bool
-    diverged: Array  # [N] bool: stopped because something was not finite
+    diverged: Array  # [N] bool: stopped because its state, observation or reward was not finite
     kept: Any  # what `keep` chose, [T, N, ...]
+
+
+class _Worlds(NamedTuple):
+    """N worlds between two steps."""
+
+    state: PyTree
+    observation: Observation
+    alive: Array  # [N] bool, as below
+    terminated: Array
+    diverged: Array
 
 
 def returns(step: Step) -> dict[str, Array]:
@@ -33,55 +44,68 @@ def returns(step: Step) -> dict[str, Array]:
 
 
 def play(
-    env: Env, policy: Policy, num_steps: int | None = None, keep: Callable[[Step], Any] = returns
+    env: Env,
+    policy: Policy,
+    num_steps: int | None = None,
+    keep: Callable[[Step], Any] = returns,
+    num_episodes: int | None = None,
 ) -> Callable[[Params, Params, Key], Played]:
     """Compiles on first use: (policy params, physics params [N, ...], key) -> N episodes of at most `num_steps`, by default whole ones.
 
     Worlds run on after their episode's end, unseen: no step after it is `alive`. Chunked policies are asked once per executed chunk.
+    N is `num_episodes`, by default the number of rows of the physics params.
+
+    Raises:
+        ValueError: at the call, the physics params have no leaves to count rows of, and `num_episodes` is not given.
     """
     steps = num_steps or env.spec.episode_length
     executed = policy.spec.executed_steps
 
-    def one(carry: tuple, now: tuple[Array, Array, Params]) -> tuple[tuple, tuple]:
-        state, observation, alive, terminated, diverged = carry
-        step_key, action, parameters = now
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, jnp.arange(action.shape[0]))
-        later, result = jax.vmap(env.step)(state, action, parameters, keys)
-        good = jnp.isfinite(result.reward) & jnp.stack(
-            [jnp.isfinite(x.reshape(x.shape[0], -1).sum(1)) for x in result.observation.values() if jnp.issubdtype(x.dtype, jnp.floating)]
-        ).all(0)
-        kept = keep(Step(state, observation, action, result))
-        terminated = terminated | (alive & good & (result.discount == 0))
-        diverged = diverged | (alive & ~good)
-        seen = alive & good
-        alive = seen & (result.discount > 0) & (result.truncation == 0)
-        return (later, result.observation, alive, terminated, diverged), (seen, kept)
+    def one(worlds: _Worlds, action: Array, parameters: Params, key: Key) -> tuple[_Worlds, tuple[Array, Any]]:
+        later, result = jax.vmap(env.step)(worlds.state, action, parameters, world_keys(key, jnp.arange(action.shape[0])))
+        good = finite_rows((later, result.observation, result.reward))
+        kept = keep(Step(worlds.state, worlds.observation, action, result))
+        seen = worlds.alive & good
+        after = _Worlds(
+            state=later,
+            observation=result.observation,
+            alive=seen & (result.discount > 0) & (result.truncation == 0),
+            terminated=worlds.terminated | (seen & (result.discount == 0)),
+            diverged=worlds.diverged | (worlds.alive & ~good),
+        )
+        return after, (seen, kept)
 
     @jax.jit
     def run(params: Params, parameters: Params, key: Key) -> Played:
-        size = jax.tree.leaves(parameters)[0].shape[0]
+        size = _rows(parameters) if num_episodes is None else num_episodes
         begin, run_key = jax.random.split(key)
         state, observation = jax.vmap(env.reset)(jax.random.split(begin, size), parameters)
         no = jnp.zeros(size, bool)
 
-        def infer(carry: tuple, first: Array) -> tuple[tuple, tuple]:
+        def infer(carry: tuple[_Worlds, PyTree], first: Array) -> tuple[tuple[_Worlds, PyTree], tuple[Array, Any]]:
             worlds, memory = carry
             act_key, step_key = jax.random.split(jax.random.fold_in(run_key, first))
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(act_key, jnp.arange(size))
-            chunk, memory, _ = policy.act(params, worlds[1], memory, keys, None)
+            chunk, memory, _ = policy.act(params, worlds.observation, memory, world_keys(act_key, jnp.arange(size)), None)
 
-            def execute(worlds: tuple, k: Array) -> tuple[tuple, tuple]:
-                return one(worlds, (jax.random.fold_in(step_key, k), chunk[:, k], parameters))
+            def execute(worlds: _Worlds, k: Array) -> tuple[_Worlds, tuple[Array, Any]]:
+                return one(worlds, chunk[:, k], parameters, jax.random.fold_in(step_key, k))
 
             worlds, out = jax.lax.scan(execute, worlds, jnp.arange(executed))
             return (worlds, memory), out
 
-        carry = ((state, observation, ~no, no, no), policy.init(size))
+        carry = (_Worlds(state, observation, ~no, no, no), policy.init(size))
         (worlds, _), out = jax.lax.scan(infer, carry, jnp.arange(-(-steps // executed)))
         alive, kept = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[:steps], out)
-        return Played(alive, worlds[3], worlds[4], kept)
+        return Played(alive, worlds.terminated, worlds.diverged, kept)
 
     return run
+
+
+def _rows(parameters: Params) -> int:
+    leaves = jax.tree.leaves(parameters)
+    if not leaves:
+        raise ValueError("play: these physics params have no leaves to count the episodes by; give it num_episodes")
+    return leaves[0].shape[0]
 
 
 def draw(distribution: Callable[[Key], Params], key: Key, count: int) -> Params:

@@ -7,33 +7,45 @@ import numpy as np
 
 from jaxrl.evaluation.play import Played
 from jaxrl.evaluation.statistics import breakdown, interval
-from jaxrl.types import Params, flatten_names
+from jaxrl.ops.paths import flatten_names
+from jaxrl.types import Params
 
 BINS = 5
 HIDDEN = ("reward/", "command/")  # metrics that are parts of others, or conditions
 
 
-def _per_episode(values: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means [n] over the seen steps of [T, N], and which of the N episodes have any, [N] bool."""
+def _per_episode(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Means [N] over the seen steps of [T, N]; NaN where an episode has none."""
     count = seen.sum(0)
-    some = count > 0
-    return (np.where(seen, values, 0.0).sum(0)[some] / count[some]).astype(np.float64), some
+    return np.where(count > 0, np.where(seen, values, 0.0).sum(0, dtype=np.float64) / np.maximum(count, 1), np.nan)
+
+
+def _interval(values: np.ndarray) -> dict[str, Any]:
+    """The mean, or rate, of the episodes that have a value."""
+    return interval(values[np.isfinite(values)]).to_json()
+
+
+def _results(played: Played) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
+    """Which steps count, [T, N]; everything kept; the names of the metrics among it that are results."""
+    kept = {name: np.asarray(value) for name, value in played.kept.items()}
+    return np.asarray(played.alive), kept, [name for name in kept if name != "reward" and not name.startswith(HIDDEN)]
 
 
 def metrics_of(played: Played) -> dict[str, np.ndarray]:
-    """One value per episode, [N]: return, length, fall (bool) and the mean over its steps of each metric that is a result."""
-    alive = np.asarray(played.alive)
-    kept = {name: np.asarray(value) for name, value in played.kept.items()}
+    """One value per episode, [N]: return, length, fall (bool) and the mean over its steps of each metric that is a result.
+
+    The mean is NaN where an episode diverged in its first step.
+    """
+    alive, kept, results = _results(played)
     reward = np.where(alive, kept["reward"], 0.0).sum(0, dtype=np.float64)
     per_episode = {"return": reward, "length": alive.sum(0), "fall_rate": np.asarray(played.terminated)}
-    results = [name for name in kept if name != "reward" and not name.startswith(HIDDEN)]
-    means = {name: _per_episode(kept[name], alive)[0] for name in results}
+    means = {name: _per_episode(kept[name], alive) for name in results}
     return per_episode | means | {"diverged": np.asarray(played.diverged)}
 
 
 def intervals(played: Played) -> dict[str, Any]:
     """Each value of `metrics_of` as its mean, or rate, with a 95 % interval over episodes."""
-    return {name: interval(values).to_json() for name, values in metrics_of(played).items()}
+    return {name: _interval(values) for name, values in metrics_of(played).items()}
 
 
 def _edges(values: np.ndarray) -> np.ndarray | None:
@@ -47,9 +59,7 @@ def by_condition(played: Played) -> dict[str, Any]:
 
     `reward` is per step; `fall_rate` is the share of the episodes with steps in the bin that ended there by a fall.
     """
-    alive = np.asarray(played.alive)
-    kept = {name: np.asarray(value) for name, value in played.kept.items()}
-    results = [name for name in kept if name != "reward" and not name.startswith(HIDDEN)]
+    alive, kept, results = _results(played)
     last, episodes, fell = np.maximum(alive.sum(0) - 1, 0), np.arange(alive.shape[1]), np.asarray(played.terminated)
     table: dict[str, Any] = {}
     for condition in (name for name in kept if name.startswith("command/")):
@@ -59,8 +69,8 @@ def by_condition(played: Played) -> dict[str, Any]:
         rows = []
         for k in range(BINS):
             inside = alive & (kept[condition] >= edges[k]) & ((kept[condition] < edges[k + 1]) | (k == BINS - 1))
-            row = {name: interval(_per_episode(kept[name], inside)[0]).to_json() for name in ("reward", *results)}
-            row["fall_rate"] = interval((inside[last, episodes] & fell)[inside.any(0)]).to_json()
+            row = {name: _interval(_per_episode(kept[name], inside)) for name in ("reward", *results)}
+            row["fall_rate"] = _interval((inside[last, episodes] & fell)[inside.any(0)])
             rows.append({"low": float(edges[k]), "high": float(edges[k + 1])} | row)
         table[condition] = rows
     return table
@@ -90,11 +100,10 @@ def by_parameter(played: Played, parameters: Params) -> dict[str, Any]:
         edges = _edges(parameter)
         if edges is None:
             continue
-        bins = {result: breakdown(per, parameter, edges.tolist()) for result, per in values.items() if len(per) == len(parameter)}
-        table[name] = [
-            {"low": float(edges[k]), "high": float(edges[k + 1])} | {result: rows[k].interval.to_json() for result, rows in bins.items()}
-            for k in range(BINS)
-        ]
+        known = {result: np.isfinite(per) for result, per in values.items()}
+        bins = {result: breakdown(per[known[result]], parameter[known[result]], edges.tolist()) for result, per in values.items()}
+        rows: list[dict[str, Any]] = [{"low": float(edges[k]), "high": float(edges[k + 1])} for k in range(BINS)]
+        table[name] = [row | {result: found[k].interval.to_json() for result, found in bins.items()} for k, row in enumerate(rows)]
     return table
 
 

@@ -1,6 +1,5 @@
 """Frames to a video file."""
 
-import contextlib
 import itertools
 import os
 from collections.abc import Iterable
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxrl.files import written_whole
 
 # H.264 plays in every browser; a build of PyAV without it still has the older MPEG-4, which most players know.
 CODECS = ("libx264", "mpeg4")
@@ -48,17 +49,8 @@ def write_mp4(frames: Iterable[np.ndarray], path: str | os.PathLike[str], fps: f
     if first is None:
         raise ValueError(f"no frames for {path}")
     encoder = _encoder()
-    # Beside its place first: a fault leaves no half video there.
-    beside = path.with_name(f".{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _encode(itertools.chain([first], whole), beside, encoder, Fraction(fps).limit_denominator(1001))
-        beside.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # already moved, or never made
-            beside.unlink()
+    with written_whole(path) as part:
+        _encode(itertools.chain([first], whole), part, encoder, Fraction(fps).limit_denominator(1001))
     return encoder
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrl.distributions.distribution import Distribution
 from jaxrl.distributions.normal import normal
 from jaxrl.distributions.tanh_normal import tanh_normal
+from jaxrl.networks._groups import concatenate, groups, width
 from jaxrl.networks.mlp import mlp
 from jaxrl.types import Array, EnvSpec, Key, Network, Observation, Params, PolicySpec
 
@@ -41,30 +42,22 @@ class Config:
             raise ValueError(f"initial_std is {self.initial_std}, but must be above minimum_std, {self.minimum_std}")
 
 
-def concatenate(observation: Observation, names: tuple[str, ...]) -> Array:
-    """The named groups, each [..., n], side by side."""
-    return jnp.concatenate([observation[name] for name in names], -1)
-
-
 def actor_critic(config: Config, spec: EnvSpec | PolicySpec) -> ActorCritic:
     """Two separate MLPs. The actor sees every `state/<group>`; the critic also every `privileged/<group>`, unless told not to.
 
     Raises:
-        ValueError: there is no state group, or the action is not a vector.
+        ValueError: there is no state group, or a group or the action is not a vector.
     """
     observation, action = spec.observation, spec.action
     if len(action.shape) != 1:
         raise ValueError(f"actor_critic needs actions that are vectors, but theirs has the shape {action.shape}")
     action_size = int(action.shape[0])
-    public = tuple(sorted(name for name in observation if name.startswith("state/")))
-    private = tuple(sorted(name for name in observation if name.startswith("privileged/"))) if config.privileged_critic else ()
-    if not public:
-        raise ValueError(f"actor_critic needs at least one state/<group> observation; offered are {', '.join(sorted(observation))}")
-    sizes = {name: observation[name].shape[-1] for name in public + private}
+    public = groups(observation, "actor_critic")
+    whole = groups(observation, "actor_critic", ("state", "privileged")) if config.privileged_critic else public
     from_output = config.standard_deviation == "output"
     head = action_size * (2 if from_output else 1)
-    torso = mlp(sum(int(sizes[n]) for n in public), config.actor_hidden, head, config.activation, final_scale=0.01)
-    value = mlp(sum(int(sizes[n]) for n in public + private), config.critic_hidden, 1, config.activation)
+    torso = mlp(width(observation, public), config.actor_hidden, head, config.activation, final_scale=0.01)
+    value = mlp(width(observation, whole), config.critic_hidden, 1, config.activation)
     # softplus(offset) + minimum_std == initial_std
     offset = jnp.log(jnp.expm1(config.initial_std - config.minimum_std))
 
@@ -82,6 +75,6 @@ def actor_critic(config: Config, spec: EnvSpec | PolicySpec) -> ActorCritic:
         return {"mean": mean, "log_std": jnp.log(jax.nn.softplus(raw) + config.minimum_std)}
 
     def apply_critic(params: Params, x: Observation, key: Key | None = None, train: bool = False) -> Array:
-        return value.apply(params, concatenate(x, public + private), key, train)[..., 0]
+        return value.apply(params, concatenate(x, whole), key, train)[..., 0]
 
     return ActorCritic(Network(init_actor, apply_actor), Network(value.init, apply_critic), DISTRIBUTIONS[config.distribution]())

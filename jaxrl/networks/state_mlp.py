@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from jaxrl.networks.actor_critic import concatenate
+from jaxrl.networks._groups import concatenate, groups, width
 from jaxrl.networks.mlp import mlp
 from jaxrl.types import Array, Key, Network, Observation, Params, Spec
 
@@ -23,14 +23,8 @@ def state_mlp(config: Config, observation: Spec, output_shape: tuple[int, ...]) 
     Raises:
         ValueError: there is no state group, or one is not a vector.
     """
-    names = tuple(sorted(name for name in observation if name.startswith("state/")))
-    if not names:
-        raise ValueError(f"state_mlp needs at least one state/<group> observation; offered are {', '.join(observation) or 'none'}")
-    for name in names:
-        if len(observation[name].shape) != 1:
-            raise ValueError(f"state_mlp takes vectors, but {name} has the shape {observation[name].shape}")
-    input_size = sum(int(observation[name].shape[0]) for name in names)
-    network = mlp(input_size, config.hidden, math.prod(output_shape), config.activation, config.final_scale)
+    names = groups(observation, "state_mlp")
+    network = mlp(width(observation, names), config.hidden, math.prod(output_shape), config.activation, config.final_scale)
 
     def apply(params: Params, x: Observation, key: Key | None = None, train: bool = False) -> Array:
         output = network.apply(params, concatenate(x, names), key, train)

@@ -1,12 +1,13 @@
 """Behaviour cloning by regression: predicts the chunk of actions that follows an observation."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax.numpy as jnp
 
 from jaxrl.losses import regression
-from jaxrl.types import Array, ArraySpec, Key, Metrics, Network, Objective, Observation, Params, PolicySpec, PyTree
+from jaxrl.ops.specs import with_axes
+from jaxrl.types import Array, Key, Metrics, Network, Objective, Observation, Params, PolicySpec, PyTree
 
 LOSSES = {"mse": regression.squared_error, "l1": regression.absolute_error}
 
@@ -40,6 +41,5 @@ def bc(config: Config, spec: PolicySpec, network: Network) -> Objective:
         del statistics, key, context  # one prediction per observation, whatever is in flight
         return network.apply(params["bc"], observation)
 
-    batch_spec = {f"observation/{name}": replace(s, shape=("batch", *s.shape)) for name, s in spec.observation.items()}
-    batch_spec["action"] = ArraySpec(("batch", spec.horizon, *spec.action.shape), spec.action.dtype, spec.action.names, spec.action.unit)
+    batch_spec = with_axes(spec.observation, ("batch",), "observation/") | with_axes({"action": spec.action}, ("batch", spec.horizon))
     return Objective(init, loss, sample, spec, batch_spec)

@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: returns, running statistics, rotations. No networks, no state."""
+"""Pure functions that every floor above may use: on arrays, rows of worlds, trees, specs and names. No networks, no state."""

@@ -1,4 +1,4 @@
-"""Leaves of a tree chosen by regular expressions over their paths, such as `actor/torso/hidden_0/kernel`."""
+"""Leaves of a tree by their paths, such as `actor/torso/hidden_0/kernel`: named, chosen by regular expressions, replaced."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -6,14 +6,22 @@ from typing import Any
 
 import jax
 
-from jaxrl.types import PyTree, flatten_names
+from jaxrl.types import PyTree
+
+
+def _join(path: Sequence[Any]) -> str:
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def flatten_names(tree: PyTree) -> dict[str, Any]:
+    """Leaves by flat name: keys, fields and indices joined by "/"."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {_join(path): leaf for path, leaf in leaves}
 
 
 def map_with_path(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
-    """`function(path, leaf, *leaves of rest)` at every leaf; the path is its keys, fields and indices joined by "/"."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, *leaves: function(jax.tree_util.keystr(path, simple=True, separator="/"), *leaves), tree, *rest
-    )
+    """`function(path, leaf, *leaves of rest)` at every leaf; the path is its flat name."""
+    return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(_join(path), *leaves), tree, *rest)
 
 
 def matching(patterns: Sequence[str], tree: PyTree) -> PyTree:
@@ -51,3 +59,18 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(node, Mapping) and isinstance(merged.get(name), Mapping)
         merged[name] = merge(merged[name], node) if both else node
     return merged
+
+
+def overlay(fresh: PyTree, pretrained: PyTree) -> PyTree:
+    """`fresh` with the leaves that `pretrained` holds, which may lack any part.
+
+    Raises:
+        ValueError: `pretrained` has a leaf that `fresh` lacks, or has in another shape.
+    """
+    shapes = {path: leaf.shape for path, leaf in flatten_names(fresh).items()}
+    given = flatten_names(pretrained)
+    for path, leaf in given.items():
+        if shapes.get(path) != leaf.shape:
+            here = shapes.get(path, f"no such parameter; there are {', '.join(shapes)}")
+            raise ValueError(f"pretrained {path} has the shape {leaf.shape}, but this model has {here}")
+    return map_with_path(lambda path, leaf: given.get(path, leaf), fresh)

@@ -4,6 +4,7 @@ The batch may be sharded: its mean is a global one under `jit`, so every device 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,8 +12,12 @@ import jax.numpy as jnp
 
 from jaxrl.types import Array, Observation, Spec
 
+_FLOOR = 1e-6  # of a variance: keeps the noise of what never changes from being blown up
+
 
 class RunningStatistics(NamedTuple):
+    """Of every floating-point observation, each of the shape that its spec says."""
+
     total: Array  # [] float32, observations taken in
     mean: Observation  # by observation name
     variance: Observation
@@ -45,14 +50,32 @@ def update(statistics: RunningStatistics, batch: Observation, max_count: float =
     return RunningStatistics(jnp.minimum(total, max_count), mean, variance)
 
 
-def normalise(statistics: RunningStatistics, observation: Observation, clip: float = 10.0) -> Observation:
-    """`(x - mean) / standard deviation`, clipped, for the names that have statistics; the rest passes through."""
+def normalise(statistics: RunningStatistics, observation: Observation, clip: float | None = 10.0) -> Observation:
+    """`(x - mean) / standard deviation`, clipped, for the names that have statistics; the rest passes through.
+
+    `clip` None does not clip. Anything else with statistics, such as an action, is normalised the same way.
+    """
+
+    def one(x: Array, mean: Array, variance: Array) -> Array:
+        normal = (x - mean) * jax.lax.rsqrt(variance + _FLOOR)
+        return normal if clip is None else jnp.clip(normal, -clip, clip)
+
+    return _where_known(one, statistics, observation)
+
+
+def denormalise(statistics: RunningStatistics, observation: Observation) -> Observation:
+    """The inverse of `normalise` where that did not clip."""
+    return _where_known(lambda x, mean, variance: mean + jnp.sqrt(variance + _FLOOR) * x, statistics, observation)
+
+
+def _where_known(function: Callable[[Array, Array, Array], Array], statistics: RunningStatistics, observation: Observation) -> Observation:
+    """`function(x, mean, variance)`, all of one rank, for the names that have statistics."""
 
     def one(name: str, x: Array) -> Array:
         if name not in statistics.mean:
             return x
         shape = (1,) * (x.ndim - statistics.mean[name].ndim) + statistics.mean[name].shape
         mean, variance = (jnp.reshape(s[name], shape) for s in (statistics.mean, statistics.variance))
-        return jnp.clip((x - mean) * jax.lax.rsqrt(variance + 1e-6), -clip, clip)
+        return function(x, mean, variance)
 
     return {name: one(name, x) for name, x in observation.items()}

@@ -1,12 +1,50 @@
-"""Specs as JSON, as they travel with checkpoints and recordings."""
+"""Specs: of batches, compared with each other, and as JSON, as they travel with checkpoints and recordings."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from jaxrl.types import ArraySpec, PolicySpec
+from jaxrl.types import ArraySpec, EnvSpec, PolicySpec, Spec
 
 TABLES = ("observation", "extras")  # the fields of a policy's spec that hold arrays by name
+
+
+def with_axes(spec: Spec, axes: tuple[int | str, ...], prefix: str = "") -> dict[str, ArraySpec]:
+    """Every array of `spec` with `axes` in front of its own, and `prefix` in front of its name."""
+    return {f"{prefix}{name}": replace(part, shape=(*axes, *part.shape)) for name, part in spec.items()}
+
+
+def transition_spec(env: EnvSpec, extras: Spec) -> dict[str, ArraySpec]:
+    """Of a batch of `Transition`s `[time, world, ...]`; `extras` is what the policy returns beside the action, per row."""
+    fields = {"action": env.action} | {name: ArraySpec(()) for name in ("reward", "discount", "truncation")}
+    for prefix, part in (("extras/", extras), ("observation/", env.observation), ("next_observation/", env.observation)):
+        fields |= with_axes(part, (), prefix)
+    return with_axes(fields, ("time", "world"))
+
+
+def check_spec(needed: Spec, offered: Spec, needs: str, offers: str) -> None:
+    """Raises ValueError that names every array of `needed` which `offered` lacks or has in another shape, type, unit or order.
+
+    `needs` and `offers` are the words for both sides, such as "algorithm ppo" and "source rollout".
+    """
+    faults: list[str] = []
+    axes: dict[str, int | str] = {}
+    for name, need in needed.items():
+        offer = offered.get(name)
+        if offer is None:
+            faults.append(f"{name}: missing; offered are {', '.join(sorted(offered)) or 'none'}")
+            continue
+        bound = [axes.setdefault(n, o) if isinstance(n, str) else n for n, o in zip(need.shape, offer.shape, strict=False)]
+        if len(need.shape) != len(offer.shape) or any(b != o for b, o in zip(bound, offer.shape, strict=True)):
+            faults.append(f"{name}: needs shape {need.shape}, got {offer.shape}")
+        if need.dtype != offer.dtype:
+            faults.append(f"{name}: needs {need.dtype}, got {offer.dtype}")
+        if need.names and offer.names and need.names != offer.names:
+            faults.append(f"{name}: needs the dimensions {need.names}, got {offer.names}")
+        if need.unit and offer.unit and need.unit != offer.unit:
+            faults.append(f"{name}: needs the unit {need.unit}, got {offer.unit}")
+    if faults:
+        raise ValueError(f"{needs} does not fit {offers}:\n  " + "\n  ".join(faults))
 
 
 def to_json(spec: PolicySpec) -> str:

@@ -1,6 +1,6 @@
 """Batches of action chunks from recorded episodes that fit into device memory."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxrl.ops.specs import with_axes
 from jaxrl.replay.recording import Recording, check
 from jaxrl.types import Array, ArraySpec, Key, Metrics, Params, Source
 
@@ -28,6 +29,8 @@ class Config:
 
 
 class MemoryState(NamedTuple):
+    """What a checkpoint keeps of the source; the data are no part of it."""
+
     batches: Array  # [] int32, number drawn
 
 
@@ -74,8 +77,6 @@ def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> So
     def metrics(state: MemoryState) -> Metrics:
         return {"data/epochs": state.batches.astype(jnp.float32) * (config.batch_size / steps)}
 
-    spec = {f"observation/{name}": replace(part, shape=("batch", *part.shape)) for name, part in recording.spec.observation.items()}
-    action = recording.spec.action
-    spec["action"] = replace(action, shape=("batch", config.horizon, *action.shape))
-    spec["mask"] = ArraySpec(("batch", config.horizon))
+    chunk = {"action": recording.spec.action, "mask": ArraySpec(())}
+    spec = with_axes(recording.spec.observation, ("batch",), "observation/") | with_axes(chunk, ("batch", config.horizon))
     return Source(spec, init, advance, metrics=metrics)

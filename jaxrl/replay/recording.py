@@ -4,7 +4,6 @@ The file is an .npz with one row per step, the episodes one after the other: `ob
 `episode_ends` [E] (the row after each episode's last), and `spec`, the JSON of the policy's spec.
 """
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.files import written_whole
 from jaxrl.ops import running_statistics, specs
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.types import ArraySpec, PolicySpec
@@ -64,14 +64,13 @@ def save(path: str | Path, recording: Recording) -> None:
 
     Raises:
         ValueError: the recording is faulty, see `check`.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     check(recording, str(path))
-    part = path.with_name(f".{path.name}.part")
     arrays: dict[str, Any] = _arrays(recording) | {"episode_ends": recording.episode_ends.astype(np.int64)}
-    with part.open("wb") as file:
+    with written_whole(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays, spec=np.array(specs.to_json(recording.spec)))
-    os.replace(part, path)
 
 
 def load(path: str | Path) -> Recording:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops.worlds import finite_rows, where_rows, world_keys
 from jaxrl.types import Array, Env, Key, Observation, Params, PyTree, TimeStep
 
 
@@ -49,23 +50,6 @@ class AutoReset(NamedTuple):
     # (worlds, action [B, A], starts, key) -> worlds, what the step yielded, where an episode ended [B]
 
 
-def world_keys(key: Key, index: Array) -> Key:
-    """One key per world, [B]."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-
-
-def _where(rows: Array, new: PyTree, old: PyTree) -> PyTree:
-    """`new` in the rows [B] that are true, `old` elsewhere."""
-    return jax.tree.map(lambda a, b: jnp.where(jnp.reshape(rows, (-1,) + (1,) * (a.ndim - 1)), a, b), new, old)
-
-
-def _finite(tree: PyTree) -> Array:
-    """[B] bool: rows without NaN or infinity."""
-    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    rows = [jnp.isfinite(jnp.reshape(leaf, (leaf.shape[0], -1)).sum(1)) for leaf in floats]
-    return jnp.stack(rows).all(0)
-
-
 def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int = 512, stagger: bool = True) -> AutoReset:
     """Worlds of `env` that never stop, with physics parameters from `distribution`, new in each episode.
 
@@ -99,7 +83,7 @@ def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int =
         current = (worlds.env, worlds.parameters, worlds.observation)
         (state, parameters, observation), _ = jax.lax.while_loop(lambda carry: carry[1].any(), some, (current, ended))
         sums = (worlds.clock, worlds.length, worlds.reward, worlds.metrics)
-        clock, length, reward, metrics = _where(ended, jax.tree.map(jnp.zeros_like, sums), sums)
+        clock, length, reward, metrics = where_rows(ended, jax.tree.map(jnp.zeros_like, sums), sums)
         return Worlds(worlds.number, state, parameters, observation, clock, length, reward, metrics, worlds.episodes)
 
     def init(key: Key, index: Array, starts: PyTree) -> Worlds:
@@ -116,11 +100,11 @@ def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int =
     def step(worlds: Worlds, action: Array, starts: PyTree, key: Key) -> tuple[Worlds, TimeStep, Array]:
         act, begin = jax.random.split(key)
         state, now = jax.vmap(env.step)(worlds.env, action, worlds.parameters, world_keys(act, worlds.number))
-        good = _finite((state, now.observation, now.reward))
+        good = finite_rows((state, now.observation, now.reward))
         ones, zeros = jnp.ones_like(now.reward), jnp.zeros_like(now.reward)
         clock = worlds.clock + 1
         now = TimeStep(
-            observation=_where(good, now.observation, worlds.observation),
+            observation=where_rows(good, now.observation, worlds.observation),
             reward=jnp.where(good, now.reward, zeros),
             discount=jnp.where(good, now.discount, ones),
             truncation=jnp.where(good & (clock < env.spec.episode_length), now.truncation, ones),

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxrl.rollout.auto_reset import Episodes, Worlds, auto_reset, world_keys
-from jaxrl.types import Array, ArraySpec, Env, Key, Metrics, Params, Policy, PyTree, Source, Transition
+from jaxrl.ops.specs import transition_spec
+from jaxrl.ops.worlds import where_rows, world_keys
+from jaxrl.rollout.auto_reset import Episodes, Worlds, auto_reset
+from jaxrl.types import Array, Env, Key, Metrics, Params, Policy, PyTree, Source, Transition
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Config:
 
 
 class RolloutState(NamedTuple):
+    """Worlds between two batches, and what they need to go on."""
+
     worlds: Worlds
     carry: PyTree  # of the policy, [B, ...]
     pool: PyTree  # [pool_size, ...] environment states, the same on every device
@@ -85,8 +89,7 @@ def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], pol
             step, action, extras = now
             before = state.worlds.observation
             worlds, result, ended = worlds_of.step(state.worlds, action, state.pool, jax.random.fold_in(key, 2 * step))
-            keep = lambda new, old: jnp.where(jnp.reshape(ended, (-1,) + (1,) * (old.ndim - 1)), new, old)  # noqa: E731
-            carry = jax.tree.map(keep, fresh_carry, state.carry)
+            carry = where_rows(ended, fresh_carry, state.carry)
             taken = Transition(before, action, result.reward, result.discount, result.truncation, result.observation, extras)
             return RolloutState(worlds, carry, state.pool), taken
 
@@ -122,19 +125,9 @@ def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], pol
         )
 
     return Source(
-        spec=_transition_spec(env, policy),
+        spec=transition_spec(env.spec, policy.spec.extras),
         init=init,
         next=advance,
         steps_per_batch=config.unroll_length * config.num_worlds,
         metrics=episode_metrics,
     )
-
-
-def _transition_spec(env: Env, policy: Policy) -> dict[str, ArraySpec]:
-    """The flat spec of a batch; axes `time` and `world` are free."""
-    lead = ("time", "world")
-    fields = {"action": env.spec.action} | {name: ArraySpec(()) for name in ("reward", "discount", "truncation")}
-    fields |= {f"extras/{name}": spec for name, spec in policy.spec.extras.items()}
-    for part in ("observation", "next_observation"):
-        fields |= {f"{part}/{name}": spec for name, spec in env.spec.observation.items()}
-    return {name: ArraySpec((*lead, *spec.shape), spec.dtype, spec.names, spec.unit) for name, spec in fields.items()}

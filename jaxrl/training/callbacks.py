@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxrl.files import written_whole
+
 RETURN = "episode/return"
 
 
@@ -188,9 +190,8 @@ def _keep_until(path: Path, update: int) -> None:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             if json.loads(line)["update"] <= update:
                 kept.append(line + "\n")
-    beside = path.with_name(f"{path.name}.tmp")
-    beside.write_text("".join(kept))
-    beside.replace(path)
+    with written_whole(path) as part:
+        part.write_text("".join(kept))
 
 
 def _goes_back(report: Report, last: int) -> bool:

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.config import difference, plain
-from jaxrl.types import PyTree, flatten_names
+from jaxrl.ops.paths import flatten_names
+from jaxrl.types import PyTree
 
 FORMAT = 1
 DOCUMENT = "document"
@@ -66,20 +66,6 @@ def _choose(directory: Path, steps: Sequence[int], step: int | None) -> int:
     if step is not None and step not in steps:
         raise FileNotFoundError(f"there is no checkpoint of step {step} in {directory}, but of {', '.join(map(str, steps))}")
     return steps[-1] if step is None else step
-
-
-def refuse_difference(meta: Mapping[str, Any], config: Any, versions: Mapping[str, Any], code_version: Any) -> None:
-    """Raises ValueError that lists in what a checkpoint's meta differs from this run: the config, a package, the code.
-
-    The meta holds them under `config`, `versions` and `code_version`.
-    """
-    now = {"config": config, "versions": versions, "code_version": code_version}
-    lines: list[str] = []
-    for name, new in now.items():
-        old, new = ({name: json.loads(json.dumps(plain({name: value})))[name]} for value in (meta.get(name), new))
-        lines += [line.removeprefix("checkpoint.") for line in difference(old, new, "checkpoint")]
-    if lines:
-        raise ValueError("the checkpoint is of another config or code, so the run would not go on as it began:\n  " + "\n  ".join(lines))
 
 
 def _named(tree: PyTree, part: str) -> dict[str, Any]:
@@ -196,7 +182,7 @@ def _without_stragglers() -> Iterator[None]:
         sys.unraisablehook = usual
 
 
-def _document(meta: Mapping[str, Any], parts: Mapping[str, Any], score: float | None) -> dict[str, Any]:
+def _make_document(meta: Mapping[str, Any], parts: Mapping[str, Any], score: float | None) -> dict[str, Any]:
     document = {"format": FORMAT, "meta": meta, "parts": parts, "score": score}
     try:
         return json.loads(json.dumps(document))
@@ -231,7 +217,7 @@ class Checkpoints:
             raise ValueError(f"{self._directory} has a checkpoint of step {step} already; `drop_after` removes those to be made anew")
         packed = {part: _pack(tree, part) for part, tree in state.items()}
         score = None if score is None or not math.isfinite(score) else float(score)
-        document = _document(meta, {part: described for part, (_, described) in packed.items()}, score)
+        document = _make_document(meta, {part: described for part, (_, described) in packed.items()}, score)
         items = {part: ocp.args.PyTreeSave(arrays) for part, (arrays, _) in packed.items() if arrays}
         items[DOCUMENT] = ocp.args.JsonSave(document)
         self._saving, self._scores[step] = step, score

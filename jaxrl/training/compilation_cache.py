@@ -1,4 +1,7 @@
-"""The persistent compilation cache: a program is compiled once per machine, not once per process."""
+"""The persistent compilation cache: a program is compiled once per machine, not once per process.
+
+JAX keeps programs with host callbacks out of it, so those that step the native physics are compiled in each process, in about ten seconds.
+"""
 
 import os
 import tempfile

@@ -19,15 +19,19 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxrl.ops.specs import check_spec
 from jaxrl.training.callbacks import Callback, Report
 from jaxrl.training.checkpoint import Checkpoints
 from jaxrl.training.metrics import NonFinite, check_finite, to_host
-from jaxrl.types import Algorithm, Key, Metrics, Params, PyTree, Source, TrainState, check_spec
+from jaxrl.types import Algorithm, Key, Metrics, Params, PyTree, Source, TrainState
 
 
 @dataclass(frozen=True)
 class Config:
-    """`updates_per_call` updates run between two looks at the metrics, where evaluation and checkpoints fall too; 0 turns these off."""
+    """`updates_per_call` updates run between two looks at the metrics, where evaluations and checkpoints fall too.
+
+    0 turns these off (`evaluate_every`, `checkpoint_seconds`); the last state is always saved.
+    """
 
     total_updates: int = 100
     updates_per_call: int = 10
@@ -130,12 +134,14 @@ def compile_program(config: Config, algorithm: Algorithm, source: Source, keys: 
     """Compiles both parts of a run, side by side; on a mesh the train state is on every device.
 
     Raises:
-        ValueError: several seeds are asked of a host source.
+        ValueError: several seeds, or a mesh, are asked of a host source.
     """
     if not source.pure:
+        if mesh is not None:
+            raise ValueError("a mesh needs a pure source: a host source runs outside the compiled program")
         return _on_host(config, algorithm, source, keys)
-    everywhere: Any = None if mesh is None else (NamedSharding(mesh, PartitionSpec()), None)
-    init = jax.jit(_for_seeds(config, initial(algorithm, source)), out_shardings=everywhere and Run(*everywhere)).trace(keys)
+    everywhere: Any = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    init = jax.jit(_for_seeds(config, initial(algorithm, source)), out_shardings=everywhere and Run(everywhere, None)).trace(keys)
     updates = _for_seeds(config, many_updates(algorithm, source, config.updates_per_call))
     if mesh is not None:
         run = init.lower().compile()(keys)
@@ -192,7 +198,7 @@ class Extras(NamedTuple):
     callback: Callback | None = None
     checkpoints: Checkpoints | None = None
     meta: dict[str, Any] = {}  # plain JSON that goes into every checkpoint: config, spec, versions
-    evaluate: Callable[[Params, Key], Metrics] | None = None  # (deployable parameters, keys) -> metrics
+    evaluate: Callable[[Params], Metrics] | None = None  # deployable parameters -> metrics
     score: str | None = None  # the metric by which the best checkpoint is kept: of evaluations where there are any, else of training
     crash_directory: Path | None = None  # where the state goes in which something was not finite
     say: Callable[[str], None] = lambda text: None  # takes lines about what happens
@@ -312,7 +318,7 @@ def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras,
             if extras.evaluate is None or not config.evaluate_every:
                 scores = new
             elif clock.update % config.evaluate_every == 0:
-                scores = to_host(extras.evaluate(deployable(run.train_state), keys))
+                scores = to_host(extras.evaluate(deployable(run.train_state)))
                 _report(extras, config, source, clock, scores, "evaluation")
             if scores:
                 _check_score(extras, scores)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.ops.paths import flatten_names
 from jaxrl.training.checkpoint import open_checkpoints
-from jaxrl.types import Metrics, PyTree, flatten_names
+from jaxrl.types import Metrics, PyTree
 
 # Means over finished episodes; NaN says that none has finished yet.
 MAY_BE_MISSING = "episode/"

@@ -1,13 +1,18 @@
-"""Which code and which packages made a run."""
+"""What made a run: its config, which code and which packages."""
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jaxrl
+from jaxrl.config import difference, plain
+from jaxrl.ops import specs
+from jaxrl.types import PolicySpec
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujoco", "mujoco-mjx")
 _CODE = ("jaxrl", "envs", "data")
@@ -21,9 +26,22 @@ class CodeVersion(NamedTuple):
     changes: str  # digest of what under jaxrl/, envs/ and data/ differs from the commit, new files included; "" where nothing does
 
 
-def versions() -> dict[str, str | None]:
+def meta(config: Any, spec: PolicySpec) -> dict[str, Any]:
+    """What goes into every checkpoint of a run, as plain JSON."""
+    return {"config": plain(config), "spec": specs.to_json(spec), "versions": versions(), "code_version": code_version()}
+
+
+def refuse_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raises ValueError that lists in what the meta of a checkpoint and that of this run differ: the config, a package, the code."""
+    before, now = (json.loads(json.dumps(plain({k: m.get(k) for k in ("config", "versions", "code_version")}))) for m in (old, new))
+    lines = [line.removeprefix("checkpoint.") for line in difference(before, now, "checkpoint")]
+    if lines:
+        raise ValueError("the checkpoint is of another config or code, so the run would not go on as it began:\n  " + "\n  ".join(lines))
+
+
+def versions(*more: str) -> dict[str, str | None]:
     """The version of Python, jaxrl and each package that a result depends on, without importing it; None where it is not installed."""
-    return {"python": platform.python_version(), "jaxrl": jaxrl.__version__} | {name: _version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), "jaxrl": jaxrl.__version__} | {name: _version(name) for name in (*_PACKAGES, *more)}
 
 
 def code_version(root: Path = _ROOT) -> CodeVersion | None:

@@ -113,7 +113,7 @@ def test_pretrained_parameters_are_laid_over_fresh_ones():
     ("path", "here"), [({"bc": {"output": {"bias": jnp.zeros(5)}}}, r"\(4,\)"), ({"vit": {"bias": jnp.zeros(5)}}, "no such parameter")]
 )
 def test_pretrained_parameters_that_do_not_fit(path, here):
-    with pytest.raises(ValueError, match=rf"has the shape \(5,\), but these objectives have {here}"):
+    with pytest.raises(ValueError, match=rf"has the shape \(5,\), but this model has {here}"):
         supervised(Config(), {"bc": clone()}, {"bc": 1.0}, IDENTITY).init(KEY, path)
 
 

@@ -182,8 +182,9 @@ def test_a_policy_learns_from_the_recording_of_another(trained, tmp_path, capsys
     assert run("train", "--config", other, "--workdir", tmp_path / "wrong", *small) == 1
     assert f"the recording {episodes} does not fit the environment go2_flat" in capsys.readouterr().err
     config = tmp_path / "bc_cartpole.py"
-    section = 'config.env = ConfigDict({"name": "jaxrl_envs.tasks.cartpole", "task": "swingup", "action_repeat": 2})'
-    config.write_text(other.read_text().replace("return config", f"{section}\n    return config"))
+    env = '    config.env = ConfigDict({"name": "jaxrl_envs.tasks.cartpole", "task": "swingup", "action_repeat": 2})'
+    lines = [env if line.startswith("    config.env = ") else line for line in other.read_text().splitlines()]
+    config.write_text("\n".join(lines))
     assert run("train", "--config", config, "--workdir", tmp_path / "bc", *small) == 0
     results = json.loads((tmp_path / "bc" / "evaluation.json").read_text())
     assert results["env_steps"] == 0 and results["nominal"]["return"]["n"] == 4

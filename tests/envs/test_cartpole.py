@@ -28,7 +28,7 @@ def build(**fields):
 
 def begin(env, qpos, qvel=(0.0, 0.0)):
     state, _ = env.reset(jax.random.key(0), env.nominal)
-    return state._replace(physics=state.physics._replace(qpos=jnp.array(qpos), qvel=jnp.array(qvel)))
+    return state._replace(qpos=jnp.array(qpos), qvel=jnp.array(qvel))
 
 
 @pytest.mark.parametrize("name", TRAJECTORIES)
@@ -38,7 +38,7 @@ def test_motion_and_reward_are_those_of_dm_control(name):
     state = begin(env, start[:2], start[2:])
     for action in ACTIONS:
         state, now = step(state, jnp.array([action]), env.nominal, jax.random.key(0))
-    np.testing.assert_allclose(np.concatenate([state.physics.qpos, state.physics.qvel]), end, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([state.qpos, state.qvel]), end, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(now.reward, reward, rtol=1e-5)
     x, angle = end[:2]
     np.testing.assert_allclose(now.observation["state/position"], [x, np.cos(angle), np.sin(angle)], rtol=1e-5)
@@ -84,7 +84,7 @@ def test_repeated_actions_sum_their_rewards():
         total += float(now.reward)
     later, now = repeat_step(begin(repeated, (0.1, 0.5)), jnp.array([0.3]), repeated.nominal, jax.random.key(0))
     np.testing.assert_allclose(now.reward, total, rtol=1e-6)
-    np.testing.assert_array_equal(later.physics.qpos, once.physics.qpos)
+    np.testing.assert_array_equal(later.qpos, once.qpos)
 
 
 def test_actions_beyond_the_limits_count_as_the_limits():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrl_envs.physics import make
+from jaxrl_envs.physics.native import _Rows
 from jaxrl_envs.tasks.go2_flat import model
 
 B = 6
@@ -107,6 +108,24 @@ def test_one_call_serves_nested_maps_and_scan(physics):
     for _ in range(3):
         loop = jax.vmap(physics.step, (0, 0, None))(loop, ctrl, {})
     assert_equal(scanned, loop)
+
+
+def test_rows_are_written_first_and_then_where_their_fields_differ(physics):
+    compiled = {name: np.asarray(getattr(physics.model, name), np.float32) for name in ("body_mass", "geom_friction")}
+    fields = {name: np.tile(value, (B, *(1,) * value.ndim)) for name, value in compiled.items()}
+    fields["geom_friction"][1, 0, 0] = np.nan  # unequal to itself, but not written for ever
+    rows = _Rows(physics.model, B, 1)
+    np.testing.assert_array_equal(rows.differing(fields), range(B))  # rows as compiled are of float64
+    rows.set_fields(fields)
+    assert rows.differing(fields).size == 0
+    other = {name: value.copy() for name, value in fields.items()}
+    other["body_mass"][4, -1] += 1
+    other["geom_friction"][2, 0, :2] += 1
+    np.testing.assert_array_equal(rows.differing(other), [2, 4])
+    rows.set_fields(other)
+    np.testing.assert_array_equal(rows.batch.expand("body_mass"), other["body_mass"])
+    np.testing.assert_array_equal(rows.differing(fields), [2, 4])
+    assert _Rows(physics.model, B, 1).differing({}).size == 0
 
 
 def test_unknown_backend_is_refused():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl_envs.physics import make
-from jaxrl_envs.randomization import UNITS, Parameters, Ranges, distribution, nominal
+from jaxrl_envs.randomization import Parameters, Ranges, distribution, nominal
 from jaxrl_envs.tasks.go2_flat import model
 
 ALL = Ranges(
@@ -93,8 +93,14 @@ def test_derived_constants_are_those_of_set_const(physics, draws):
             np.testing.assert_allclose(getattr(derived, name), getattr(changed, name), rtol=1e-10, err_msg=name)
 
 
-def test_every_parameter_has_a_unit():
-    assert [*UNITS, "fields"] == list(Parameters._fields)
+def test_without_ranges_the_draws_are_nominal(physics):
+    drawn, own = distribution(physics)(jax.random.key(0)), nominal(physics)
+    jax.tree.map(np.testing.assert_array_equal, drawn, own)
+    assert drawn.fields == own.fields == {}
+
+
+def test_every_number_has_a_range():
+    assert [*Ranges.__dataclass_fields__, "fields"] == list(Parameters._fields)
 
 
 def test_bad_ranges_are_refused():

@@ -39,7 +39,7 @@ def _share(pixels: np.ndarray, colour: tuple[int, int, int]) -> float:
 
 def test_a_run_becomes_a_picture_without_pyplot(tmp_path):
     path = _write(tmp_path / "metrics.jsonl", [None, 1.0, 2.0, 4.0], episode__velocity_error=[0.5, 0.4, 0.3, 0.2])
-    learning_curve(path, tmp_path / "new" / "curve.png", title="cartpole")
+    learning_curve(path, tmp_path / "new" / "curve.png", ("episode/return", "episode/velocity_error", "never"), title="cartpole")
     both = _pixels(tmp_path / "new" / "curve.png")
     assert _share(both, (0x2A, 0x6F, 0x97)) > 1e-4  # the return
     assert _share(both, (0xE0, 0x7A, 0x5F)) > 1e-4  # the velocity error
@@ -78,20 +78,24 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
         read_records(path)
 
 
+def test_evaluations_alone_are_drawn(tmp_path):
+    path = _write(tmp_path / "metrics.jsonl", [None, None])
+    learning_curve(path, tmp_path / "dots.png", ("episode/return",))
+    assert _share(_pixels(tmp_path / "dots.png"), (0x22, 0x22, 0x22)) > 1e-5
+
+
 def test_says_what_cannot_be_drawn(tmp_path):
     path = _write(tmp_path / "metrics.jsonl", [None, None])
-    with pytest.raises(ValueError, match="no values of any metric in .*metrics.jsonl"):
-        learning_curve(path, tmp_path / "x.png")
-    with pytest.raises(ValueError, match="no values of loss in"):
-        learning_curve(path, tmp_path / "x.png", metrics=("loss",))
+    with pytest.raises(ValueError, match="no values of loss, entropy in .*metrics.jsonl"):
+        learning_curve(path, tmp_path / "x.png", ("loss", "entropy"))
     with pytest.raises(ValueError, match="must be among minutes, env_steps, updates"):
-        learning_curve(path, tmp_path / "x.png", axes=("hours",))
+        learning_curve(path, tmp_path / "x.png", ("loss",), axes=("hours",))
     with pytest.raises(FileNotFoundError):
-        learning_curve(tmp_path / "absent.jsonl", tmp_path / "x.png")
+        learning_curve(tmp_path / "absent.jsonl", tmp_path / "x.png", ("loss",))
     path = _write(tmp_path / "metrics.jsonl", [1.0, 2.0])
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=f"cannot write {tmp_path / 'file' / 'a' / 'x.png'}: Not a directory"):
-        learning_curve(path, tmp_path / "file" / "a" / "x.png")
+        learning_curve(path, tmp_path / "file" / "a" / "x.png", ("episode/return",))
 
 
 def _frames(count: int, height: int, width: int) -> list[np.ndarray]:

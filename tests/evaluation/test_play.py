@@ -44,6 +44,32 @@ def test_steps_after_the_end_do_not_count(played):
     np.testing.assert_array_equal(played.diverged, [False, False, False, True])
 
 
+def test_a_state_that_is_not_finite_ends_the_episode_though_nothing_shows_it():
+    env = countdown()
+
+    def step(count, action, limit, key):
+        later, result = env.step(count, action, limit, key)
+        return jnp.where(count == 2, jnp.nan, later), result
+
+    out = jax.device_get(play(env._replace(step=step), constant(SPEC))((), jnp.array([2.0, 0.0]), jax.random.key(0)))
+    np.testing.assert_array_equal(out.alive.sum(0), [2, 2])
+    np.testing.assert_array_equal(out.diverged, [False, True])
+    np.testing.assert_array_equal(out.terminated, [True, False])
+
+
+def test_physics_without_leaves_needs_the_number_of_episodes():
+    env = countdown()
+
+    def step(count, action, physics, key):
+        return env.step(count, action, jnp.zeros(()), key)
+
+    bare = env._replace(step=step, nominal={}, sample=lambda key: {})
+    out = play(bare, constant(SPEC), num_episodes=3)((), draw(bare.sample, jax.random.key(0), 3), jax.random.key(0))
+    assert out.alive.shape == (LENGTH, 3) and out.alive.all()
+    with pytest.raises(ValueError, match="no leaves to count the episodes by; give it num_episodes"):
+        play(bare, constant(SPEC))((), repeat(bare.nominal, 3), jax.random.key(0))
+
+
 def test_report_averages_steps_then_episodes(played):
     values = report.metrics_of(played)
     np.testing.assert_array_equal(values["return"], [2, 4, 6, 2])

@@ -27,3 +27,15 @@ def test_normalise_leaves_images_alone_and_clips():
     out = running_statistics.normalise(statistics, {"state/x": jnp.full((2, 3), 50.0), "image/front": image})
     assert out["image/front"].dtype == jnp.uint8
     np.testing.assert_array_equal(out["state/x"], 10.0)
+
+
+def test_denormalise_undoes_normalise_without_a_clip():
+    rng = np.random.default_rng(0)
+    statistics = running_statistics.update(running_statistics.init(SPEC), {"state/x": jnp.asarray(rng.normal(5, 3, (50, 3)), jnp.float32)})
+    x = {"state/x": jnp.full((2, 4, 3), 500.0), "other": jnp.ones(2)}
+    normal = running_statistics.normalise(statistics, x, clip=None)
+    mean, variance = (np.asarray(s["state/x"]) for s in (statistics.mean, statistics.variance))
+    np.testing.assert_allclose(normal["state/x"], np.broadcast_to((500 - mean) / np.sqrt(variance), (2, 4, 3)), rtol=1e-5)
+    back = running_statistics.denormalise(statistics, normal)
+    np.testing.assert_allclose(back["state/x"], x["state/x"], rtol=1e-6)
+    assert back["other"] is x["other"] and (running_statistics.normalise(statistics, x)["state/x"] == 10).all()

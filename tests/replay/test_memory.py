@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from jaxrl.distributed.mesh import data_mesh
+from jaxrl.ops.specs import check_spec
 from jaxrl.replay import memory as module
 from jaxrl.replay.memory import Config, memory
 from jaxrl.replay.recording import Recording
-from jaxrl.types import ArraySpec, PolicySpec, check_spec, spec_of
+from jaxrl.types import ArraySpec, PolicySpec
+from tests.conformance import spec_of
 
 SPEC = PolicySpec({"state/row": ArraySpec((1,), names=("row",), unit="1")}, ArraySpec((2,)))
 LENGTHS = (4, 1, 6)

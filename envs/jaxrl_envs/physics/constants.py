@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jaxrl.types import Array
 from jaxrl_envs.physics._engine import engine
-from jaxrl_envs.physics.interface import Array, Fields
+from jaxrl_envs.physics.interface import Fields
 
 # Fields whose change the constants here follow.
 FOLLOWED = frozenset(

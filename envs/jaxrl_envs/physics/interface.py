@@ -7,10 +7,11 @@ fields replaced by `Fields`. All functions act on one world and are batched by `
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
+import jax.numpy as jnp
 import mujoco
 
-Array = jax.Array
+from jaxrl.types import Array
+
 Fields = dict[str, Array]  # fields of MjModel that differ between worlds, by name, each of the model's own shape, float32
 
 
@@ -28,11 +29,19 @@ class PhysicsState(NamedTuple):
     sensordata: Array  # [nsensordata]
 
 
+INTEGRATED = PhysicsState._fields[:-1]  # all but the sensors
+
+
+def at_rest(model: mujoco.MjModel) -> PhysicsState:
+    """Zeros throughout, quaternions too."""
+    sizes = (model.nq, model.nv, model.na, model.nv, (), model.nsensordata)
+    return PhysicsState(*(jnp.zeros(size) for size in sizes))
+
+
 class Physics(NamedTuple):
     """One model on one engine."""
 
     model: mujoco.MjModel
-    backend: str
     forward: Callable[[Array, Array, Fields], PhysicsState]
     # (qpos, qvel, fields) -> state at time 0 with the sensors of this very state
     step: Callable[[PhysicsState, Array, Fields], PhysicsState]

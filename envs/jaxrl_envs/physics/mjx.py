@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jaxrl.types import Array
 from jaxrl_envs.physics._engine import engine
 from jaxrl_envs.physics.constants import FOLLOWED, constants
-from jaxrl_envs.physics.interface import Array, Fields, Physics, PhysicsState
+from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest
 from jaxrl_envs.xla_flags import missing, xla_flags
 
-_INTEGRATED = ("qpos", "qvel", "act", "qacc_warmstart", "time")
 _LARGEST = 1e10  # mjMAXVAL: MuJoCo calls a coordinate beyond it bad
 
 # Derived constants that `mjx.step` reads only in models that have what is named here.
@@ -129,16 +129,15 @@ def mjx(model: mujoco.MjModel) -> Physics:
         own = world(fields)
         with jax.numpy_rank_promotion("allow"):  # MJX relies on it
             sensors = engine.forward(own, data(qpos=qpos, qvel=qvel)).sensordata
-        start = PhysicsState(qpos, qvel, jnp.zeros(model.na), jnp.zeros(model.nv), jnp.zeros(()), sensors)
-        return _checked(start)
+        return _checked(at_rest(model)._replace(qpos=qpos, qvel=qvel, sensordata=sensors))
 
     def substep(own: engine.Model, state: PhysicsState, ctrl: Array) -> PhysicsState:
-        carried = {name: getattr(state, name) for name in _INTEGRATED}
+        carried = {name: getattr(state, name) for name in INTEGRATED}
         before = data(**carried, ctrl=ctrl)
         after = engine.step(own, before)
         # The stages of Runge-Kutta overwrite the sensors of the state before the step; XLA shares the work with the step's own forward.
         sensors = (engine.forward(own, before) if stages else after).sensordata
-        return PhysicsState(**{name: getattr(after, name) for name in _INTEGRATED}, sensordata=sensors)
+        return PhysicsState(**{name: getattr(after, name) for name in INTEGRATED}, sensordata=sensors)
 
     def step(state: PhysicsState, ctrl: Array, fields: Fields) -> PhysicsState:
         own = world(fields)
@@ -157,7 +156,7 @@ def mjx(model: mujoco.MjModel) -> Physics:
         _check_derivable(model, fields)
         return fields | derived(fields) if fields.keys() & FOLLOWED else fields
 
-    return Physics(model, "mjx", forward, step, derive)
+    return Physics(model, forward, step, derive)
 
 
 def _strong(state: PhysicsState) -> PhysicsState:

@@ -19,9 +19,9 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import Batch, SimulationError
 
-from jaxrl_envs.physics.interface import Array, Fields, Physics, PhysicsState
+from jaxrl.types import Array
+from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest
 
-_INTEGRATED = ("qpos", "qvel", "act", "qacc_warmstart", "time")
 _HostFields = dict[str, np.ndarray]  # [rows, ...] float32
 _Advance = Callable[[Batch, np.ndarray], np.ndarray]  # (batch, ctrl [rows, substeps, nu]) -> sensordata [rows, nsensordata]
 
@@ -29,25 +29,30 @@ _Advance = Callable[[Batch, np.ndarray], np.ndarray]  # (batch, ctrl [rows, subs
 class _Rows:
     """A batch with its live state arrays and the fields that its rows hold."""
 
-    def __init__(self, model: mujoco.MjModel, size: int, threads: int, fields: _HostFields):
+    def __init__(self, model: mujoco.MjModel, size: int, threads: int):
         self.batch = Batch(model, size, nthread=threads)
         self.batch.bind("sensordata")
-        self._state = {name: self.batch.bind(name) for name in _INTEGRATED}
-        # Nothing equals NaN: the first call writes every row. Rows left as compiled would hold float64 values, not the float32 ones given.
-        self._held = {name: np.full_like(value, np.nan) for name, value in fields.items()}
+        self._state = {name: self.batch.bind(name) for name in INTEGRATED}
+        self._held: _HostFields | None = None  # rows left as compiled hold float64 values, not float32 ones, so they equal no fields
 
     def differing(self, fields: _HostFields) -> np.ndarray:
-        """[rows] bool: where the rows hold other fields than these."""
+        """The rows, sorted, that hold other fields than these, bit for bit (a NaN is equal to itself)."""
+        if self._held is None:
+            return np.arange(self.batch.nsim if fields else 0)
         differs = np.zeros(self.batch.nsim, bool)
         for name, value in fields.items():
-            differs |= (self._held[name] != value).reshape(self.batch.nsim, -1).any(1)
-        return differs
+            # Flat, and rows only for what differs: a reduction along each short row would cost more than all else here.
+            entries = np.flatnonzero(self._held[name].view(np.uint32) != value.view(np.uint32))
+            differs[entries // (value.size // self.batch.nsim)] = True
+        return np.flatnonzero(differs)
 
     def set_fields(self, fields: _HostFields) -> None:
         """Rewrites the rows that differ and recomputes what MuJoCo derives from the fields."""
-        rows = np.flatnonzero(self.differing(fields))
+        rows = self.differing(fields)
         if rows.size == 0:
             return
+        if self._held is None:
+            self._held = {name: np.empty_like(value) for name, value in fields.items()}
         for name, value in fields.items():
             self.batch.expand(name)[rows] = value[rows]
             self._held[name][rows] = value[rows]
@@ -84,11 +89,11 @@ class _Pool:
         with self._lock:
             fitting = [rows for rows in self._free if rows.batch.nsim == size]
             if fitting:
-                best = min(fitting, key=lambda rows: rows.differing(fields).sum()) if len(fitting) > 1 else fitting[0]
+                best = min(fitting, key=lambda rows: rows.differing(fields).size) if len(fitting) > 1 else fitting[0]
                 self._free.remove(best)
                 return best
         threads = max(1, (os.cpu_count() or 1) // jax.local_device_count("cpu"))
-        return _Rows(self._model, size, threads, fields)
+        return _Rows(self._model, size, threads)
 
     def give_back(self, rows: _Rows) -> None:
         with self._lock:
@@ -123,11 +128,7 @@ def native(model: mujoco.MjModel) -> Physics:
     mujoco.set_mju_user_warning(lambda message: None)
     pools: dict[tuple[str, ...], _Pool] = {}
 
-    def at_rest() -> PhysicsState:
-        qpos, qvel, act, warmstart, sensordata = (jnp.zeros(n) for n in (model.nq, model.nv, model.na, model.nv, model.nsensordata))
-        return PhysicsState(qpos, qvel, act, warmstart, jnp.zeros(()), sensordata)
-
-    shapes = jax.eval_shape(at_rest)
+    shapes = jax.eval_shape(lambda: at_rest(model))
 
     def on_host(advance: _Advance) -> Callable[[PhysicsState, Array, Fields], PhysicsState]:
         def call(context: Any, out: Any, *given: Any) -> None:
@@ -148,11 +149,11 @@ def native(model: mujoco.MjModel) -> Physics:
     forward_on_host, step_on_host = on_host(_forward), on_host(_step)
 
     def forward(qpos: Array, qvel: Array, fields: Fields) -> PhysicsState:
-        start = at_rest()._replace(qpos=qpos, qvel=qvel)
+        start = at_rest(model)._replace(qpos=qpos, qvel=qvel)
         no_ctrl = jnp.zeros((1, model.nu))
         return forward_on_host(start, no_ctrl, fields)
 
     def step(state: PhysicsState, ctrl: Array, fields: Fields) -> PhysicsState:
         return step_on_host(state, ctrl, fields)
 
-    return Physics(model, "native", forward, step, derive=lambda fields: fields)
+    return Physics(model, forward, step, derive=lambda fields: fields)

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jaxrl.ops.draws import uniforms
+from jaxrl.types import Array, Key
 from jaxrl_envs.physics import Fields, Physics
 
-Array = jax.Array
 Interval = tuple[float, float]
 
 
@@ -33,20 +33,6 @@ class Parameters(NamedTuple):
     observation_noise: Array  # [] factor on the task's noise levels
     push_velocity: Array  # [] m/s, largest change of the base's velocity by a push
     fields: Fields
-
-
-UNITS = {
-    "friction": "1",
-    "base_mass": "kg",
-    "base_com": "m",
-    "link_mass": "1",
-    "motor_gain": "1",
-    "motor_strength": "1",
-    "joint_offset": "rad",
-    "action_delay": "s",
-    "observation_noise": "1",
-    "push_velocity": "m/s",
-}
 
 
 @dataclass(frozen=True)
@@ -114,7 +100,7 @@ def _model_fields(model: mujoco.MjModel, base: int, p: Parameters, names: frozen
     return out
 
 
-def _own_values(model: mujoco.MjModel, base: int) -> Parameters:
+def _own_values(model: mujoco.MjModel) -> Parameters:
     """The model's own parameters, without fields: no noise, no delay, no pushes."""
     colliding = np.flatnonzero((model.geom_contype != 0) | (model.geom_conaffinity != 0))
     priority = model.geom_priority[colliding] if colliding.size else np.zeros(1)
@@ -135,27 +121,26 @@ def _own_values(model: mujoco.MjModel, base: int) -> Parameters:
     )
 
 
-def nominal(physics: Physics, ranges: Ranges = Ranges(), base: int = 1) -> Parameters:
+def nominal(physics: Physics, ranges: Ranges = Ranges()) -> Parameters:
     """The parameters of the model as it is, with the same tree as those drawn from `ranges`."""
-    own = _own_values(physics.model, base)
+    own = _own_values(physics.model)
     names = frozenset(name for key, touched in _TOUCHES.items() if getattr(ranges, key) is not None for name in touched)
     compiled = {name: jnp.asarray(np.asarray(getattr(physics.model, name), np.float32)) for name in sorted(names)}
     return own._replace(fields=physics.derive(compiled))
 
 
-def distribution(physics: Physics, ranges: Ranges, base: int = 1) -> Callable[[jax.Array], Parameters]:
+def distribution(physics: Physics, ranges: Ranges = Ranges(), base: int = 1) -> Callable[[Key], Parameters]:
     """key -> parameters of a new episode, uniform within `ranges`; derived constants follow the drawn values."""
     model = physics.model
-    own = _own_values(model, base)
+    own = _own_values(model)
     drawn = {f.name: getattr(ranges, f.name) for f in fields(ranges) if getattr(ranges, f.name) is not None}
     names = frozenset(name for key in drawn for name in _TOUCHES.get(key, ()))
-    sizes = [getattr(own, name).size for name in drawn]  # one draw serves all: each call of the generator costs compile time
+    sizes = {name: getattr(own, name).size for name in drawn}
 
-    def sample(key: jax.Array) -> Parameters:
-        draws = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1]) if drawn else []
+    def sample(key: Key) -> Parameters:
+        draws = uniforms(key, **sizes)
         values: dict[str, Any] = {
-            name: jnp.reshape(low + (high - low) * draw, getattr(own, name).shape)
-            for (name, (low, high)), draw in zip(drawn.items(), draws, strict=True)
+            name: jnp.reshape(low + (high - low) * draws[name], getattr(own, name).shape) for name, (low, high) in drawn.items()
         }
         parameters = own._replace(**values)
         return parameters._replace(fields=physics.derive(_model_fields(model, base, parameters, names)))

@@ -5,8 +5,7 @@ ones: an episode is 1000 control steps of 10 ms, each with a reward between 0 an
 """
 
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +14,13 @@ import numpy as np
 
 from jaxrl.ops.tolerance import tolerance
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
-from jaxrl_envs import randomization
+from jaxrl_envs import randomization, robots
 from jaxrl_envs.physics import PhysicsState, make
-from jaxrl_envs.randomization import Parameters, Ranges
+from jaxrl_envs.randomization import Parameters
+from jaxrl_envs.tasks import _action_repeat
 
 CONTROL_STEPS = 1000
+METRICS = ("upright", "centered")  # factors of the reward
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,12 @@ class Config:
     action_repeat: int = 1
 
     def __post_init__(self) -> None:
-        if self.action_repeat < 1 or CONTROL_STEPS % self.action_repeat:
-            raise ValueError(f"action_repeat is {self.action_repeat}, but must divide the {CONTROL_STEPS} control steps of an episode")
-
-
-class State(NamedTuple):
-    """One world of the task."""
-
-    physics: PhysicsState
+        _action_repeat.check(self.action_repeat, CONTROL_STEPS)
 
 
 def model() -> mujoco.MjModel:
     """The compiled cart and pole; qpos is the cart's place in m and the pole's angle from upright in rad."""
-    path = resources.files("jaxrl_envs") / "robots" / "cartpole.xml"
-    return mujoco.MjModel.from_xml_string(path.read_text())
+    return mujoco.MjModel.from_xml_string(robots.xml("cartpole"))
 
 
 def reward_factors(qpos: Array, qvel: Array, control: Array) -> dict[str, Array]:
@@ -66,11 +59,11 @@ def _start(task: str, key: Key) -> tuple[Array, Array]:
     return jnp.array([0.1, 0.034]) * jax.random.uniform(place, (2,), minval=-1.0, maxval=1.0), qvel
 
 
-def _observe(state: State) -> Observation:
-    qpos = state.physics.qpos
+def _observe(state: PhysicsState) -> Observation:
+    cart, pole = state.qpos
     return {
-        "state/position": jnp.stack([qpos[0], jnp.cos(qpos[1]), jnp.sin(qpos[1])]),
-        "state/velocity": state.physics.qvel,
+        "state/position": jnp.stack([cart, jnp.cos(pole), jnp.sin(pole)]),
+        "state/velocity": state.qvel,
     }
 
 
@@ -79,35 +72,28 @@ def cartpole(config: Config = Config()) -> Env:
     compiled = model()
     physics = make(compiled, config.backend)
 
-    def reset(key: Key, parameters: Parameters) -> tuple[State, Observation]:
-        state = State(physics.forward(*_start(config.task, key), parameters.fields))
+    def reset(key: Key, parameters: Parameters) -> tuple[PhysicsState, Observation]:
+        state = physics.forward(*_start(config.task, key), parameters.fields)
         return state, _observe(state)
 
-    def restart(state: State, parameters: Parameters, key: Key) -> tuple[State, Observation]:
+    def restart(state: PhysicsState, parameters: Parameters, key: Key) -> tuple[PhysicsState, Observation]:
         del parameters, key  # nothing that is seen depends on them
         return state, _observe(state)
 
-    def step(state: State, action: Array, parameters: Parameters, key: Key) -> tuple[State, TimeStep]:
+    def step(state: PhysicsState, action: Array, parameters: Parameters, key: Key) -> tuple[PhysicsState, TimeStep]:
         del key
         control = jnp.clip(action, -1.0, 1.0)
+        later = physics.step(state, control[None, :], parameters.fields)
+        factors = reward_factors(later.qpos, later.qvel, control)
+        reward = jnp.stack(list(factors.values())).prod()
+        metrics = {name: factors[name] for name in METRICS}
+        return later, TimeStep(_observe(later), reward, jnp.ones(()), jnp.zeros(()), metrics)
 
-        def control_step(now: PhysicsState, _: None) -> tuple[PhysicsState, dict[str, Array]]:
-            after = physics.step(now, control[None, :], parameters.fields)
-            factors = reward_factors(after.qpos, after.qvel, control)
-            return after, {"reward": jnp.stack(list(factors.values())).prod(), **factors}
-
-        after, seen = jax.lax.scan(control_step, state.physics, None, config.action_repeat)
-        sums = {name: values.sum() for name, values in seen.items()}
-        metrics = {name: sums[name] / config.action_repeat for name in ("upright", "centered")}
-        later = State(after)
-        return later, TimeStep(_observe(later), sums["reward"], jnp.ones(()), jnp.zeros(()), metrics)
-
-    def render(states: State, width: int, height: int) -> Any:
+    def render(states: PhysicsState, width: int, height: int) -> Any:
         from jaxrl_envs.rendering import frames
 
-        return frames(compiled, np.asarray(states.physics.qpos), width=width, height=height, camera="side")
+        return frames(compiled, np.asarray(states.qpos), width=width, height=height, camera="side")
 
-    dt = compiled.opt.timestep * config.action_repeat
     spec = EnvSpec(
         name=f"cartpole_{config.task}",
         observation={
@@ -115,16 +101,17 @@ def cartpole(config: Config = Config()) -> Env:
             "state/velocity": ArraySpec((2,), names=("cart", "pole"), unit="m/s,rad/s"),
         },
         action=ArraySpec((1,), names=("force",), unit="10 N", low=-1.0, high=1.0),
-        episode_length=CONTROL_STEPS // config.action_repeat,
-        dt=dt,
-        metrics=("upright", "centered"),
+        episode_length=CONTROL_STEPS,
+        dt=compiled.opt.timestep,
+        metrics=METRICS,
     )
-    return Env(
+    env = Env(
         spec,
         reset,
         step,
         restart,
         nominal=randomization.nominal(physics),
-        sample=randomization.distribution(physics, Ranges()),
+        sample=randomization.distribution(physics),
         render=render,
     )
+    return _action_repeat.repeat_action(env, config.action_repeat)

@@ -6,23 +6,23 @@ critic also sees what only the simulator knows.
 """
 
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import jaxlie
 import mujoco
 import numpy as np
 
+from jaxrl.ops.draws import uniforms
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
-from jaxrl_envs import randomization
+from jaxrl_envs import randomization, robots
 from jaxrl_envs.physics import PhysicsState, make
 from jaxrl_envs.randomization import Parameters, Ranges
 
 LEGS = ("FL", "FR", "RL", "RR")
 JOINTS = tuple(f"{leg}_{joint}" for leg in LEGS for joint in ("abduction", "thigh", "calf"))
 _AXES = ("x", "y", "z")
+_NOISE = {"gyroscope": 3, "gravity": 3, "joint_position": 12, "joint_velocity": 12}  # draws, by the name in `Noise`
 _LEG_PHASE = np.array([0.0, 0.5, 0.5, 0.0], np.float32)  # a trot: diagonal legs swing together
 
 
@@ -47,9 +47,20 @@ class Rewards:
     fall: float = -150.0  # for one step of 20 ms: a fall costs 3
 
 
+# What is paid for, weighted, and what is only looked at.
+METRICS = (
+    *(f"reward/{name}" for name in Rewards.__dataclass_fields__),
+    "velocity_error",
+    "yaw_error",
+    "command/forward",
+    "command/lateral",
+    "command/yaw",
+)
+
+
 @dataclass(frozen=True)
 class Noise:
-    """Standard uniform half-widths of the observation noise at factor 1."""
+    """Half-widths of the uniform observation noise at factor 1."""
 
     gyroscope: float = 0.2  # rad/s
     gravity: float = 0.05
@@ -83,11 +94,15 @@ class Config:
 
     def __post_init__(self) -> None:
         delay = self.randomization.action_delay
-        if delay is not None and delay[1] > self.physics_dt * self.substeps + 1e-9:
+        if delay is not None and delay[1] > self.dt + 1e-9:
             raise ValueError(
-                f"randomization.action_delay goes up to {delay[1]} s, longer than one control step of "
-                f"{self.physics_dt * self.substeps} s (physics_dt * substeps)"
+                f"randomization.action_delay goes up to {delay[1]} s, longer than one control step of {self.dt} s (physics_dt * substeps)"
             )
+
+    @property
+    def dt(self) -> float:
+        """Seconds per control step."""
+        return self.physics_dt * self.substeps
 
 
 class State(NamedTuple):
@@ -100,8 +115,57 @@ class State(NamedTuple):
     phase: Array  # [] of the gait, 0 to 1
 
 
+def model(physics_dt: float = 0.005) -> mujoco.MjModel:
+    """The compiled robot on its floor."""
+    compiled = mujoco.MjModel.from_xml_string(robots.xml("go2"))
+    compiled.opt.timestep = physics_dt
+    return compiled
+
+
+class _Robot(NamedTuple):
+    """The compiled robot and its constants, float32."""
+
+    model: mujoco.MjModel
+    place: np.ndarray  # [3] m of the base at the start
+    home: np.ndarray  # [12] rad, standing
+    target_range: np.ndarray  # [12, 2] rad
+    joint_range: np.ndarray  # [12, 2] rad
+    gain: np.ndarray  # [12] N m/rad
+    damping: np.ndarray  # [12] N m s/rad
+    torque_limit: np.ndarray  # [12] N m
+    foot_radius: float  # m
+    contact_at: np.ndarray  # [4] addresses in sensordata, and the next two
+    position_at: np.ndarray  # [4, 3]
+    velocity_at: np.ndarray  # [4, 3]
+
+
+def _robot(config: Config) -> _Robot:
+    compiled = model(config.physics_dt)
+
+    def addresses(suffix: str) -> np.ndarray:
+        """Of the sensors `<leg>_<suffix>` in sensordata, [4, dim]."""
+        sensors = [compiled.sensor(f"{leg}_{suffix}") for leg in LEGS]
+        return np.stack([np.arange(int(s.adr[0]), int(s.adr[0] + s.dim[0])) for s in sensors])
+
+    start = compiled.key_qpos[0].astype(np.float32)
+    return _Robot(
+        model=compiled,
+        place=start[:3],
+        home=start[7:],
+        target_range=compiled.actuator_ctrlrange.astype(np.float32),
+        joint_range=compiled.jnt_range[1:].astype(np.float32),
+        gain=compiled.actuator_gainprm[:, 0].astype(np.float32),
+        damping=-compiled.actuator_biasprm[:, 2].astype(np.float32),
+        torque_limit=compiled.actuator_forcerange[:, 1].astype(np.float32),
+        foot_radius=float(compiled.geom("FL_foot").size[0]),
+        contact_at=addresses("contact")[:, 0],
+        position_at=addresses("position"),
+        velocity_at=addresses("velocity"),
+    )
+
+
 class _Reading(NamedTuple):
-    """What a physics state says, in the frame of the base."""
+    """What a physics state says: the motion of the base in its own frame, feet and height in the world's."""
 
     velocity: Array  # [3] m/s
     rate: Array  # [3] rad/s
@@ -111,21 +175,28 @@ class _Reading(NamedTuple):
     contact: Array  # [4] 0 or 1
     feet: Array  # [4, 3] m, world
     foot_velocity: Array  # [4, 3] m/s, world
-    height: Array  # [] m
+    height: Array  # [] m, world
 
 
-def model(physics_dt: float = 0.005) -> mujoco.MjModel:
-    """The compiled robot on its floor."""
-    path = resources.files("jaxrl_envs") / "robots" / "go2.xml"
-    compiled = mujoco.MjModel.from_xml_string(path.read_text())
-    compiled.opt.timestep = physics_dt
-    return compiled
+def _read(robot: _Robot, state: PhysicsState) -> _Reading:
+    into_base = jaxlie.SO3(state.qpos[3:7]).inverse()
+    sensors = state.sensordata
+    return _Reading(
+        velocity=into_base @ state.qvel[:3],
+        rate=state.qvel[3:6],
+        gravity=into_base @ jnp.array([0.0, 0.0, -1.0]),
+        joints=state.qpos[7:],
+        joint_rates=state.qvel[6:],
+        contact=(sensors[robot.contact_at] > 0).astype(jnp.float32),
+        feet=sensors[robot.position_at],
+        foot_velocity=sensors[robot.velocity_at],
+        height=state.qpos[2],
+    )
 
 
-def _sensor_slices(compiled: mujoco.MjModel, suffix: str) -> np.ndarray:
-    """Addresses in sensordata of the sensors `<leg>_<suffix>`, [4, dim]."""
-    sensors = [compiled.sensor(f"{leg}_{suffix}") for leg in LEGS]
-    return np.stack([np.arange(int(s.adr[0]), int(s.adr[0] + s.dim[0])) for s in sensors])
+def _moving(command: Array) -> Array:
+    """1 where the robot is told to move, 0 where it is to stand."""
+    return (jnp.abs(command).max() > 0.05).astype(jnp.float32)
 
 
 def observation_spec() -> dict[str, ArraySpec]:
@@ -154,171 +225,161 @@ def observation_spec() -> dict[str, ArraySpec]:
     }
 
 
+def _observe(
+    config: Config, robot: _Robot, state: State, reading: _Reading, parameters: Parameters, draws: dict[str, Array]
+) -> Observation:
+    """`draws` are uniform ones, by the names and sizes in `_NOISE`."""
+    noise = {name: (2.0 * draws[name] - 1.0) * parameters.observation_noise * getattr(config.noise, name) for name in _NOISE}
+    encoder = reading.joints - robot.home + parameters.joint_offset
+    angle = 2 * jnp.pi * state.phase
+    scalars = (parameters.friction, parameters.base_mass, *parameters.base_com, parameters.action_delay)
+    return {
+        "state/gyroscope": reading.rate + noise["gyroscope"],
+        "state/gravity": reading.gravity + noise["gravity"],
+        "state/command": state.command,
+        "state/joint_position": encoder + noise["joint_position"],
+        "state/joint_velocity": reading.joint_rates + noise["joint_velocity"],
+        "state/last_action": state.action,
+        "state/gait": _moving(state.command) * jnp.stack([jnp.sin(angle), jnp.cos(angle)]),
+        "privileged/velocity": reading.velocity,
+        "privileged/rate": reading.rate,
+        "privileged/height": reading.height[None],
+        "privileged/contact": reading.contact,
+        "privileged/foot_height": reading.feet[:, 2],
+        "privileged/joint_position": reading.joints - robot.home,
+        "privileged/parameters": jnp.stack(scalars),
+        "privileged/motor_strength": parameters.motor_strength,
+    }
+
+
+def _fell(config: Config, reading: _Reading) -> Array:
+    """1 where the base is tilted too far or too low, else 0."""
+    upright = -reading.gravity[2]
+    return ((upright < float(np.cos(np.deg2rad(config.fall_tilt)))) | (reading.height < config.fall_height)).astype(jnp.float32)
+
+
+def _torque(robot: _Robot, reading: _Reading, held: Array, parameters: Parameters) -> Array:
+    """[12] N m of the motors that hold the joint targets `held`."""
+    torque = parameters.motor_gain * (robot.gain * (held - reading.joints) - robot.damping * reading.joint_rates)
+    return jnp.clip(torque, -robot.torque_limit * parameters.motor_strength, robot.torque_limit * parameters.motor_strength)
+
+
+def _rewards(config: Config, robot: _Robot, state: State, reading: _Reading, action: Array, torque: Array, fell: Array) -> dict[str, Array]:
+    """Every term, weighted, by its name in `Rewards` and in that order; `state` is the one before the step."""
+    wanted = state.command
+    moves = _moving(wanted)
+    lift = moves * jnp.maximum(jnp.sin(2 * jnp.pi * (state.phase + _LEG_PHASE)), 0.0)  # 0 where a foot should stand
+    width = config.tracking_width**2
+    velocity_error = jnp.square(wanted[:2] - reading.velocity[:2]).sum()
+    yaw_error = jnp.square(wanted[2] - reading.rate[2])
+    slide = jnp.square(reading.foot_velocity[:, :2]).sum(-1)
+    lowest, highest = robot.joint_range[:, 0], robot.joint_range[:, 1]
+    beyond = jnp.maximum(lowest + 0.05 - reading.joints, 0) + jnp.maximum(reading.joints - highest + 0.05, 0)
+    terms = {
+        "track_velocity": jnp.exp(-velocity_error / width),
+        "track_yaw": jnp.exp(-yaw_error / width),
+        "vertical_velocity": jnp.square(reading.velocity[2]),
+        "roll_pitch_rate": jnp.square(reading.rate[:2]).sum(),
+        "tilt": jnp.square(reading.gravity[:2]).sum(),
+        "torque": jnp.square(torque).sum(),
+        "action_rate": jnp.square(action - state.action).sum(),
+        "pose": jnp.square(reading.joints - robot.home).sum(),
+        "gait": (reading.contact == (lift == 0)).mean(),
+        "clearance": jnp.square(reading.feet[:, 2] - robot.foot_radius - config.swing_height * lift).sum(),
+        "slip": (slide * reading.contact).sum(),
+        "stand_still": (1.0 - moves) * jnp.abs(reading.joints - robot.home).sum(),
+        "joint_limit": beyond.sum(),
+        "alive": jnp.ones(()),
+        "fall": fell,
+    }
+    return {name: getattr(config.rewards, name) * config.dt * terms[name] for name in Rewards.__dataclass_fields__}
+
+
+def _metrics(state: State, reading: _Reading, rewards: dict[str, Array]) -> dict[str, Array]:
+    velocity_error = jnp.linalg.norm(state.command[:2] - reading.velocity[:2])
+    yaw_error = jnp.abs(state.command[2] - reading.rate[2])
+    return dict(zip(METRICS, (*rewards.values(), velocity_error, yaw_error, *state.command), strict=True))
+
+
+def _command(config: Config, draws: Array) -> Array:
+    """A command from four uniform draws."""
+    low, high = np.array([config.forward, config.lateral, config.yaw], np.float32).T
+    return jnp.where(draws[3] < config.standing, 0.0, low + (high - low) * draws[:3])
+
+
+def _start(robot: _Robot, draws: dict[str, Array]) -> tuple[Array, Array]:
+    """qpos and qvel of an episode's first state: any heading, near the standing pose, slowly moving."""
+    angle = 2 * jnp.pi * draws["turn"][0]
+    heading = jnp.stack([jnp.cos(angle / 2), jnp.zeros(()), jnp.zeros(()), jnp.sin(angle / 2)])
+    joints = robot.home * (0.8 + 0.4 * draws["pose"])
+    return jnp.concatenate([robot.place, heading, joints]), jnp.concatenate([0.6 * draws["speed"] - 0.3, jnp.zeros(12)])
+
+
+def _pushed(config: Config, state: PhysicsState, parameters: Parameters, now: Array, draws: Array) -> PhysicsState:
+    """`state` after the push, if there is one: its draw is `now`, its direction and size are two `draws`."""
+    heading = 2 * jnp.pi * draws[0]
+    size = jnp.where(now < config.dt / config.push_seconds, parameters.push_velocity * draws[1], 0.0)
+    return state._replace(qvel=state.qvel.at[:2].add(size * jnp.stack([jnp.cos(heading), jnp.sin(heading)])))
+
+
+def _held(config: Config, state: State, target: Array, parameters: Parameters) -> Array:
+    """[substeps, 12] rad, what the motors hold: the old target until the delay is over, and less by what their encoders are off."""
+    late = jnp.arange(config.substeps) * config.physics_dt < parameters.action_delay
+    seen = jnp.where(late[:, None], state.target[None, :], target[None, :])
+    return seen - parameters.joint_offset[None, :]
+
+
 def go2_flat(config: Config = Config()) -> Env:
     """The task as an `Env`; actions are joint targets relative to the standing pose, [12], scaled by `action_scale`."""
-    compiled = model(config.physics_dt)
-    physics = make(compiled, config.backend)
-    dt = config.physics_dt * config.substeps
-    home_qpos = np.asarray(compiled.key_qpos[0], np.float32)
-    home = home_qpos[7:]
-    control_range = np.asarray(compiled.actuator_ctrlrange, np.float32)
-    joint_range = np.asarray(compiled.jnt_range[1:], np.float32)
-    gain = jnp.asarray(compiled.actuator_gainprm[:, 0], jnp.float32)
-    damping = np.asarray(-compiled.actuator_biasprm[:, 2], np.float32)
-    torque_limit = jnp.asarray(compiled.actuator_forcerange[:, 1], jnp.float32)
-    contact_at = _sensor_slices(compiled, "contact")[:, 0]
-    position_at, velocity_at = _sensor_slices(compiled, "position"), _sensor_slices(compiled, "velocity")
-    command_low = np.array([config.forward[0], config.lateral[0], config.yaw[0]], np.float32)
-    command_high = np.array([config.forward[1], config.lateral[1], config.yaw[1]], np.float32)
-    levels = (config.noise.gyroscope, config.noise.gravity, config.noise.joint_position, config.noise.joint_velocity)
-    noise_widths = np.repeat(np.array(levels, np.float32), (3, 3, 12, 12))
-    foot_radius = float(compiled.geom("FL_foot").size[0])
-    cosine_of_fall = float(np.cos(np.deg2rad(config.fall_tilt)))
-
-    def read(state: PhysicsState) -> _Reading:
-        into_base = jaxlie.SO3(state.qpos[3:7]).inverse()
-        sensors = state.sensordata
-        return _Reading(
-            velocity=into_base @ state.qvel[:3],
-            rate=state.qvel[3:6],
-            gravity=into_base @ jnp.array([0.0, 0.0, -1.0]),
-            joints=state.qpos[7:],
-            joint_rates=state.qvel[6:],
-            contact=(sensors[contact_at] > 0).astype(jnp.float32),
-            feet=sensors[position_at],
-            foot_velocity=sensors[velocity_at],
-            height=state.qpos[2],
-        )
-
-    def moving(command: Array) -> Array:
-        """1 where the robot is told to move, 0 where it is to stand."""
-        return (jnp.abs(command).max() > 0.05).astype(jnp.float32)
-
-    def command_from(draws: Array) -> Array:
-        """A command from four uniform draws."""
-        return jnp.where(draws[3] < config.standing, 0.0, command_low + (command_high - command_low) * draws[:3])
-
-    def observe(state: State, reading: _Reading, parameters: Parameters, draws: Array) -> Observation:
-        """With noise from 30 uniform draws."""
-        noise = (2.0 * draws - 1.0) * parameters.observation_noise * noise_widths
-        gyroscope, gravity, position, velocity = jnp.split(noise, (3, 6, 18))
-        encoder = reading.joints - home + parameters.joint_offset
-        angle = 2 * jnp.pi * state.phase
-        scalars = (parameters.friction, parameters.base_mass, *parameters.base_com, parameters.action_delay)
-        return {
-            "state/gyroscope": reading.rate + gyroscope,
-            "state/gravity": reading.gravity + gravity,
-            "state/command": state.command,
-            "state/joint_position": encoder + position,
-            "state/joint_velocity": reading.joint_rates + velocity,
-            "state/last_action": state.action,
-            "state/gait": moving(state.command) * jnp.stack([jnp.sin(angle), jnp.cos(angle)]),
-            "privileged/velocity": reading.velocity,
-            "privileged/rate": reading.rate,
-            "privileged/height": reading.height[None],
-            "privileged/contact": reading.contact,
-            "privileged/foot_height": reading.feet[:, 2],
-            "privileged/joint_position": reading.joints - home,
-            "privileged/parameters": jnp.stack(scalars),
-            "privileged/motor_strength": parameters.motor_strength,
-        }
+    robot = _robot(config)
+    physics = make(robot.model, config.backend)
 
     def reset(key: Key, parameters: Parameters) -> tuple[State, Observation]:
-        pose, turn, phase, speed, command, noise = jnp.split(jax.random.uniform(key, (54,)), (12, 13, 14, 20, 24))
-        angle = 2 * jnp.pi * turn[0]
-        heading = jnp.stack([jnp.cos(angle / 2), jnp.zeros(()), jnp.zeros(()), jnp.sin(angle / 2)])
-        joints = home * (0.8 + 0.4 * pose)
-        qpos = jnp.concatenate([home_qpos[:3], heading, joints])
-        qvel = jnp.concatenate([0.6 * speed - 0.3, jnp.zeros(12)])
-        start = physics.forward(qpos, qvel, parameters.fields)
-        state = State(start, command_from(command), jnp.zeros(12), jnp.asarray(home), phase[0])
-        return state, observe(state, read(start), parameters, noise)
+        draws = uniforms(key, pose=12, turn=1, phase=1, speed=6, command=4, **_NOISE)
+        start = physics.forward(*_start(robot, draws), parameters.fields)
+        state = State(start, _command(config, draws["command"]), jnp.zeros(12), jnp.asarray(robot.home), draws["phase"][0])
+        return state, _observe(config, robot, state, _read(robot, start), parameters, draws)
 
     def restart(state: State, parameters: Parameters, key: Key) -> tuple[State, Observation]:
-        draws = jax.random.uniform(key, (34,))
-        state = state._replace(command=command_from(draws[:4]))
-        return state, observe(state, read(state.physics), parameters, draws[4:])
-
-    def rewards(state: State, reading: _Reading, action: Array, torque: Array, fell: Array) -> dict[str, Array]:
-        """Every term unweighted, by its name in `Rewards`; `state` is the one before the step."""
-        wanted = state.command
-        moves = moving(wanted)
-        lift = moves * jnp.maximum(jnp.sin(2 * jnp.pi * (state.phase + _LEG_PHASE)), 0.0)  # 0 where a foot should stand
-        width = config.tracking_width**2
-        velocity_error = jnp.square(wanted[:2] - reading.velocity[:2]).sum()
-        yaw_error = jnp.square(wanted[2] - reading.rate[2])
-        slide = jnp.square(reading.foot_velocity[:, :2]).sum(-1)
-        beyond = jnp.maximum(joint_range[:, 0] + 0.05 - reading.joints, 0) + jnp.maximum(reading.joints - joint_range[:, 1] + 0.05, 0)
-        return {
-            "track_velocity": jnp.exp(-velocity_error / width),
-            "track_yaw": jnp.exp(-yaw_error / width),
-            "vertical_velocity": jnp.square(reading.velocity[2]),
-            "roll_pitch_rate": jnp.square(reading.rate[:2]).sum(),
-            "tilt": jnp.square(reading.gravity[:2]).sum(),
-            "torque": jnp.square(torque).sum(),
-            "action_rate": jnp.square(action - state.action).sum(),
-            "pose": jnp.square(reading.joints - home).sum(),
-            "gait": (reading.contact == (lift == 0)).mean(),
-            "clearance": jnp.square(reading.feet[:, 2] - foot_radius - config.swing_height * lift).sum(),
-            "slip": (slide * reading.contact).sum(),
-            "stand_still": (1.0 - moves) * jnp.abs(reading.joints - home).sum(),
-            "joint_limit": beyond.sum(),
-            "alive": jnp.ones(()),
-            "fall": fell,
-        }
+        draws = uniforms(key, command=4, **_NOISE)
+        state = state._replace(command=_command(config, draws["command"]))
+        return state, _observe(config, robot, state, _read(robot, state.physics), parameters, draws)
 
     def step(state: State, action: Array, parameters: Parameters, key: Key) -> tuple[State, TimeStep]:
-        # One draw serves the whole step: each call of the generator costs compile time.
-        event, push, command, noise = jnp.split(jax.random.uniform(key, (38,)), (2, 4, 8))
-        pushed, redrawn = event[0] < dt / config.push_seconds, event[1] < dt / config.command_seconds
-        heading = 2 * jnp.pi * push[0]
-        kick = jnp.where(pushed, parameters.push_velocity * push[1], 0.0) * jnp.stack([jnp.cos(heading), jnp.sin(heading)])
-        before = state.physics._replace(qvel=state.physics.qvel.at[:2].add(kick))
-
-        wanted = home + config.action_scale * action
-        target = jnp.clip(wanted, control_range[:, 0], control_range[:, 1])
-        late = jnp.arange(config.substeps) * config.physics_dt < parameters.action_delay
-        seen = jnp.where(late[:, None], state.target[None, :], target[None, :])
-        held = seen - parameters.joint_offset[None, :]
+        draws = uniforms(key, event=2, push=2, command=4, **_NOISE)
+        before = _pushed(config, state.physics, parameters, draws["event"][0], draws["push"])
+        wanted = robot.home + config.action_scale * action
+        target = jnp.clip(wanted, robot.target_range[:, 0], robot.target_range[:, 1])
+        held = _held(config, state, target, parameters)
         after = physics.step(before, held, parameters.fields)
 
-        reading = read(after)
-        torque = parameters.motor_gain * (gain * (held[-1] - reading.joints) - damping * reading.joint_rates)
-        torque = jnp.clip(torque, -torque_limit * parameters.motor_strength, torque_limit * parameters.motor_strength)
-        upright = -reading.gravity[2]
-        fell = ((upright < cosine_of_fall) | (reading.height < config.fall_height)).astype(jnp.float32)
-        terms = rewards(state, reading, action, torque, fell)
-        weighted = {name: getattr(config.rewards, name) * dt * term for name, term in terms.items()}
-        metrics = {f"reward/{name}": term for name, term in weighted.items()} | {
-            "velocity_error": jnp.linalg.norm(state.command[:2] - reading.velocity[:2]),
-            "yaw_error": jnp.abs(state.command[2] - reading.rate[2]),
-            "command/forward": state.command[0],
-            "command/lateral": state.command[1],
-            "command/yaw": state.command[2],
-        }
+        reading = _read(robot, after)
+        fell = _fell(config, reading)
+        rewards = _rewards(config, robot, state, reading, action, _torque(robot, reading, held[-1], parameters), fell)
+        redrawn = draws["event"][1] < config.dt / config.command_seconds
         later = State(
             physics=after,
-            command=jnp.where(redrawn, command_from(command), state.command),
+            command=jnp.where(redrawn, _command(config, draws["command"]), state.command),
             action=action,
             target=target,
-            phase=(state.phase + dt / config.gait_period) % 1.0,
+            phase=(state.phase + config.dt / config.gait_period) % 1.0,
         )
-        observation = observe(later, reading, parameters, noise)
-        return later, TimeStep(observation, jnp.stack(list(weighted.values())).sum(), 1.0 - fell, jnp.zeros(()), metrics)
+        observation = _observe(config, robot, later, reading, parameters, draws)
+        reward = jnp.stack(list(rewards.values())).sum()
+        return later, TimeStep(observation, reward, 1.0 - fell, jnp.zeros(()), _metrics(state, reading, rewards))
 
     def render(states: State, width: int, height: int) -> Any:
         from jaxrl_envs.rendering import frames
 
-        return frames(compiled, np.asarray(states.physics.qpos), width=width, height=height, camera="track")
+        return frames(robot.model, np.asarray(states.physics.qpos), width=width, height=height, camera="track")
 
-    names = tuple(f"reward/{name}" for name in Rewards.__dataclass_fields__)
     spec = EnvSpec(
         name="go2_flat",
         observation=observation_spec(),
         action=ArraySpec((12,), names=JOINTS, unit="1"),
-        episode_length=round(config.episode_seconds / dt),
-        dt=dt,
-        metrics=(*names, "velocity_error", "yaw_error", "command/forward", "command/lateral", "command/yaw"),
+        episode_length=round(config.episode_seconds / config.dt),
+        dt=config.dt,
+        metrics=METRICS,
     )
     return Env(
         spec,

@@ -6,7 +6,6 @@ It never terminates.
 """
 
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +15,10 @@ import numpy as np
 
 from jaxrl.ops.tolerance import tolerance
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
-from jaxrl_envs import randomization
+from jaxrl_envs import randomization, robots
 from jaxrl_envs.physics import PhysicsState, make
-from jaxrl_envs.randomization import Parameters, Ranges
+from jaxrl_envs.randomization import Parameters
+from jaxrl_envs.tasks import _action_repeat
 
 CONTROL_STEPS = 1000
 LINK_LENGTHS = (0.12, 0.12)  # m
@@ -37,8 +37,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.target_radius <= 0:
             raise ValueError(f"target_radius is {self.target_radius} m, but must be positive")
-        if self.action_repeat < 1 or CONTROL_STEPS % self.action_repeat:
-            raise ValueError(f"action_repeat is {self.action_repeat}, but must divide the {CONTROL_STEPS} control steps of an episode")
+        _action_repeat.check(self.action_repeat, CONTROL_STEPS)
 
 
 class State(NamedTuple):
@@ -48,18 +47,14 @@ class State(NamedTuple):
     target: Array  # [2] m
 
 
-def _xml() -> str:
-    return (resources.files("jaxrl_envs") / "robots" / "reacher.xml").read_text()
-
-
 def model() -> mujoco.MjModel:
     """The compiled arm; qpos is the angles of shoulder and wrist in rad."""
-    return mujoco.MjModel.from_xml_string(_xml())
+    return mujoco.MjModel.from_xml_string(robots.xml("reacher"))
 
 
 def drawn_model(target_radius: float) -> mujoco.MjModel:
     """The arm with a target that moves, for pictures: qpos is the angles and the target's place."""
-    spec = mujoco.MjSpec.from_string(_xml())
+    spec = mujoco.MjSpec.from_string(robots.xml("reacher"))
     target = spec.body("target")
     target.geoms[0].size[0] = target_radius
     for axis in ([1, 0, 0], [0, 1, 0]):
@@ -107,16 +102,10 @@ def reacher(config: Config = Config()) -> Env:
     def step(state: State, action: Array, parameters: Parameters, key: Key) -> tuple[State, TimeStep]:
         del key
         control = jnp.clip(action, -1.0, 1.0)
-
-        def control_step(now: PhysicsState, _: None) -> tuple[PhysicsState, tuple[Array, Array]]:
-            after = physics.step(now, control[None, :], parameters.fields)
-            distance = jnp.linalg.norm(state.target - finger(after.qpos))
-            return after, (tolerance(distance, (0.0, reach)), distance)
-
-        after, (rewards, distances) = jax.lax.scan(control_step, state.physics, None, config.action_repeat)
-        later = State(after, state.target)
-        metrics = {"distance": distances.mean()}
-        return later, TimeStep(_observe(later), rewards.sum(), jnp.ones(()), jnp.zeros(()), metrics)
+        later = state._replace(physics=physics.step(state.physics, control[None, :], parameters.fields))
+        distance = jnp.linalg.norm(state.target - finger(later.physics.qpos))
+        reward = tolerance(distance, (0.0, reach))
+        return later, TimeStep(_observe(later), reward, jnp.ones(()), jnp.zeros(()), {"distance": distance})
 
     def render(states: State, width: int, height: int) -> Any:
         from jaxrl_envs.rendering import frames
@@ -132,16 +121,17 @@ def reacher(config: Config = Config()) -> Env:
             "state/velocity": ArraySpec((2,), names=("shoulder", "wrist"), unit="rad/s"),
         },
         action=ArraySpec((2,), names=("shoulder", "wrist"), unit="0.05 N m", low=-1.0, high=1.0),
-        episode_length=CONTROL_STEPS // config.action_repeat,
-        dt=compiled.opt.timestep * config.action_repeat,
+        episode_length=CONTROL_STEPS,
+        dt=compiled.opt.timestep,
         metrics=("distance",),
     )
-    return Env(
+    env = Env(
         spec,
         reset,
         step,
         restart,
         nominal=randomization.nominal(physics),
-        sample=randomization.distribution(physics, Ranges()),
+        sample=randomization.distribution(physics),
         render=render,
     )
+    return _action_repeat.repeat_action(env, config.action_repeat)

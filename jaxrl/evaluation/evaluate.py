@@ -1,0 +1,94 @@
+"""A policy's results: beside doing nothing, along a training run, as frames of a video, as a recording to learn from."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.evaluation import report
+from jaxrl.evaluation.play import Played, Step, draw, play, repeat
+from jaxrl.policies.constant import constant
+from jaxrl.replay.recording import Recording
+from jaxrl.types import Env, Metrics, Params, Policy
+
+FRAMES_PER_SECOND = 30
+UNTIMED_STEP = 0.05  # s that a step of an environment without time lasts in a video
+
+
+def evaluate(env: Env, policy: Policy, params: Params, num_episodes: int, seed: int) -> dict[str, Any]:
+    """Results of a policy in the nominal and in the randomised world, beside a policy that does nothing, as plain JSON.
+
+    All episodes of the policy run in one compiled call; they follow from the seed, so two policies meet the same ones.
+    """
+    draws, episodes = jax.random.split(jax.random.key(seed))
+    nominal, randomised = repeat(env.nominal, num_episodes), draw(env.sample, draws, num_episodes)
+    both: Params = jax.tree.map(lambda a, b: np.concatenate([a, b]), nominal, randomised)
+    played = jax.device_get(play(env, policy, num_episodes=2 * num_episodes)(params, both, episodes))
+    halves = {"nominal": _rows(played, slice(num_episodes)), "randomised": _rows(played, slice(num_episodes, None))}
+    standing = jax.device_get(play(env, constant(policy.spec), num_episodes=num_episodes)((), nominal, episodes))
+    conditions = {**halves, "standing_baseline": standing}
+    return {name: report.intervals(conditions[name]) for name in report.CONDITIONS} | {
+        "num_episodes": num_episodes,
+        "by_condition": {name: report.by_condition(one) for name, one in halves.items()},
+        "by_parameter": report.by_parameter(halves["randomised"], jax.device_get(randomised)),
+    }
+
+
+def _rows(played: Played, rows: slice) -> Played:
+    steps = jax.tree.map(lambda x: x[:, rows], (played.alive, played.kept))
+    return Played(steps[0], played.terminated[rows], played.diverged[rows], steps[1])
+
+
+def periodic(env: Env, policy: Policy, num_episodes: int, seed: int, num_seeds: int = 1) -> Callable[[Params], Metrics]:
+    """deployable parameters -> means over the same episodes in the randomised world each time; [num_seeds] with several seeds."""
+    draws, episodes = jax.random.split(jax.random.key(seed))
+    parameters, run = draw(env.sample, draws, num_episodes), play(env, policy, num_episodes=num_episodes)
+
+    def means(params: Params) -> dict[str, float]:
+        played = jax.device_get(run(params, parameters, episodes))
+        return {f"episode/{name}": float(np.nanmean(values)) for name, values in report.metrics_of(played).items()}
+
+    def measure(params: Params) -> Metrics:
+        if num_seeds == 1:
+            return {name: jnp.asarray(value) for name, value in means(params).items()}
+        each = [means(jax.tree.map(lambda leaf, i=i: leaf[i], params)) for i in range(num_seeds)]
+        return {name: jnp.asarray([one[name] for one in each]) for name in each[0]}
+
+    return measure
+
+
+def filmed(env: Env, policy: Policy, params: Params, seconds: float, seed: int, width: int, height: int) -> tuple[Any, float]:
+    """Frames [N, height, width, 3] uint8 of one episode in the randomised world, and their number per second.
+
+    Raises:
+        ValueError: the environment draws nothing.
+        ImportError, RuntimeError: it cannot draw on this machine; says what to install.
+    """
+    if env.render is None:
+        raise ValueError(f"{env.spec.name} has nothing to draw")
+    dt = env.spec.dt or UNTIMED_STEP
+    steps = min(env.spec.episode_length, math.ceil(seconds / dt))
+    draws, episodes = jax.random.split(jax.random.key(seed))
+    run = play(env, policy, steps, keep=lambda step: step.state, num_episodes=1)
+    played = jax.device_get(run(params, draw(env.sample, draws, 1), episodes))
+    stride = max(1, round(1 / FRAMES_PER_SECOND / dt))
+    states = jax.tree.map(lambda x: x[played.alive[:, 0], 0][::stride], played.kept)
+    return env.render(states, width, height), 1 / (dt * stride)
+
+
+def recorded(env: Env, policy: Policy, params: Params, num_episodes: int, seed: int) -> Recording:
+    """Episodes in the randomised world: what the policy saw and did."""
+
+    def keep(step: Step) -> dict[str, Any]:
+        seen = {name: step.observation[name] for name in policy.spec.observation}
+        return {"observation": seen, "action": step.action, "reward": step.result.reward}
+
+    draws, episodes = jax.random.split(jax.random.key(seed))
+    parameters = draw(env.sample, draws, num_episodes)
+    played = jax.device_get(play(env, policy, keep=keep, num_episodes=num_episodes)(params, parameters, episodes))
+    alive = played.alive.T  # [N, T]: a recording holds one episode after the other
+    rows = jax.tree.map(lambda x: np.swapaxes(x, 0, 1)[alive], played.kept)
+    return Recording(rows["observation"], rows["action"], rows["reward"], np.cumsum(alive.sum(1)), policy.spec)
