@@ -17,5 +17,6 @@ from jaxrl.config import load
 def get_config() -> ConfigDict:
     config = load(Path(__file__).with_name("ppo_cartpole_swingup.py"))
     config.env.task = "balance"
+    config.algorithm.entropy_weight = 0.001
     config.training.total_updates = 60
     return config

@@ -26,11 +26,11 @@ def get_config() -> ConfigDict:
             "gamma": 0.99,
             "gae_lambda": 0.95,
             "value_clip": None,
-            "entropy_weight": 0.001,
+            "entropy_weight": 0.01,
             "reward_scale": 0.1,
         }
     )
     config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 256, "unroll_length": 32})
-    config.training = ConfigDict({"total_updates": 200, "updates_per_call": 10})
+    config.training = ConfigDict({"total_updates": 300, "updates_per_call": 10})
     config.evaluation = ConfigDict({"num_episodes": 50})
     return config

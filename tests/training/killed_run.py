@@ -9,13 +9,14 @@ import numpy as np
 from jaxrl.algorithms import ppo
 from jaxrl.networks.actor_critic import Config as Networks
 from jaxrl.networks.actor_critic import actor_critic
+from jaxrl.ops.paths import flatten_names
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
 from jaxrl.training import fit
 from jaxrl.training.callbacks import Callback
 from jaxrl.training.checkpoint import open_checkpoints
 from jaxrl.training.compilation_cache import enable_compilation_cache
-from jaxrl.types import Source, flatten_names
+from jaxrl.types import Source
 from tests.probes import PROBES, probe_env
 
 UPDATES = 400

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxrl.training.checkpoint import leftovers, open_checkpoints
+from jaxrl.training.checkpoint import open_checkpoints
 from tests.training import killed_run
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,11 @@ def launch(workdir: Path) -> subprocess.Popen:
     return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
 
+def unfinished(workdir: Path) -> bool:
+    """Whether a save has begun that has not ended; what is merely being deleted does not count."""
+    return any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+
+
 def kill(workdir: Path, moment: int) -> bool:
     """Kills a run some updates after it began, at odd moments inside a save; whether it fell into one."""
     process = launch(workdir)
@@ -29,12 +34,12 @@ def kill(workdir: Path, moment: int) -> bool:
     for _ in range(1 + moment % 3):
         assert next(lines, None) is not None, "the run ended by itself: it is too short for this test"
     deadline = time.monotonic() + 30
-    while moment % 2 and not leftovers(workdir / "checkpoints") and time.monotonic() < deadline:
+    while moment % 2 and not unfinished(workdir) and time.monotonic() < deadline:
         pass
     process.kill()
     process.wait()
     process.stdout.close()
-    return bool(leftovers(workdir / "checkpoints"))
+    return unfinished(workdir)
 
 
 @pytest.mark.timeout(900)
