@@ -40,14 +40,15 @@ def say(text: str) -> None:
 def prepare_backend(config: Any) -> None:
     """Sets the XLA flags that the chosen physics backend needs. Works only before jax makes its first array."""
     env = configs.plain(config).get("env") or {}
-    if env.get("backend") != "mjx" or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
+    backend = env.get("backend")
+    if backend not in ("mjx", "warp") or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
         return
     if find_spec("jaxrl_envs") is None:  # whoever builds the task says what to install
         return
     flags = import_module("jaxrl_envs.xla_flags").xla_flags()
     if flags != os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = flags
-        say(f"physics backend mjx on a CPU: XLA_FLAGS={flags}")
+        say(f"physics backend {backend}: set what it needs on a CPU, XLA_FLAGS={flags}")
 
 
 class Loaded(NamedTuple):

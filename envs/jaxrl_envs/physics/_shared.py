@@ -80,10 +80,15 @@ def float_fields(model: mujoco.MjModel, compiled: engine.Model) -> frozenset[str
     return frozenset((*names(compiled, ""), *names(compiled.opt, OPTION)))
 
 
+def _float() -> np.dtype:
+    """float32, or float64 under `jax_enable_x64`."""
+    return jax.dtypes.canonicalize_dtype(float)
+
+
 def replaced(compiled: engine.Model, fields: Fields, left_out: dict[str, np.ndarray]) -> engine.Model:
     """`compiled` with the fields of one world. Where one has an effect that the program leaves out, time is NaN, so the world diverges."""
     own = jax.tree.map(jnp.asarray, compiled)
-    given = {name: jnp.asarray(value, jnp.float32) for name, value in fields.items()}
+    given = {name: jnp.asarray(value, _float()) for name, value in fields.items()}
     option = own.opt.replace(**{name.removeprefix(OPTION): value for name, value in given.items() if name.startswith(OPTION)})
     for name, absent in left_out.items():
         if name in given and absent.any():
@@ -92,8 +97,8 @@ def replaced(compiled: engine.Model, fields: Fields, left_out: dict[str, np.ndar
 
 
 def strong(state: PhysicsState) -> PhysicsState:
-    """Every leaf float32 and not weakly typed, so that a state fits the program compiled for another."""
-    return jax.tree.map(lambda x: jax.lax.convert_element_type(jnp.asarray(x), np.dtype("float32")), state)
+    """Every leaf of JAX's own float and not weakly typed, so that a state fits the program compiled for another."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(jnp.asarray(x), _float()), state)
 
 
 def checked(state: PhysicsState, bad: Array | bool = False) -> PhysicsState:

@@ -1,4 +1,4 @@
-"""Fields of the model that differ between worlds, by name: an array of MjModel, or `opt.` and a number of MjOption, such as `opt.gravity`."""
+"""Fields of the model that differ between worlds, by name: an array of MjModel, or a number of MjOption, such as `opt.gravity`."""
 
 from collections.abc import Iterable
 

@@ -77,7 +77,7 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
     Under `vmap` all worlds wait for the one whose solver takes longest, so a model with the hundred iterations that are MuJoCo's default
     is slow, though right: set `iterations` to 1 to 8 and `ls_iterations` to 4 to 16 where speed counts. Gradients: forward mode always;
     reverse mode (`jax.grad`) where the solver makes one iteration (`iterations="1"`) or the model has no constraints, for JAX cannot
-    turn a while loop round.
+    turn a while loop round. Under `jax_enable_x64` all is float64.
 
     Raises:
         ValueError: MJX lacks something that the model uses.
