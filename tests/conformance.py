@@ -28,6 +28,7 @@ from jaxrl.types import (
     ArraySpec,
     Env,
     EnvSpec,
+    HostEnv,
     Key,
     Network,
     Objective,
@@ -37,6 +38,7 @@ from jaxrl.types import (
     PyTree,
     Spec,
 )
+from tests.hosts import on_host
 from tests.probes import PROBES, probe_env
 
 PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
@@ -97,6 +99,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Callable[[Key], Params]: lambda: ENV.sample,
     Env: lambda: ENV,
     EnvSpec: lambda: ENV.spec,
+    HostEnv: lambda: on_host(ENV),
     EnvSpec | PolicySpec: lambda: SPEC,
     Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
     Mapping[str, float]: lambda: {"bc": 1.0},
@@ -114,7 +117,10 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
 # Fields of a Config that differ from its defaults, by module, to keep the arrays small.
 SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.rollout.rollout": {"num_worlds": 3, "unroll_length": 4, "pool_size": 4},
+    "jaxrl.rollout.host_rollout": {"num_worlds": 3, "unroll_length": 4},
     "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
+    "jaxrl_envs.adapters.brax": {"task": "fast", "episode_length": 10},
+    "jaxrl_envs.adapters.playground": {"task": "PendulumSwingup", "episode_length": 10},
 }
 
 

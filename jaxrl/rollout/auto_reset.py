@@ -12,19 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops.worlds import finite_rows, where_rows, world_keys
+from jaxrl.ops.worlds import finite_rows, world_keys
+from jaxrl.rollout.episodes import Episodes, Tally, anew, follow, tally
 from jaxrl.types import Array, Env, Key, Observation, Params, PyTree, TimeStep
-
-
-class Episodes(NamedTuple):
-    """Sums over the finished whole episodes of each world, [B]; recent ones weigh more (see `rollout.MEMORY`)."""
-
-    finished: Array
-    reward: Array
-    length: Array
-    terminated: Array
-    metrics: dict[str, Array]
-    diverged: Array  # of all time, undecayed
 
 
 class Worlds(NamedTuple):
@@ -41,6 +31,10 @@ class Worlds(NamedTuple):
     episodes: Episodes
 
 
+def _tally(worlds: Worlds) -> Tally:
+    return Tally(*(getattr(worlds, name) for name in Tally._fields))
+
+
 class AutoReset(NamedTuple):
     """Worlds that start anew by themselves."""
 
@@ -55,7 +49,6 @@ def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int =
 
     `stagger` spreads the first truncations evenly over an episode's length, so that worlds do not end all at once.
     """
-    names = env.spec.metrics
 
     def pool(key: Key) -> PyTree:
         keys = jax.random.split(key, (pool_size, 2))
@@ -82,51 +75,20 @@ def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int =
 
         current = (worlds.env, worlds.parameters, worlds.observation)
         (state, parameters, observation), _ = jax.lax.while_loop(lambda carry: carry[1].any(), some, (current, ended))
-        sums = (worlds.clock, worlds.length, worlds.reward, worlds.metrics)
-        clock, length, reward, metrics = where_rows(ended, jax.tree.map(jnp.zeros_like, sums), sums)
-        return Worlds(worlds.number, state, parameters, observation, clock, length, reward, metrics, worlds.episodes)
+        return Worlds(worlds.number, state, parameters, observation, *anew(_tally(worlds), ended))
 
     def init(key: Key, index: Array, starts: PyTree) -> Worlds:
-        size = index.shape[0]
         spread, begin = jax.random.split(key)
         state, parameters, observation = jax.vmap(start, (0, None))(world_keys(begin, index), starts)
-        zeros = jnp.zeros(size)
         clock = (jax.vmap(jax.random.uniform)(world_keys(spread, index)) * env.spec.episode_length).astype(jnp.int32)
-        sums = {name: zeros for name in names}
-        episodes = Episodes(zeros, zeros, zeros, zeros, sums, jnp.zeros(size, jnp.int32))
-        count = jnp.zeros(size, jnp.int32)
-        return Worlds(index, state, parameters, observation, clock if stagger else count, count, zeros, sums, episodes)
+        return Worlds(index, state, parameters, observation, *tally(clock if stagger else jnp.zeros_like(clock), env.spec.metrics))
 
     def step(worlds: Worlds, action: Array, starts: PyTree, key: Key) -> tuple[Worlds, TimeStep, Array]:
         act, begin = jax.random.split(key)
         state, now = jax.vmap(env.step)(worlds.env, action, worlds.parameters, world_keys(act, worlds.number))
         good = finite_rows((state, now.observation, now.reward))
-        ones, zeros = jnp.ones_like(now.reward), jnp.zeros_like(now.reward)
-        clock = worlds.clock + 1
-        now = TimeStep(
-            observation=where_rows(good, now.observation, worlds.observation),
-            reward=jnp.where(good, now.reward, zeros),
-            discount=jnp.where(good, now.discount, ones),
-            truncation=jnp.where(good & (clock < env.spec.episode_length), now.truncation, ones),
-            metrics={name: jnp.where(good, now.metrics[name], zeros) for name in names},
-        )
-        now = now._replace(truncation=now.truncation * now.discount)  # a terminated episode is not cut
-        ended = (now.discount == 0) | (now.truncation > 0)
-        reward = worlds.reward + now.reward
-        length = worlds.length + 1
-        metrics = {name: worlds.metrics[name] + now.metrics[name] for name in names}
-        # The first episode of a staggered world lacks its beginning: it is no sample of the return.
-        whole = (ended & good & (length == clock)).astype(jnp.float32)
-        old = worlds.episodes
-        episodes = Episodes(
-            finished=old.finished + whole,
-            reward=old.reward + whole * reward,
-            length=old.length + whole * length,
-            terminated=old.terminated + whole * (1 - now.discount),
-            metrics={name: old.metrics[name] + whole * metrics[name] for name in names},
-            diverged=old.diverged + ~good,
-        )
-        later = Worlds(worlds.number, state, worlds.parameters, now.observation, clock, length, reward, metrics, episodes)
+        counted, now, ended = follow(_tally(worlds), now, good, worlds.observation, env.spec.episode_length)
+        later = Worlds(worlds.number, state, worlds.parameters, now.observation, *counted)
         return restart(later, ended, starts, begin), now, ended
 
     return AutoReset(pool, init, step)

@@ -10,8 +10,9 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxrl.ops.specs import transition_spec
 from jaxrl.ops.worlds import where_rows, world_keys
-from jaxrl.rollout.auto_reset import Episodes, Worlds, auto_reset
-from jaxrl.types import Array, Env, Key, Metrics, Params, Policy, PyTree, Source, Transition
+from jaxrl.rollout.auto_reset import Worlds, auto_reset
+from jaxrl.rollout.episodes import forget, means
+from jaxrl.types import Array, Env, Key, Params, Policy, PyTree, Source, Transition
 
 
 @dataclass(frozen=True)
@@ -35,24 +36,6 @@ class RolloutState(NamedTuple):
     worlds: Worlds
     carry: PyTree  # of the policy, [B, ...]
     pool: PyTree  # [pool_size, ...] environment states, the same on every device
-
-
-MEMORY = 0.9  # weight of an episode's statistics after one more batch
-
-
-def _forget(worlds: Worlds) -> Worlds:
-    episodes = worlds.episodes
-    faded: Episodes = jax.tree.map(lambda x: x * MEMORY, episodes)
-    return worlds._replace(episodes=faded._replace(diverged=episodes.diverged))
-
-
-def episode_metrics(state: RolloutState) -> Metrics:
-    """Means over recently finished whole episodes, metrics per step; NaN until one has finished."""
-    sums = jax.tree.map(jnp.sum, state.worlds.episodes)
-    per_episode = {"return": sums.reward, "length": sums.length, "fall_rate": sums.terminated}
-    means = {f"episode/{name}": total / sums.finished for name, total in per_episode.items()}
-    means |= {f"episode/{name}": total / sums.length for name, total in sums.metrics.items()}
-    return means | {"episode/diverged": sums.diverged.astype(jnp.float32)}
 
 
 def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], policy: Policy, mesh: Mesh | None = None) -> Source:
@@ -103,7 +86,7 @@ def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], pol
             repeated = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (executed, *x.shape)), extras)
             return jax.lax.scan(execute, state, (first + jnp.arange(executed), actions, repeated))
 
-        state = state._replace(worlds=_forget(state.worlds))
+        state = state._replace(worlds=state.worlds._replace(episodes=forget(state.worlds.episodes)))
         state, batch = jax.lax.scan(infer, state, jnp.arange(0, config.unroll_length, executed))
         if executed > 1:
             batch = jax.tree.map(lambda x: jnp.reshape(x, (config.unroll_length, *x.shape[2:])), batch)
@@ -129,5 +112,5 @@ def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], pol
         init=init,
         next=advance,
         steps_per_batch=config.unroll_length * config.num_worlds,
-        metrics=episode_metrics,
+        metrics=lambda state: means(state.worlds.episodes),
     )

@@ -1,0 +1,81 @@
+"""Whole episodes of a policy in worlds on the host, as `play` makes them of an `Env`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.evaluation.play import Played, Step, returns
+from jaxrl.ops.worlds import world_keys
+from jaxrl.types import HostEnv, HostWorlds, Params, Policy, TimeStep
+
+WORLDS = 16  # open at the same time
+
+
+def play_on_host(
+    env: HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int, keep: Callable[[Step], Any] = returns
+) -> Played:
+    """N episodes, as numpy arrays; T is the length of the longest. Episode i begins with the seed `seed + i`.
+
+    What `keep` is given has no state. Worlds whose episode ended run on, unseen, until all of their batch have.
+    """
+    size = min(WORLDS, num_episodes)
+    act = jax.jit(lambda memory, observation, keys: policy.act(params, observation, memory, keys, None)[:2])
+    worlds = env.open(size)
+    try:
+        batches = [_batch(env, policy, act, worlds, size, first, seed, keep) for first in range(0, num_episodes, size)]
+    finally:
+        worlds.close()
+    steps = max(len(batch.alive) for batch in batches)
+    padded = [batch._replace(alive=_pad(batch.alive, steps), kept=jax.tree.map(lambda x: _pad(x, steps), batch.kept)) for batch in batches]
+    alive, kept = jax.tree.map(lambda *x: np.concatenate(x, 1)[:, :num_episodes], *[(batch.alive, batch.kept) for batch in padded])
+    terminated, diverged = (np.concatenate([getattr(b, name) for b in batches])[:num_episodes] for name in ("terminated", "diverged"))
+    return Played(alive, terminated, diverged, kept)
+
+
+def _pad(steps: np.ndarray, length: int) -> np.ndarray:
+    """[T, ...] with zeros up to `length`."""
+    return np.concatenate([steps, np.zeros((length - len(steps), *steps.shape[1:]), steps.dtype)])
+
+
+def _finite(result: TimeStep) -> np.ndarray:
+    """[N] bool"""
+    floats = [x for x in (*result.observation.values(), result.reward) if np.issubdtype(x.dtype, np.floating)]
+    return np.stack([np.isfinite(x.reshape(len(x), -1)).all(1) for x in floats]).all(0)
+
+
+def _batch(
+    env: HostEnv,
+    policy: Policy,
+    act: Callable[..., Any],
+    worlds: HostWorlds,
+    size: int,
+    first: int,
+    seed: int,
+    keep: Callable[[Step], Any],
+) -> Played:
+    """The episodes from number `first` on, one in each world."""
+    key = jax.random.key(seed)
+    number = first + jnp.arange(size)
+    observation = worlds.reset(np.ones(size, bool), seed + first)
+    memory = policy.init(size)
+    running, terminated, diverged = np.ones(size, bool), np.zeros(size, bool), np.zeros(size, bool)
+    alive, kept = [], []
+    while running.any() and len(alive) < env.spec.episode_length:
+        keys = world_keys(jax.random.fold_in(key, len(alive)), number)
+        chunk, memory = act(memory, observation, keys)
+        for action in np.moveaxis(np.asarray(chunk), 1, 0)[: policy.spec.executed_steps]:
+            if len(alive) == env.spec.episode_length:
+                break
+            result = worlds.step(action)
+            good = _finite(result)
+            kept.append(jax.tree.map(np.asarray, keep(Step((), observation, action, result))))
+            alive.append(running & good)
+            ended = ~good | (result.discount == 0) | (result.truncation > 0)
+            terminated = terminated | (alive[-1] & (result.discount == 0))
+            diverged = diverged | (running & ~good)
+            running = running & ~ended
+            observation = worlds.reset(ended) if ended.any() else result.observation
+    return Played(np.stack(alive), terminated, diverged, jax.tree.map(lambda *x: np.stack(x), *kept))
