@@ -234,9 +234,7 @@ def _unknown_module(kind: str, name: str, package: str, last: str) -> str:
     except ModuleNotFoundError:
         module = None
     if module is None or not hasattr(module, "__path__"):
-        return (
-            f"{kind} {name}: there is no package {package}; jaxrl's own are in {PACKAGES[kind]}, yours in the current folder or installed"
-        )
+        return f"{kind} {name}: there is no package {package}; jaxrl's own are in {PACKAGES[kind]}, yours here or installed"
     return f"{kind} {name}: {package} has no such module; {suggestion(last, _nameable(module))}"
 
 

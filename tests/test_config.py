@@ -223,7 +223,7 @@ def test_available_are_those_that_a_config_can_name_read_and_not_imported(probes
         ("zzz", "probe zzz: probe_parts has no such module; there are broken, good, needs_mujoco"),
         (
             "prob_parts.good",
-            "probe prob_parts.good: there is no package prob_parts; jaxrl's own are in probe_parts, yours in the current folder or installed",
+            "probe prob_parts.good: there is no package prob_parts; jaxrl's own are in probe_parts, yours here or installed",
         ),
         (
             "nameless",

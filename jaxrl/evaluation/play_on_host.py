@@ -22,25 +22,25 @@ def play_on_host(
     What `keep` is given has no state. Worlds whose episode ended run on, unseen, until all of their batch have.
     """
     size = min(WORLDS, num_episodes)
-    act = jax.jit(lambda memory, observation, keys: policy.act(params, observation, memory, keys, None)[:2])
     worlds = env.open(size)
     try:
-        batches = [_batch(env, policy, act, worlds, size, first, seed, keep) for first in range(0, num_episodes, size)]
+        batches = [_batch(env, policy, params, worlds, size, first, seed, keep) for first in range(0, num_episodes, size)]
     finally:
         worlds.close()
     steps = max(len(batch.alive) for batch in batches)
-    padded = [batch._replace(alive=_pad(batch.alive, steps), kept=jax.tree.map(lambda x: _pad(x, steps), batch.kept)) for batch in batches]
-    alive, kept = jax.tree.map(lambda *x: np.concatenate(x, 1)[:, :num_episodes], *[(batch.alive, batch.kept) for batch in padded])
-    terminated, diverged = (np.concatenate([getattr(b, name) for b in batches])[:num_episodes] for name in ("terminated", "diverged"))
+    over_time = [jax.tree.map(lambda x: _pad(x, steps), (batch.alive, batch.kept)) for batch in batches]
+    over_episodes = [(batch.terminated, batch.diverged) for batch in batches]
+    alive, kept = jax.tree.map(lambda *x: np.concatenate(x, 1)[:, :num_episodes], *over_time)
+    terminated, diverged = jax.tree.map(lambda *x: np.concatenate(x)[:num_episodes], *over_episodes)
     return Played(alive, terminated, diverged, kept)
 
 
-def _pad(steps: np.ndarray, length: int) -> np.ndarray:
+def _pad(steps: Any, length: int) -> Any:
     """[T, ...] with zeros up to `length`."""
     return np.concatenate([steps, np.zeros((length - len(steps), *steps.shape[1:]), steps.dtype)])
 
 
-def _finite(result: TimeStep) -> np.ndarray:
+def _finite(result: TimeStep) -> Any:
     """[N] bool"""
     floats = [x for x in (*result.observation.values(), result.reward) if np.issubdtype(x.dtype, np.floating)]
     return np.stack([np.isfinite(x.reshape(len(x), -1)).all(1) for x in floats]).all(0)
@@ -49,7 +49,7 @@ def _finite(result: TimeStep) -> np.ndarray:
 def _batch(
     env: HostEnv,
     policy: Policy,
-    act: Callable[..., Any],
+    params: Params,
     worlds: HostWorlds,
     size: int,
     first: int,
@@ -57,15 +57,18 @@ def _batch(
     keep: Callable[[Step], Any],
 ) -> Played:
     """The episodes from number `first` on, one in each world."""
+    act = jax.jit(policy.act)  # compiled once: the same function finds its program again
     key = jax.random.key(seed)
     number = first + jnp.arange(size)
     observation = worlds.reset(np.ones(size, bool), seed + first)
     memory = policy.init(size)
-    running, terminated, diverged = np.ones(size, bool), np.zeros(size, bool), np.zeros(size, bool)
-    alive, kept = [], []
+    running: Any = np.ones(size, bool)
+    terminated, diverged = running & False, running & False
+    alive: list[Any] = []
+    kept: list[Any] = []
     while running.any() and len(alive) < env.spec.episode_length:
         keys = world_keys(jax.random.fold_in(key, len(alive)), number)
-        chunk, memory = act(memory, observation, keys)
+        chunk, memory, _ = act(params, observation, memory, keys, None)
         for action in np.moveaxis(np.asarray(chunk), 1, 0)[: policy.spec.executed_steps]:
             if len(alive) == env.spec.episode_length:
                 break
@@ -78,4 +81,5 @@ def _batch(
             diverged = diverged | (running & ~good)
             running = running & ~ended
             observation = worlds.reset(ended) if ended.any() else result.observation
-    return Played(np.stack(alive), terminated, diverged, jax.tree.map(lambda *x: np.stack(x), *kept))
+    seen: Any = np.stack(alive)
+    return Played(seen, terminated, diverged, jax.tree.map(lambda *x: np.stack(x), *kept))

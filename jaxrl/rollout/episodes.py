@@ -1,4 +1,4 @@
-"""The bookkeeping of episodes in many worlds: which steps end one, what was achieved. The same for compiled worlds and those on the host."""
+"""The bookkeeping of episodes in many worlds: which steps end one, what was achieved. The same in the program and on the host."""
 
 from typing import NamedTuple
 
@@ -75,8 +75,8 @@ def follow(tally: Tally, now: TimeStep, good: Array, before: Observation, episod
 
 def anew(tally: Tally, ended: Array) -> Tally:
     """With the sums of worlds that begin another episode at zero."""
-    sums = tally[:-1]
-    return Tally(*where_rows(ended, jax.tree.map(jnp.zeros_like, sums), sums), tally.episodes)
+    zero: Tally = where_rows(ended, jax.tree.map(jnp.zeros_like, tally), tally)
+    return zero._replace(episodes=tally.episodes)
 
 
 def forget(episodes: Episodes) -> Episodes:

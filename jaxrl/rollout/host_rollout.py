@@ -80,7 +80,7 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
     def begin(worlds: HostWorlds, key: Key) -> HostState:
         """Every world at the start of an episode."""
         spread, seed = jax.random.split(key)
-        every = np.ones(size, bool)
+        every: Any = np.ones(size, bool)
         clock = jax.random.randint(spread, (size,), 0, env.spec.episode_length if config.stagger else 1, jnp.int32)
         observation = worlds.reset(every, _seed(seed))
         return _arrays(HostState(jnp.int32(0), observation, every, policy.init(size), tally(clock, env.spec.metrics)))
@@ -113,10 +113,11 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
             state = begun._replace(steps=state.steps, tally=begun.tally._replace(episodes=state.tally.episodes))
         state = state._replace(tally=state.tally._replace(episodes=forget(state.tally.episodes)))
         rows = []
+        none: Any = np.zeros(size, bool)
         for first in range(0, length, executed):
             chunk, carry, extras = infer(behaviour, state, act, first)
             chunk, extras = jax.device_get((chunk, extras))
-            state = state._replace(carry=carry, fresh=np.zeros(size, bool))
+            state = state._replace(carry=carry, fresh=none)
             for k in range(executed):
                 state, taken = execute(live.worlds, state, chunk[:, k], extras)
                 rows.append(taken)

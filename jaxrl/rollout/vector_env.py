@@ -25,14 +25,19 @@ Autoreset = Literal["same_step", "next_step"]
 _MODES = {"same_step": AutoresetMode.SAME_STEP, "next_step": AutoresetMode.NEXT_STEP}
 
 
-def _box(part: ArraySpec) -> gym.spaces.Box:
-    if part.dtype == "uint8":
-        return gym.spaces.Box(0, 255, part.shape, np.uint8)
-    low, high = (
-        np.broadcast_to(np.asarray(end if bound is None else bound, np.float32), part.shape)
-        for bound, end in ((part.low, -np.inf), (part.high, np.inf))
-    )
-    return gym.spaces.Box(low, high, part.shape, np.float32)
+def _box(part: ArraySpec) -> gym.Space:
+    shape: Any = part.shape
+    dtype: Any = np.dtype(part.dtype)
+    unbounded = (np.iinfo(dtype).min, np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else (-np.inf, np.inf)
+    given = zip((part.low, part.high), unbounded, strict=True)
+    low, high = (np.broadcast_to(np.asarray(other if end is None else end, dtype), shape) for end, other in given)
+    return gym.spaces.Box(low, high, dtype=dtype)
+
+
+def _joined(boxes: list[Any]) -> gym.Space:
+    """Of vectors, one after the other."""
+    low, high = (np.concatenate([getattr(box, end) for box in boxes]) for end in ("low", "high"))
+    return gym.spaces.Box(low, high, dtype=np.float32)
 
 
 @final
@@ -46,9 +51,8 @@ class JaxVectorEnv(VectorEnv):
         as_array = observation == "array"
         if as_array and (not state or any(len(env.spec.observation[name].shape) != 1 for name in state)):
             raise ValueError(f'{env.spec.name} has no vectors state/<group> to join into one array; choose observation="dict"')
-        parts = {name: _box(given) for name, given in env.spec.observation.items()}
-        joined = [np.concatenate([getattr(parts[name], end) for name in state]) for end in ("low", "high")] if as_array else []
-        self.single_observation_space = gym.spaces.Box(*joined, dtype=np.float32) if as_array else gym.spaces.Dict(parts)
+        parts: dict[str, Any] = {name: _box(given) for name, given in env.spec.observation.items()}
+        self.single_observation_space = _joined([parts[name] for name in state]) if as_array else gym.spaces.Dict(parts)
         self.single_action_space = _box(env.spec.action)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -140,7 +144,8 @@ def vector_env(
     """
     if isinstance(env, str | Path):
         make, config = part(load(env).get("env"), "task", "config.env")
-        env = make(config)
-    if not isinstance(env, Env):
-        raise ValueError(f"{env.spec.name} is stepped on the host already: give gymnasium.make_vec its own name")
+        made: Any = make(config)
+        if not isinstance(made, Env):
+            raise ValueError(f"{made.spec.name} is stepped on the host already: give gymnasium.make_vec its own name")
+        env = made
     return JaxVectorEnv(env, num_envs, observation, autoreset, pool_size, stagger)

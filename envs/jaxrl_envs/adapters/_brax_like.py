@@ -54,9 +54,7 @@ def randomisation(env: Any, attribute: str, function: Callable[..., Any], who: s
             raise ValueError(f"the randomisation of {who} must take (model, keys) and return (models, in_axes): {error}") from error
         many, each = (jax.tree.leaves(tree, is_leaf=_is_none) for tree in (models, axes))
         if len(many) != len(own) or len(each) != len(own):
-            raise ValueError(
-                f"the randomisation of {who} must return models and in_axes with the {len(own)} leaves of the model it is given"
-            )
+            raise ValueError(f"the randomisation of {who} must return models and in_axes with the {len(own)} leaves of its model")
         return many, each
 
     _, where = split(jax.random.key(0))

@@ -112,7 +112,7 @@ def _worlds(vector: VectorEnv, boxes: Mapping[str, gym.spaces.Box], metrics: tup
         return {group: np.array(array, part.dtype).reshape(size, *part.shape) for (group, part), array in pairs.values()}
 
     def reset(which: Any, seed: int | None = None) -> dict[str, Any]:
-        seeds: list[int | None] = [None] * size if seed is None else [seed + i for i in range(size)]
+        seeds: Any = [None] * size if seed is None else [seed + i for i in range(size)]
         return seen(vector.reset(seed=seeds, options={"reset_mask": np.asarray(which, bool)})[0])
 
     def measured(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,15 +127,16 @@ def _worlds(vector: VectorEnv, boxes: Mapping[str, gym.spaces.Box], metrics: tup
         if bounded:
             action = low + (np.clip(action, -1.0, 1.0) + 1.0) * 0.5 * (high - low)
         observation, reward, terminated, truncated, told = vector.step(action.astype(action_box.dtype))
-        discount = 1.0 - np.asarray(terminated, np.float32)
-        cut = np.asarray(truncated, np.float32) * discount
-        return TimeStep(seen(observation), np.asarray(reward, np.float32), discount, cut, measured(told))
+        paid: Any = np.asarray(reward, np.float32)
+        going_on: Any = 1.0 - np.asarray(terminated, np.float32)
+        cut: Any = np.asarray(truncated, np.float32) * going_on
+        return TimeStep(seen(observation), paid, going_on, cut, measured(told))
 
     return HostWorlds(reset, step, vector.close)
 
 
 def gymnasium(config: Config) -> HostEnv:
-    """The environment as a `HostEnv`. Actions within [-1, 1] span the range of a bounded action box; an unbounded one takes them as they are.
+    """The environment as a `HostEnv`. Actions within [-1, 1] span a bounded action box; an unbounded one takes them as they are.
 
     Observations: `state/observation`, or `state/<key>` of a dict, each a vector; a picture is `image/<key>`.
 
@@ -157,11 +158,11 @@ def gymnasium(config: Config) -> HostEnv:
         one.close()
     if limit is None:
         raise ValueError(f"{name} has no limit of its own on the length of an episode: set env.episode_length")
-    bounds: dict[str, float] = {"low": -1.0, "high": 1.0} if np.isfinite(action.low).all() else {}
+    low, high = (-1.0, 1.0) if np.isfinite(action.low).all() else (None, None)
     spec = EnvSpec(
         name=name,
         observation=dict(_group(key, box) for key, box in boxes.items()),
-        action=ArraySpec(action.shape, **bounds),
+        action=ArraySpec(action.shape, low=low, high=high),
         episode_length=limit,
         dt=dt,
         metrics=config.metrics,
