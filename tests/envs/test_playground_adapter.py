@@ -56,6 +56,8 @@ def test_configs_reach_playground(cartpole):
 def test_mistakes_are_named(monkeypatch):
     with pytest.raises(ValueError, match="no environment 'CartpoleBalanc'; did you mean CartpoleBalance?"):
         playground(Config(task="CartpoleBalanc"))
+    with pytest.raises(ValueError, match="cannot make CartpoleBalance with these overrides and playground .*ctrl_d"):
+        playground(Config(task="CartpoleBalance", overrides={"ctrl_d": 0.02}))
     with pytest.raises(ValueError, match="overrides.impl: has a field of its own, backend"):
         Config(task="CartpoleBalance", overrides={"impl": "warp"})
     with pytest.raises(ValueError, match="no randomisation of its own for CartpoleBalance"):

@@ -7,6 +7,7 @@ are empty unless `randomization` asks for playground's own function, or names on
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -67,6 +68,9 @@ def _loaded(config: Config, implementation: str) -> Any:
             f"({error}). Go online once, or put a checkout of commit {MENAGERIE_COMMIT_SHA[:12]} at {MENAGERIE_PATH}. "
             "The tasks of the control suite, such as CartpoleBalance, need no meshes"
         ) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # overrides that it does not know, or names that MuJoCo has dropped
+        versions = ", ".join(f"{name} {version(name)}" for name in ("playground", "mujoco", "mujoco-mjx"))
+        raise ValueError(f"playground cannot make {config.task} with these overrides and {versions}: {error}") from error
 
 
 def _randomisation(config: Config, env: Any) -> Randomisation | None:
