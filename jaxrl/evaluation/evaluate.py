@@ -37,7 +37,7 @@ def evaluate(env: Env | HostEnv, policy: Policy, params: Params, num_episodes: i
     return {name: report.intervals(conditions[name]) for name in report.CONDITIONS} | {
         "num_episodes": num_episodes,
         "by_condition": {name: report.by_condition(one) for name, one in halves.items()},
-        "by_parameter": report.by_parameter(halves["randomised"], jax.device_get(randomised)),
+        "by_parameter": report.by_parameter(halves["randomised"], env.space.summary(jax.device_get(randomised)) if env.space else {}),
     }
 
 

@@ -22,7 +22,7 @@ class Episodes(NamedTuple):
     diverged: Array  # of all time, undecayed
 
 
-class Tally(NamedTuple):
+class Progress(NamedTuple):
     """Of each world, [B]."""
 
     clock: Array  # int32, steps since the start, or since a random one in the first episode
@@ -32,51 +32,53 @@ class Tally(NamedTuple):
     episodes: Episodes
 
 
-def tally(clock: Array, metrics: tuple[str, ...]) -> Tally:
-    """Nothing seen yet; `clock` [B] is where each world begins."""
+def nothing_seen(clock: Array, metrics: tuple[str, ...]) -> Progress:
+    """Of worlds that have not made a step; `clock` [B] is where each world begins."""
     zeros = jnp.zeros(clock.shape)
     sums = {name: zeros for name in metrics}
-    return Tally(clock, jnp.zeros_like(clock), zeros, sums, Episodes(zeros, zeros, zeros, zeros, sums, jnp.zeros_like(clock)))
+    return Progress(clock, jnp.zeros_like(clock), zeros, sums, Episodes(zeros, zeros, zeros, zeros, sums, jnp.zeros_like(clock)))
 
 
-def follow(tally: Tally, now: TimeStep, good: Array, before: Observation, episode_length: int) -> tuple[Tally, TimeStep, Array]:
-    """One step [B]: the sums with it, the step as learning sees it, where an episode ended.
+def follow(
+    progress: Progress, now: TimeStep, good: Array, before: Observation, episode_length: int
+) -> tuple[Progress, TimeStep, Array, Array]:
+    """One step [B]: the sums with it, the step as learning sees it, where an episode ended, and 1 where it ended as a whole one.
 
     A step that is not `good` (its state, observation or reward is not finite) becomes a cut without reward, whose final observation is
     that `before` it.
     """
     ones, zeros = jnp.ones_like(now.reward), jnp.zeros_like(now.reward)
-    clock = tally.clock + 1
+    clock = progress.clock + 1
     now = TimeStep(
         observation=where_rows(good, now.observation, before),
         reward=jnp.where(good, now.reward, zeros),
         discount=jnp.where(good, now.discount, ones),
         truncation=jnp.where(good & (clock < episode_length), now.truncation, ones),
-        metrics={name: jnp.where(good, now.metrics[name], zeros) for name in tally.metrics},
+        metrics={name: jnp.where(good, now.metrics[name], zeros) for name in progress.metrics},
     )
     now = now._replace(truncation=now.truncation * now.discount)  # a terminated episode is not cut
     ended = (now.discount == 0) | (now.truncation > 0)
-    reward = tally.reward + now.reward
-    length = tally.length + 1
-    metrics = {name: tally.metrics[name] + now.metrics[name] for name in tally.metrics}
-    # The first episode of a staggered world lacks its beginning: it is no sample of the return.
-    whole = (ended & good & (length == clock)).astype(jnp.float32)
-    old = tally.episodes
+    reward = progress.reward + now.reward
+    length = progress.length + 1
+    metrics = {name: progress.metrics[name] + now.metrics[name] for name in progress.metrics}
+    # The first episode of a staggered world lacks its beginning: it is no sample of the return, nor an outcome.
+    whole = (ended & (length == clock)).astype(jnp.float32)
+    counts, old = whole * good, progress.episodes
     episodes = Episodes(
-        finished=old.finished + whole,
-        reward=old.reward + whole * reward,
-        length=old.length + whole * length,
-        terminated=old.terminated + whole * (1 - now.discount),
-        metrics={name: old.metrics[name] + whole * metrics[name] for name in metrics},
+        finished=old.finished + counts,
+        reward=old.reward + counts * reward,
+        length=old.length + counts * length,
+        terminated=old.terminated + counts * (1 - now.discount),
+        metrics={name: old.metrics[name] + counts * metrics[name] for name in metrics},
         diverged=old.diverged + ~good,
     )
-    return Tally(clock, length, reward, metrics, episodes), now, ended
+    return Progress(clock, length, reward, metrics, episodes), now, ended, whole
 
 
-def anew(tally: Tally, ended: Array) -> Tally:
+def anew(progress: Progress, ended: Array) -> Progress:
     """With the sums of worlds that begin another episode at zero."""
-    zero: Tally = where_rows(ended, jax.tree.map(jnp.zeros_like, tally), tally)
-    return zero._replace(episodes=tally.episodes)
+    zero: Progress = where_rows(ended, jax.tree.map(jnp.zeros_like, progress), progress)
+    return zero._replace(episodes=progress.episodes)
 
 
 def forget(episodes: Episodes) -> Episodes:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrl.ops.specs import transition_spec
 from jaxrl.ops.worlds import finite_rows, where_rows, world_keys
-from jaxrl.rollout.episodes import Tally, anew, follow, forget, means, tally
+from jaxrl.rollout.episodes import Progress, anew, follow, forget, means, nothing_seen
 from jaxrl.types import Array, HostEnv, HostWorlds, Key, Observation, Params, Policy, PyTree, Source, TimeStep, Transition
 
 
@@ -35,7 +35,7 @@ class HostState(NamedTuple):
     observation: Observation  # [B]
     fresh: Array  # [B] bool, an episode begins: the policy's carry is of the one before
     carry: PyTree  # of the policy, [B, ...]
-    tally: Tally
+    progress: Progress
 
 
 class _Live:
@@ -71,9 +71,9 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
         return policy.act(behaviour, state.observation, carry, world_keys(jax.random.fold_in(key, first), number), None)
 
     @jax.jit
-    def count(state: HostState, now: TimeStep) -> tuple[Tally, TimeStep, Array]:
-        counted, now, ended = follow(
-            state.tally, now, finite_rows((now.observation, now.reward)), state.observation, env.spec.episode_length
+    def count(state: HostState, now: TimeStep) -> tuple[Progress, TimeStep, Array]:
+        counted, now, ended, _ = follow(
+            state.progress, now, finite_rows((now.observation, now.reward)), state.observation, env.spec.episode_length
         )
         return anew(counted, ended), now, ended
 
@@ -83,7 +83,7 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
         every: Any = np.ones(size, bool)
         clock = jax.random.randint(spread, (size,), 0, env.spec.episode_length if config.stagger else 1, jnp.int32)
         observation = worlds.reset(every, _seed(seed))
-        return _arrays(HostState(jnp.int32(0), observation, every, policy.init(size), tally(clock, env.spec.metrics)))
+        return _arrays(HostState(jnp.int32(0), observation, every, policy.init(size), nothing_seen(clock, env.spec.metrics)))
 
     def init(key: Key, behaviour: Params) -> HostState:
         del behaviour
@@ -110,8 +110,8 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
                 stacklevel=2,
             )
             begun = begin(live.worlds, restart)
-            state = begun._replace(steps=state.steps, tally=begun.tally._replace(episodes=state.tally.episodes))
-        state = state._replace(tally=state.tally._replace(episodes=forget(state.tally.episodes)))
+            state = begun._replace(steps=state.steps, progress=begun.progress._replace(episodes=state.progress.episodes))
+        state = state._replace(progress=state.progress._replace(episodes=forget(state.progress.episodes)))
         rows = []
         none: Any = np.zeros(size, bool)
         for first in range(0, length, executed):
@@ -135,7 +135,7 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
         next=advance,
         pure=False,
         steps_per_batch=length * size,
-        metrics=lambda state: means(state.tally.episodes),
+        metrics=lambda state: means(state.progress.episodes),
         close=close,
     )
 

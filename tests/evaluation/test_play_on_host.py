@@ -12,6 +12,7 @@ from jaxrl.evaluation import report
 from jaxrl.evaluation.evaluate import evaluate, filmed, periodic, recorded
 from jaxrl.evaluation.play import play, repeat
 from jaxrl.evaluation.play_on_host import play_on_host
+from jaxrl.evaluation.randomisation import randomisation_report
 from jaxrl.types import ArraySpec, Policy, PolicySpec
 from tests.hosts import on_host
 from tests.rollout.test_host_rollout import LENGTH, counting_env
@@ -68,5 +69,7 @@ def test_evaluation_recording_and_means_along_the_way(host):
     recording = recorded(host, policy(), jnp.float32(2.5), EPISODES, seed=4)
     assert len(recording.episode_ends) == EPISODES and recording.episode_ends[-1] == len(recording.action) == len(recording.reward)
     np.testing.assert_array_equal(recording.action[recording.episode_ends - 1], 1)
+    with pytest.raises(ValueError, match="counting is stepped on the host, where nothing is randomised"):
+        randomisation_report(host, policy(), jnp.float32(2.5), EPISODES, seed=4)
     with pytest.raises(ValueError, match="counting has nothing to draw"):
         filmed(host, policy(), jnp.float32(2.5), 1.0, 0, 8, 8)

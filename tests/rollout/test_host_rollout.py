@@ -99,7 +99,7 @@ def test_the_same_keys_give_the_same_batches_and_another_state_begins_anew_with_
             state, batch = source.next(jax.tree.map(jnp.asarray, saved), (), jax.random.key(3))
         resumed.append(batch)
         assert (batch.observation["state/count"][0] < 1).all() and (batch.extras["steps"][0] == 0).all()
-        assert state.tally.episodes.finished.sum() > 0.9 * saved.tally.episodes.finished.sum() > 0
+        assert state.progress.episodes.finished.sum() > 0.9 * saved.progress.episodes.finished.sum() > 0
         source.next(state, (), jax.random.key(4))  # goes on without another
         source.close()
     assert_equal(*resumed)

@@ -7,8 +7,9 @@ import pytest
 
 gym = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
 
-from jaxrl.rollout.auto_reset import auto_reset  # noqa: E402
-from jaxrl.rollout.vector_env import vector_env  # noqa: E402
+from jaxrl.curricula.static import fixed  # noqa: E402
+from jaxrl.rollout.auto_reset import Draws, auto_reset  # noqa: E402
+from jaxrl.training.vector_env import vector_env  # noqa: E402
 from jaxrl.types import ArraySpec, Env, EnvSpec, TimeStep  # noqa: E402
 
 LENGTH, WORLDS, POOL = 7, 5, 4
@@ -40,18 +41,18 @@ def test_fifty_steps_are_those_of_auto_reset():
     envs = vector_env(env(), WORLDS, "dict", pool_size=POOL)
     observation, _ = envs.reset(seed=3)
     assert envs.observation_space.contains(observation) and envs.metadata["autoreset_mode"] == gym.vector.AutoresetMode.SAME_STEP
-    worlds_of = auto_reset(env(), env().sample, POOL, stagger=False)
+    worlds_of = auto_reset(env(), fixed(env().sample), POOL, stagger=False)
     key = envs._key
     make, start = jax.random.split(key)
-    pool = worlds_of.pool(make)
-    worlds = worlds_of.init(start, jnp.arange(WORLDS, dtype=jnp.int32), pool)
+    pool, draws = worlds_of.pool(make, Draws((), ())), Draws((), ())
+    worlds = worlds_of.init(start, jnp.arange(WORLDS, dtype=jnp.int32), pool, draws)
     step = jax.jit(worlds_of.step)
     jax.tree.map(np.testing.assert_array_equal, observation, worlds.observation)
     envs.action_space.seed(0)
     ends = 0
     for t in range(1, 51):
         action = envs.action_space.sample()
-        worlds, result, ended = step(worlds, action, pool, jax.random.fold_in(key, t))
+        worlds, _, result, ended = step(worlds, action, pool, draws, jax.random.fold_in(key, t))
         observation, reward, terminated, truncated, infos = envs.step(action)
         assert envs.observation_space.contains(observation) and all(isinstance(x, np.ndarray) for x in (reward, terminated, truncated))
         jax.tree.map(np.testing.assert_array_equal, observation, worlds.observation)

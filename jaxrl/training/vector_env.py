@@ -16,8 +16,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from jaxrl.config import load, part
+from jaxrl.curricula.static import fixed
 from jaxrl.ops.worlds import where_rows
-from jaxrl.rollout.auto_reset import Worlds, auto_reset
+from jaxrl.rollout.auto_reset import Draws, Worlds, auto_reset
 from jaxrl.types import Array, ArraySpec, Env, Key, Observation, PyTree
 
 Shown = Literal["array", "dict"]
@@ -58,8 +59,8 @@ class JaxVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._env = env
         self._same_step = autoreset == "same_step"
-        same_step, worlds_of = self._same_step, auto_reset(env, env.sample, pool_size, stagger)
-        number = jnp.arange(num_envs, dtype=jnp.int32)
+        same_step, worlds_of = self._same_step, auto_reset(env, fixed(env.sample), pool_size, stagger)
+        number, static = jnp.arange(num_envs, dtype=jnp.int32), Draws((), ())
 
         def shown(observation: Observation) -> Any:
             return jnp.concatenate([observation[name] for name in state], -1) if as_array else observation
@@ -67,14 +68,14 @@ class JaxVectorEnv(VectorEnv):
         @jax.jit
         def begin(key: Key) -> tuple[Worlds, PyTree, Any]:
             make, start = jax.random.split(key)
-            pool = worlds_of.pool(make)
-            worlds = worlds_of.init(start, number, pool)
+            pool = worlds_of.pool(make, static)
+            worlds = worlds_of.init(start, number, pool, static)
             return worlds, pool, shown(worlds.observation)
 
         @jax.jit
         def advance(worlds: Worlds, waiting: Array, pool: PyTree, action: Array, key: Key, count: Array) -> tuple[Worlds, dict[str, Any]]:
             """`waiting` [num_envs]: worlds that have restarted, and show it in a step of their own."""
-            later, result, _ = worlds_of.step(worlds, action, pool, jax.random.fold_in(key, count))
+            later, _, result, _ = worlds_of.step(worlds, action, pool, static, jax.random.fold_in(key, count))
             later = where_rows(waiting, worlds, later)
             final = shown(result.observation)
             told = {
