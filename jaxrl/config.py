@@ -29,6 +29,7 @@ PACKAGES = {
     "source": "jaxrl.rollout",
     "curriculum": "jaxrl.curricula",
     "task": "jaxrl_envs.tasks",
+    "adapter": "jaxrl_envs.adapters",
 }
 _EXTRA_OF = {
     "mujoco": "envs",
