@@ -3,8 +3,8 @@
     python experiments/benchmarks/host_rollout.py
 
 16 worlds of HalfCheetah-v5, one after the other in this process: batches of `host_rollout` with PPO's policy (64 x 64), against gymnasium's
-own `SyncVectorEnv` stepped with fixed actions, without a policy, in turns. `ratio` is ours over theirs, in environment steps per second; it
-is below 1 by what the policy and the bookkeeping cost. With --async each world has a process of its own, for ours alone. Takes half a minute.
+own `SyncVectorEnv` stepped with fixed actions, without a policy, in turns. `ratio` is ours over theirs, in steps per second; it is
+below 1 by what the policy and the bookkeeping cost. With --async each world has a process of its own, for ours alone. Takes half a minute.
 """
 
 import argparse
