@@ -25,4 +25,5 @@ def get_config() -> ConfigDict:
             "critic_hidden": (64,),
         }
     )
+    config.training.total_updates = 500
     return config
