@@ -89,7 +89,7 @@ class _Sample(NamedTuple):
     """One step as the losses take it, [T, B, ...]."""
 
     transition: Transition
-    begins: Array  # 1 where an episode begins, but for the first step
+    begins: Array  # bool: an episode begins here, and not with the first step
     carry: PyTree  # before the first step, [1, B, ...], of the networks with a memory
     advantage: Array
     returns: Array

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as Plain
 from jaxrl.networks.recurrent_actor_critic import Config as Networks
@@ -110,7 +111,7 @@ def test_what_was_collected_just_now_has_the_ratio_one(critic_memory):
     env = probe_env(PROBES["truncation"].numbers)  # episodes of two steps, in unrolls of five
     networks = recurrent_actor_critic(dataclasses.replace(SMALL, critic_memory=critic_memory), env.spec)
     algorithm = ppo.ppo(dataclasses.replace(STILL, normalise_observations=True), env.spec, networks)
-    source = rollout(Rollout(num_worlds=4, unroll_length=5, pool_size=4, stagger=False), env, env.sample, algorithm.explore)
+    source = rollout(Rollout(num_worlds=4, unroll_length=5, pool_size=4, stagger=False), env, fixed(env.sample), algorithm.explore)
 
     state, advance, update = algorithm.init(KEY), jax.jit(source.next), jax.jit(algorithm.update)
     behaviour = algorithm.behaviour(state)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
 from jaxrl.evaluation.play import play
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as Networks
@@ -84,7 +85,9 @@ def program(name: str) -> Callable[[Numbers, int], tuple[Array, Array]]:
     def train(table: Numbers, fault: Array) -> tuple[Array, Array]:
         env = probe_env(table)
         algorithm = probed.make(env.spec)
-        source = rollout(Rollout(num_worlds=32, unroll_length=UNROLL, pool_size=32, stagger=False), env, env.sample, algorithm.explore)
+        source = rollout(
+            Rollout(num_worlds=32, unroll_length=UNROLL, pool_size=32, stagger=False), env, fixed(env.sample), algorithm.explore
+        )
         init, begin, run = jax.random.split(jax.random.key(0), 3)
 
         def body(carry, key):
@@ -160,7 +163,7 @@ REMEMBERING: dict[str, Callable[[ActorCritic], Algorithm]] = {
 
 def missed(algorithm: Algorithm, updates: int = 60) -> float:
     """By how much squared a trained policy misses the cue at the end of an episode. An unroll holds one and a half of them."""
-    source = rollout(Rollout(num_worlds=64, unroll_length=UNROLL, pool_size=16), RECALL, RECALL.sample, algorithm.explore)
+    source = rollout(Rollout(num_worlds=64, unroll_length=UNROLL, pool_size=16), RECALL, fixed(RECALL.sample), algorithm.explore)
 
     @jax.jit
     def train(key):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
 from jaxrl.distributed.mesh import data_mesh
 from jaxrl.networks.recurrent_actor_critic import Config as Networks
 from jaxrl.networks.recurrent_actor_critic import recurrent_actor_critic
@@ -24,7 +25,9 @@ def parts(mesh=None):
     env = recall_env(6)  # unrolls of four: each begins within other episodes
     networks = recurrent_actor_critic(Networks("lstm", 4, actor_hidden=(), critic_hidden=()), env.spec)
     algorithm = ppo.ppo(ppo.Config(num_minibatches=2, num_epochs=2), env.spec, networks)
-    return algorithm, rollout(Rollout(num_worlds=WORLDS, unroll_length=UNROLL, pool_size=4), env, env.sample, algorithm.explore, mesh)
+    return algorithm, rollout(
+        Rollout(num_worlds=WORLDS, unroll_length=UNROLL, pool_size=4), env, fixed(env.sample), algorithm.explore, mesh
+    )
 
 
 @pytest.fixture(scope="module")
