@@ -96,6 +96,20 @@ class Network(NamedTuple):
     apply: Callable[..., Any]  # (params, x, key=None, train=False) -> output
 
 
+class RecurrentNetwork(NamedTuple):
+    """A network with a memory, its carry: it takes in what it sees, then answers from what it remembers and sees.
+
+    Leading axes are free where none are named. A carry belongs to one row, and no row touches another.
+    """
+
+    init: Callable[[Key], Params]
+    carry: Callable[[int], PyTree]  # batch size -> the carry [B, ...] before an episode's first step, a dict of arrays; () without memory
+    remember: Callable[[Params, Any, PyTree], PyTree]  # (params, x, carry) -> carry
+    unroll: Callable[[Params, Any, PyTree, Array], PyTree]
+    # (params, x [T, B, ...], carry [B, ...], begins [T, B]) -> carry after each step [T, B, ...]; an episode that begins forgets the last
+    apply: Callable[[Params, Any, PyTree], Any]  # (params, x, carry that has taken in x) -> output
+
+
 def _nothing(*_: Any) -> None:
     """Releases nothing."""
 
