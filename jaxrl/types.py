@@ -173,6 +173,15 @@ class Space(NamedTuple):
     summary: Callable[[Params], Mapping[str, Any]]  # physics params [N, ...] -> few numbers [N] that tell them, by name
 
 
+class Steering(NamedTuple):
+    """A command that a person can give while an episode runs: a joystick."""
+
+    names: tuple[str, ...]  # of its n axes
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    set: Callable[[PyTree, Array], PyTree]  # (env state, command [n]) -> env state under that command
+
+
 class Env(NamedTuple):
     """One episode in one world; it never resets itself and never samples its own physics."""
 
@@ -185,6 +194,7 @@ class Env(NamedTuple):
     sample: Callable[[Key], Params]  # physics params of a new episode; `nominal` where nothing is randomised
     render: Callable[..., Any] | None = None  # (env states as numpy, width, height) -> uint8 frames [N, height, width, 3], on the host
     space: Space | None = None  # what `sample` varies; None where that is nothing
+    steering: Steering | None = None  # None where nobody steers
 
 
 class Curriculum(NamedTuple):
