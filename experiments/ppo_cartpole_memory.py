@@ -2,7 +2,7 @@
 
 Paper: Tassa et al. 2018, https://arxiv.org/abs/1801.00690 (cartpole swingup), velocities hidden.
 Command: jaxrl train --config experiments/ppo_cartpole_memory.py --workdir runs/memory
-Device-hours: 0.2 of two CPU cores under heavy other work (695 s of training; 28 thousand steps per second in 40 updates where nothing else ran).
+Device-hours: 0.2 of two CPU cores under heavy other work (695 s of training); idle, 40 updates ran at 28 thousand steps per second.
 Expected score: 861 [860, 861], 50 episodes, seed 0; a feed-forward policy 533 [508, 557], see docs/results.md. With velocities: 852.
 Last reproduced: 2026-11-21, jax 0.10.2, mujoco 3.17.0, one seed.
 """
