@@ -81,7 +81,7 @@ def view(
         ValueError: the environment draws nothing.
         RuntimeError: no window opens here.
     """
-    scene = env.render
+    scene: Any = env.render
     if scene is None:
         raise ValueError(f"{env.spec.name} has nothing to draw")
     keys = Keyboard(env.steering)
@@ -94,7 +94,8 @@ def view(
     def begin(key: Any) -> _World:
         draw, start = jax.random.split(key)
         parameters = sample(draw)
-        return _World(*reset(start, parameters), policy.init(1), parameters)
+        state, observation = reset(start, parameters)
+        return _World(state, observation, policy.init(1), parameters)
 
     with window(scene.model, data, keys.press) as handle:
         world = begin(key)
