@@ -1,0 +1,57 @@
+"""The DeepMind Control Suite (Tassa et al. 2018, https://arxiv.org/abs/1801.00690): the models of the installed dm_control package.
+
+Observations and rewards are those of dm_control to float32's rounding, on whichever backend can simulate the model; groups of the observation
+bear dm_control's names behind `state/`. What dm_control writes into its model at an episode's start (where a target is) is state here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxrl.ops.suggestion import suggestion
+from jaxrl.types import Env
+from jaxrl_envs.randomization import Ranges
+from jaxrl_envs.tasks import cartpole
+from jaxrl_envs.tasks._control_task import Task, check, control_task
+from jaxrl_envs.tasks.control_suite import walker
+from jaxrl_envs.tasks.control_suite._models import compile_with, read
+
+
+def _cartpole(task: str) -> Task:
+    return cartpole.on(compile_with(read("cartpole")), task, camera="fixed")
+
+
+_DOMAINS: dict[str, tuple[tuple[str, ...], Callable[[str], Task]]] = {
+    "cartpole": (cartpole.TASKS, _cartpole),
+    "walker": (walker.TASKS, walker.walker),
+}
+TASKS = tuple(f"{domain}_{task}" for domain, (tasks, _) in _DOMAINS.items() for task in tasks)
+
+
+@dataclass(frozen=True)
+class Config:
+    """`task` is one of `TASKS`, such as "walker_walk"; `action_repeat` control steps take the same action, and their rewards are summed."""
+
+    task: str = "walker_walk"
+    backend: str = "auto"
+    action_repeat: int = 1
+    randomization: Ranges = Ranges()
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"task {self.task!r} is unknown; {suggestion(self.task, TASKS)}")
+        check(self.action_repeat)
+
+
+def task_of(name: str) -> Task:
+    """The task of that name, without its physics."""
+    domain, (_, make) = next((d, entry) for d, entry in _DOMAINS.items() if name in [f"{d}_{task}" for task in entry[0]])
+    return make(name.removeprefix(f"{domain}_"))
+
+
+def control_suite(config: Config = Config()) -> Env:
+    """The task as an `Env`; actions are the actuators' controls, clipped to their ranges.
+
+    Raises:
+        ValueError: the backend cannot simulate the model: MJX lacks what fish and quadruped need.
+    """
+    return control_task(config.task, task_of(config.task), config.backend, config.action_repeat, config.randomization)
