@@ -12,7 +12,19 @@ from jaxrl.types import Env
 from jaxrl_envs.randomization import Ranges
 from jaxrl_envs.tasks import cartpole
 from jaxrl_envs.tasks._control_task import Task, check, control_task
-from jaxrl_envs.tasks.control_suite import walker
+from jaxrl_envs.tasks.control_suite import (
+    acrobot,
+    ball_in_cup,
+    cheetah,
+    finger,
+    fish,
+    hopper,
+    humanoid,
+    pendulum,
+    quadruped,
+    reacher,
+    walker,
+)
 from jaxrl_envs.tasks.control_suite._models import compile_with, read
 
 
@@ -21,7 +33,17 @@ def _cartpole(task: str) -> Task:
 
 
 _DOMAINS: dict[str, tuple[tuple[str, ...], Callable[[str], Task]]] = {
+    "acrobot": (acrobot.TASKS, acrobot.acrobot),
+    "ball_in_cup": (ball_in_cup.TASKS, ball_in_cup.ball_in_cup),
     "cartpole": (cartpole.TASKS, _cartpole),
+    "cheetah": (cheetah.TASKS, cheetah.cheetah),
+    "finger": (finger.TASKS, finger.finger),
+    "fish": (fish.TASKS, fish.fish),
+    "hopper": (hopper.TASKS, hopper.hopper),
+    "humanoid": (humanoid.TASKS, humanoid.humanoid),
+    "pendulum": (pendulum.TASKS, pendulum.pendulum),
+    "quadruped": (quadruped.TASKS, quadruped.quadruped),
+    "reacher": (reacher.TASKS, reacher.reacher),
     "walker": (walker.TASKS, walker.walker),
 }
 TASKS = tuple(f"{domain}_{task}" for domain, (tasks, _) in _DOMAINS.items() for task in tasks)

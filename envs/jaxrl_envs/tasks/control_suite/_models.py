@@ -1,5 +1,6 @@
 """The models of the installed dm_control package, with the sensors that a task reads and no others."""
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -73,7 +74,9 @@ def compile_with(
     if count_contacts:
         counter = spec.add_sensor(name=CONTACTS, type=mujoco.mjtSensor.mjSENS_CONTACT)
         counter.intprm[0], counter.intprm[2] = 1, 1  # the number found, once, for all geoms
-    return spec.compile()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="compiler attribute 'settotalmass' is deprecated")  # the cheetah has it
+        return spec.compile()
 
 
 def moving_target(spec: mujoco.MjSpec, radius: float) -> mujoco.MjModel:

@@ -1,0 +1,218 @@
+"""The control suite against dm_control itself, from the same state at each step.
+
+dm_control computes in float64 throughout. On `native` only what we carry and compute beside the physics is float32, so everything agrees
+to 1e-5 and to float32's own rounding of what is larger than 100 (accelerations of an impact). On `mjx` the physics is float32 too.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from scipy import stats
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("MUJOCO_GL", "disable")  # dm_control looks for a window system, and warns
+    suite = pytest.importorskip("dm_control.suite")
+
+from jaxrl_envs.tasks import control_suite  # noqa: E402
+from jaxrl_envs.tasks._control_task import CONTACTS, State  # noqa: E402
+from jaxrl_envs.tasks.control_suite import TASKS, Config  # noqa: E402
+
+KEY = jax.random.key(0)
+STEPS = 50
+DRAWS = 500
+
+# One task per kind of start.
+STARTS = (
+    "acrobot_swingup", "ball_in_cup_catch", "cartpole_balance", "cartpole_swingup", "cheetah_run", "finger_spin", "finger_turn_easy",
+    "fish_upright", "fish_swim", "hopper_stand", "humanoid_stand", "pendulum_swingup", "quadruped_walk", "reacher_easy", "walker_walk",
+)  # fmt: skip
+
+# Where the goal is near: coordinates that differ from the model's own pose, and the target.
+NEAR_GOAL: dict[str, dict[str, Any]] = {
+    "ball_in_cup": {"qpos": {"ball_z": 0.35}},
+    "cheetah": {"qvel": {"rootx": 3.0}},
+    "finger_spin": {"qvel": {"hinge": -40.0}},
+    "finger_turn": {"target": [0.2, 0.0, 0.53]},
+    "fish_swim": {"target": [0.0, 0.08, 0.1]},
+    "hopper": {"qvel": {"rootx": 2.0}},
+    "quadruped": {"qvel": {"root": 0.6}},
+    "reacher": {"target": [0.235, 0.0, 0.01]},
+    "walker": {"qvel": {"rootx": 1.5}},
+}
+
+
+class Ours(NamedTuple):
+    env: Any
+    reset: Any
+    step: Any
+
+
+@functools.cache
+def ours(name: str, backend: str = "native") -> Ours:
+    env = control_suite.control_suite(Config(name, backend=backend))
+    return Ours(env, jax.jit(jax.vmap(env.reset, (0, None))), jax.jit(env.step))
+
+
+@functools.cache
+def theirs(name: str) -> Any:
+    """dm_control's environment, drawn from a fixed seed."""
+    domain, task = next((d, t) for d, t in suite.ALL_TASKS if f"{d}_{t}" == name)
+    env = suite.load(domain, task, task_kwargs={"random": 0})
+    env.reset()
+    return env
+
+
+def first(name: str, backend: str = "native") -> State:
+    state, _ = ours(name, backend).reset(jax.random.split(KEY, 1), ours(name, backend).env.nominal)
+    return jax.tree.map(lambda x: x[0], state)
+
+
+def near_goal(name: str) -> State:
+    """The model's own pose, moved as NEAR_GOAL says."""
+    model = theirs(name).physics.model.ptr
+    told = next((where for start, where in NEAR_GOAL.items() if name.startswith(start)), {})
+    qpos, qvel = np.array(model.qpos0), np.zeros(model.nv)
+    for joint, value in told.get("qpos", {}).items():
+        qpos[model.joint(joint).qposadr[0]] = value
+    for joint, value in told.get("qvel", {}).items():
+        qvel[model.joint(joint).dofadr[0]] = value
+    state = first(name)
+    target = jnp.asarray(told["target"], jnp.float32) if "target" in told else state.target
+    return State(state.physics._replace(qpos=jnp.asarray(qpos, jnp.float32), qvel=jnp.asarray(qvel, jnp.float32)), target)
+
+
+def give(state: State, env: Any, name: str) -> None:
+    """Makes dm_control's environment stand where ours does."""
+    model, data = env.physics.model.ptr, env.physics.data.ptr
+    for field in ("qpos", "qvel", "act"):
+        getattr(data, field)[:] = getattr(state.physics, field)
+    if state.target.size and name.startswith("finger"):
+        model.site("target").pos[:] = state.target
+    elif state.target.size:
+        model.geom("target").pos[:] = state.target
+    mujoco.mj_step1(model, data)  # as dm_control leaves it after a step
+    data.qacc_warmstart[:] = state.physics.qacc_warmstart
+
+
+def assert_seen(observation: dict[str, Any], expected: dict[str, Any], rtol: float = 1e-7, atol: float = 1e-5) -> None:
+    assert observation.keys() == {f"state/{key}" for key in expected}
+    for key, value in expected.items():
+        np.testing.assert_allclose(observation[f"state/{key}"], np.ravel(value), rtol=rtol, atol=atol, err_msg=key)
+
+
+def rewards_side_by_side(name: str, state: State) -> list[float]:
+    """Random actions, also beyond the limits, each from our state of the step before; what dm_control paid."""
+    env, (own, _, step) = theirs(name), ours(name)
+    seen = []
+    for key in jax.random.split(KEY, STEPS):
+        env.reset() if env._reset_next_step else None
+        give(state, env, name)
+        action = 1.3 * jax.random.uniform(key, own.spec.action.shape, minval=-1.0, maxval=1.0)
+        state, now = step(state, action, own.nominal, key)
+        then = env.step(np.asarray(action, np.float64))
+        assert_seen(now.observation, then.observation)
+        np.testing.assert_allclose(now.reward, then.reward, atol=1e-5)
+        assert now.discount == 1.0 and now.truncation == 0.0
+        seen.append(float(then.reward))
+    return seen
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_observation_and_reward_are_those_of_dm_control(name):
+    rewards_side_by_side(name, first(name))
+    assert max(rewards_side_by_side(name, near_goal(name))) > 0.1, "the goal region was not met"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_it_shows_and_takes_is_as_in_dm_control(name):
+    env, spec = theirs(name), ours(name).env.spec
+    assert spec.dt == pytest.approx(env.control_timestep()) and spec.episode_length == env._step_limit
+    assert {f"state/{key}": np.prod(part.shape, dtype=int) for key, part in env.observation_spec().items()} == {
+        key: np.prod(part.shape, dtype=int) for key, part in spec.observation.items()
+    }
+    np.testing.assert_allclose(spec.action.low, env.action_spec().minimum)
+    np.testing.assert_allclose(spec.action.high, env.action_spec().maximum)
+
+
+def coordinates_of_theirs(name: str) -> np.ndarray:
+    """[DRAWS, n] qpos, qvel and the target at the starts of dm_control."""
+    env, rows = theirs(name), []
+    for _ in range(DRAWS):
+        env.reset()
+        model, data = env.physics.model.ptr, env.physics.data.ptr
+        target = ours(name).env and [] if not first(name).target.size else model.site("target") if "finger" in name else model.geom("target")
+        rows.append(np.concatenate([data.qpos, data.qvel, target.pos if target else []]))
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_starts_are_distributed_as_in_dm_control(name):
+    state, observation = ours(name).reset(jax.random.split(KEY, DRAWS), ours(name).env.nominal)
+    mine, other = np.concatenate([state.physics.qpos, state.physics.qvel, state.target], 1), coordinates_of_theirs(name)
+    assert mine.shape == other.shape
+    for column, (a, b) in enumerate(zip(mine.T, other.T, strict=True)):
+        if np.ptp(b) == 0:
+            np.testing.assert_allclose(a, b[0], atol=1e-6)
+        else:  # Kolmogorov and Smirnov
+            assert stats.ks_2samp(a, b).pvalue > 1e-2 / mine.shape[1], f"coordinate {column}: {a.mean()} {a.std()}, {b.mean()} {b.std()}"
+    assert (state.physics.time == 0).all()
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_first_observation_is_that_of_dm_control(name):
+    state, observation = ours(name).reset(jax.random.split(jax.random.key(3), 3), ours(name).env.nominal)
+    env = theirs(name)
+    for row in range(3):
+        give(jax.tree.map(lambda x, row=row: x[row], state), env, name)
+        with env.physics.model.disable("actuation"):
+            env.physics.forward()
+        expected = env.task.get_observation(env.physics)
+        if name != "cheetah_run":  # its forces come from the last step in which it fell
+            assert_seen({key: value[row] for key, value in observation.items()}, expected)
+
+
+@pytest.mark.parametrize("name", ["ball_in_cup_catch", "finger_spin", "humanoid_walk", "quadruped_run"])
+def test_nothing_touches_at_the_start_where_dm_control_wants_it_so(name):
+    task = control_suite.task_of(name)
+    state, _ = ours(name).reset(jax.random.split(KEY, 64), ours(name).env.nominal)
+    at = task.model.sensor(CONTACTS).adr[0]
+    assert (state.physics.sensordata[:, at] == 0).all()
+    data = mujoco.MjData(task.model)
+    for qpos in state.physics.qpos:
+        data.qpos[:] = qpos
+        mujoco.mj_forward(task.model, data)
+        assert data.ncon == 0
+
+
+def test_the_target_stays_and_a_restart_keeps_it():
+    env, _, step = ours("reacher_hard")
+    state = first("reacher_hard")
+    later, now = step(state, jnp.ones(2), env.nominal, KEY)
+    np.testing.assert_array_equal(later.target, state.target)
+    again, observation = env.restart(later, env.nominal, KEY)
+    jax.tree.map(np.testing.assert_array_equal, (again, observation), (later, now.observation))
+
+
+def test_repeated_actions_sum_their_rewards():
+    env = control_suite.control_suite(Config("reacher_easy", backend="native", action_repeat=5))
+    assert env.spec.episode_length == 200 and env.spec.dt == pytest.approx(0.1)
+    _, now = jax.jit(env.step)(near_goal("reacher_easy"), jnp.zeros(2), env.nominal, KEY)
+    assert now.reward == 5.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"task": "walker_wlak"}, "task 'walker_wlak' is unknown; did you mean walker_walk?"),
+        ({"task": "cup"}, "task 'cup' is unknown; there are acrobot_swingup, "),
+        ({"action_repeat": 3}, "action_repeat is 3, but must divide the 1000 control steps"),
+    ],
+)
+def test_config_refuses(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
