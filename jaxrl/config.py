@@ -31,6 +31,7 @@ PACKAGES = {
 }
 _EXTRA_OF = {
     "mujoco": "envs",
+    "dm_control": "suite",
     "warp": "warp",
     "tensorflow": "data",
     "tensorflow_datasets": "data",

@@ -22,15 +22,13 @@ CONTROL_STEPS = 1000
 ATTEMPTS = 1000  # of starts, until one is free of contacts
 CONTACTS = "contacts"  # the sensor that says how many there are
 
-NO_TARGET = np.zeros(0, np.float32)
-
 
 class Start(NamedTuple):
     """An episode's first state, at rest unless `qvel` says otherwise."""
 
     qpos: Array
     qvel: Array
-    target: Array = NO_TARGET
+    target: Array | tuple[()] = ()  # [3] m, in tasks that have one
 
 
 class Seen(NamedTuple):
@@ -91,13 +89,13 @@ def action_spec(model: mujoco.MjModel) -> ArraySpec:
     return ArraySpec((model.nu,), names=names, unit=",".join(_control_unit(model, i) for i in range(model.nu)), low=low, high=high)
 
 
-def control_task(name: str, task: Task, backend: str, action_repeat: int = 1, ranges: Ranges = Ranges()) -> Env:
+def control_task(name: str, task: Task, backend: str, action_repeat: int, ranges: Ranges) -> Env:
     """`task` as an `Env`, with physics parameters drawn from `ranges`; actions are clipped to the actuators' ranges.
 
     Raises:
         ValueError: there is no such backend, or it cannot simulate this model.
     """
-    physics = make(task.model, backend, current_sensors=True)
+    physics = make(task.model, backend, current_sensors=task.model.nsensor > 0)
     low, high = _control_range(task.model)
     substeps = round(task.dt / task.model.opt.timestep)
     places = {task.model.sensor(i).name: task.model.sensor(i) for i in range(task.model.nsensor)}
@@ -109,7 +107,7 @@ def control_task(name: str, task: Task, backend: str, action_repeat: int = 1, ra
 
     def begin(key: Key, attempt: Array, parameters: Parameters) -> State:
         start = task.start(key, attempt)
-        return State(physics.forward(start.qpos, start.qvel, parameters.fields), jnp.asarray(start.target))
+        return State(physics.forward(start.qpos, start.qvel, parameters.fields), jnp.asarray(start.target, jnp.float32))
 
     def without_contacts(key: Key, parameters: Parameters) -> State:
         def blocked(carry: tuple[Array, State]) -> Array:

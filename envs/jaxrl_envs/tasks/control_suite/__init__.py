@@ -1,7 +1,7 @@
 """The DeepMind Control Suite (Tassa et al. 2018, https://arxiv.org/abs/1801.00690): the models of the installed dm_control package.
 
-Observations and rewards are those of dm_control to float32's rounding, on whichever backend can simulate the model; groups of the observation
-bear dm_control's names behind `state/`. What dm_control writes into its model at an episode's start (where a target is) is state here.
+Observations and rewards are those of dm_control to float32's rounding, on each backend that can simulate the model; the observation's
+groups bear dm_control's names behind `state/`. What dm_control writes into its model at an episode's start, the target's place, is state.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def _cartpole(task: str) -> Task:
     return cartpole.on(compile_with(read("cartpole")), task, camera="fixed")
 
 
-_DOMAINS: dict[str, tuple[tuple[str, ...], Callable[[str], Task]]] = {
+_DOMAINS: dict[str, tuple[tuple[str, ...], Callable[[str], Task]]] = {  # by domain its tasks, and what makes one of them
     "acrobot": (acrobot.TASKS, acrobot.acrobot),
     "ball_in_cup": (ball_in_cup.TASKS, ball_in_cup.ball_in_cup),
     "cartpole": (cartpole.TASKS, _cartpole),
@@ -46,7 +46,8 @@ _DOMAINS: dict[str, tuple[tuple[str, ...], Callable[[str], Task]]] = {
     "reacher": (reacher.TASKS, reacher.reacher),
     "walker": (walker.TASKS, walker.walker),
 }
-TASKS = tuple(f"{domain}_{task}" for domain, (tasks, _) in _DOMAINS.items() for task in tasks)
+_MAKERS = {f"{domain}_{task}": (make, task) for domain, (tasks, make) in _DOMAINS.items() for task in tasks}
+TASKS = tuple(_MAKERS)
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Config:
 
 def task_of(name: str) -> Task:
     """The task of that name, without its physics."""
-    domain, (_, make) = next((d, entry) for d, entry in _DOMAINS.items() if name in [f"{d}_{task}" for task in entry[0]])
-    return make(name.removeprefix(f"{domain}_"))
+    make, task = _MAKERS[name]
+    return make(task)
 
 
 def control_suite(config: Config = Config()) -> Env:

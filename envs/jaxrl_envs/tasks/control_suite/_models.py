@@ -61,9 +61,7 @@ def read(domain: str) -> mujoco.MjSpec:
     return spec
 
 
-def compile_with(
-    spec: mujoco.MjSpec, keep: Iterable[str] = (), add: Iterable[Sensor] = (), count_contacts: bool = False
-) -> mujoco.MjModel:
+def compile_with(spec: mujoco.MjSpec, keep: Iterable[str] = (), add: Iterable[Sensor] = (), count_contacts: bool = False) -> mujoco.MjModel:
     """The compiled model with its own sensors `keep`, then `add`, then CONTACTS if asked for."""
     keep = frozenset(keep)
     for sensor in list(spec.sensors):
@@ -92,6 +90,7 @@ def moving_target(spec: mujoco.MjSpec, radius: float) -> mujoco.MjModel:
 
 
 # Names and units of coordinates.
+
 
 def _kind(model: mujoco.MjModel, joint: int) -> str:
     return mujoco.mjtJoint(model.jnt_type[joint]).name.removeprefix("mjJNT_")

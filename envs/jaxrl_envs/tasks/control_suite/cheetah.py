@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from jaxrl.ops.tolerance import tolerance
-from jaxrl.types import Array, ArraySpec, Key, Metrics, Observation
+from jaxrl.types import Array, Key, Metrics, Observation
 from jaxrl_envs.tasks._control_task import Seen, Start, Task
 from jaxrl_envs.tasks.control_suite._models import compile_with, position_spec, read, velocity_spec
 from jaxrl_envs.tasks.control_suite._starts import random_joints

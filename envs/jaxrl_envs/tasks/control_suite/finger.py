@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.types import Array, ArraySpec, Key, Metrics, Observation
-from jaxrl_envs.tasks._control_task import NO_TARGET, Seen, Start, Task
+from jaxrl_envs.tasks._control_task import Seen, Start, Task
 from jaxrl_envs.tasks.control_suite._models import compile_with, moving_target, read
 from jaxrl_envs.tasks.control_suite._starts import random_joints
 
