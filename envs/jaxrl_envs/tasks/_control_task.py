@@ -13,9 +13,8 @@ import mujoco
 import numpy as np
 
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Metrics, Observation, Spec, TimeStep
-from jaxrl_envs import randomization
 from jaxrl_envs.physics import PhysicsState, make
-from jaxrl_envs.randomization import Parameters, Ranges
+from jaxrl_envs.randomization import Parameters, Ranges, randomised
 from jaxrl_envs.tasks import _action_repeat
 
 CONTROL_STEPS = 1000
@@ -93,7 +92,7 @@ def control_task(name: str, task: Task, backend: str, action_repeat: int, ranges
     """`task` as an `Env`, with physics parameters drawn from `ranges`; actions are clipped to the actuators' ranges.
 
     Raises:
-        ValueError: there is no such backend, or it cannot simulate this model.
+        ValueError: there is no such backend, it cannot simulate this model, or a range has no effect on it.
     """
     physics = make(task.model, backend, current_sensors=task.model.nsensor > 0)
     low, high = _control_range(task.model)
@@ -149,5 +148,5 @@ def control_task(name: str, task: Task, backend: str, action_repeat: int, ranges
         return frames(model, qpos, width=width, height=height, camera=task.camera)
 
     spec = EnvSpec(name, task.observation, action_spec(task.model), CONTROL_STEPS, task.dt, task.metrics)
-    nominal, sample = randomization.nominal(physics, ranges), randomization.distribution(physics, ranges)
-    return _action_repeat.repeat_action(Env(spec, reset, step, restart, nominal, sample, render), action_repeat)
+    env = Env(spec, reset, step, restart, render=render, **randomised(physics, ranges)._asdict())
+    return _action_repeat.repeat_action(env, action_repeat)
