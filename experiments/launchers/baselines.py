@@ -4,8 +4,8 @@ Command: python experiments/launchers/baselines.py --workdir runs/baselines
 Each task and seed is a run of `jaxrl train` in a folder of its own, one after the other, whatever else the machine does. The command may be
 cut at any time: called again, it skips the runs that are evaluated and goes on with the one that was cut. `--table` trains nothing.
 
-Published: CleanRL, ppo_continuous_action.py through shimmy, 8 million steps without action repeat, mean and standard deviation over 10 seeds
-of the last training returns (https://docs.cleanrl.dev/rl-algorithms/ppo/). Ours: 50 episodes per seed of the policy's mode.
+Published: CleanRL, ppo_continuous_action.py through shimmy, 8 million steps without action repeat, mean and standard deviation over ten
+seeds of the last training returns (https://docs.cleanrl.dev/rl-algorithms/ppo/). Ours: 50 episodes per seed of the policy's mode.
 """
 
 import argparse

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import mujoco
 
 from jaxrl.ops.tolerance import tolerance
-from jaxrl.types import Array, ArraySpec, Env, Key, Metrics, Observation
+from jaxrl.types import SUCCESS, Array, ArraySpec, Env, Key, Metrics, Observation
 from jaxrl_envs import robots
 from jaxrl_envs.randomization import Ranges
 from jaxrl_envs.tasks._control_task import Seen, Start, Task, check, control_task
 
 TASKS = ("balance", "balance_sparse", "swingup", "swingup_sparse")
-METRICS = ("upright", "centered")  # factors of the smooth reward
+METRICS = ("upright", "centered", SUCCESS)  # factors of the smooth reward, and the sparse reward
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,11 @@ def _observe(seen: Seen) -> Observation:
     return {"state/position": jnp.stack([cart, jnp.cos(pole), jnp.sin(pole)]), "state/velocity": seen.qvel}
 
 
-def _smooth_reward(seen: Seen, control: Array) -> tuple[Array, Metrics]:
+def _reward(seen: Seen, control: Array, sparse: bool) -> tuple[Array, Metrics]:
     factors = reward_factors(seen.qpos, seen.qvel, control)
-    return jnp.stack(list(factors.values())).prod(), {name: factors[name] for name in METRICS}
-
-
-def _sparse_reward(seen: Seen, control: Array) -> tuple[Array, Metrics]:
-    factors = reward_factors(seen.qpos, seen.qvel, control)
-    reward = tolerance(seen.qpos[0], (-0.25, 0.25)) * tolerance(jnp.cos(seen.qpos[1]), (0.995, 1.0))
-    return reward, {name: factors[name] for name in METRICS}
+    smooth = jnp.stack(list(factors.values())).prod()
+    balanced = tolerance(seen.qpos[0], (-0.25, 0.25)) * tolerance(jnp.cos(seen.qpos[1]), (0.995, 1.0))
+    return balanced if sparse else smooth, {"upright": factors["upright"], "centered": factors["centered"], SUCCESS: balanced}
 
 
 def on(compiled: mujoco.MjModel, task: str, camera: str) -> Task:
@@ -83,7 +79,11 @@ def on(compiled: mujoco.MjModel, task: str, camera: str) -> Task:
         "state/velocity": ArraySpec((2,), names=("cart", "pole"), unit="m/s,rad/s"),
     }
     start = _swinging_start if task.startswith("swingup") else _balanced_start
-    reward = _sparse_reward if task.endswith("sparse") else _smooth_reward
+    sparse = task.endswith("sparse")
+
+    def reward(seen: Seen, control: Array) -> tuple[Array, Metrics]:
+        return _reward(seen, control, sparse)
+
     return Task(compiled, compiled.opt.timestep, observation, start, _observe, reward, METRICS, camera=camera)
 
 

@@ -1,7 +1,8 @@
 """The DeepMind Control Suite (Tassa et al. 2018, https://arxiv.org/abs/1801.00690): the models of the installed dm_control package.
 
-Observations and rewards are those of dm_control to float32's rounding, on each backend that can simulate the model; the observation's
-groups bear dm_control's names behind `state/`. What dm_control writes into its model at an episode's start, the target's place, is state.
+Observations and rewards are those of dm_control to float32's rounding; the observation's groups bear dm_control's names behind `state/`.
+What dm_control writes into its model at an episode's start, the target's place, is state here. Where dm_control draws starts until nothing
+touches, so does `reset`, in a loop on the backend.
 """
 
 from collections.abc import Callable
@@ -75,6 +76,6 @@ def control_suite(config: Config = Config()) -> Env:
     """The task as an `Env`; actions are the actuators' controls, clipped to their ranges.
 
     Raises:
-        ValueError: the backend cannot simulate the model: MJX lacks what fish and quadruped need.
+        ValueError: there is no such backend, it cannot simulate this model, or a range has no effect on it.
     """
     return control_task(config.task, task_of(config.task), config.backend, config.action_repeat, config.randomization)

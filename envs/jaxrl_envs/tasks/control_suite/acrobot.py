@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.ops.tolerance import tolerance
-from jaxrl.types import Array, ArraySpec, Key, Metrics, Observation
+from jaxrl.types import SUCCESS, Array, ArraySpec, Key, Metrics, Observation
 from jaxrl_envs.tasks._control_task import Seen, Start, Task
 from jaxrl_envs.tasks.control_suite._models import axis, compile_with, position, read, velocity_spec
 
@@ -25,7 +25,7 @@ def _observe(seen: Seen) -> Observation:
 def reward(seen: Seen, radius: float, margin: float) -> tuple[Array, Metrics]:
     """1 while the tip is within `radius` m of the target; less up to a distance of `margin` m from there."""
     distance = jnp.linalg.norm(seen.sensors["target/position"] - seen.sensors["tip/position"])
-    return tolerance(distance, (0.0, radius), margin=margin), {"distance": distance}
+    return tolerance(distance, (0.0, radius), margin=margin), {"distance": distance, SUCCESS: tolerance(distance, (0.0, radius))}
 
 
 def acrobot(task: str) -> Task:
@@ -41,6 +41,6 @@ def acrobot(task: str) -> Task:
         start=_start,
         observe=_observe,
         reward=lambda seen, control: reward(seen, radius, MARGINS[task]),
-        metrics=("distance",),
+        metrics=("distance", SUCCESS),
         camera="fixed",
     )

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Array, Key, Metrics, Observation
+from jaxrl.types import SUCCESS, Array, Key, Metrics, Observation
 from jaxrl_envs.tasks._control_task import Seen, Start, Task
 from jaxrl_envs.tasks.control_suite._models import compile_with, position, position_spec, read, velocity_spec
 
@@ -22,7 +22,8 @@ def _observe(seen: Seen) -> Observation:
 def reward(seen: Seen, room: Array) -> tuple[Array, Metrics]:
     """1 while the ball's centre is within `room` [2] m of the cup's middle, along x and z."""
     off = jnp.abs(seen.sensors["target/position"] - seen.sensors["ball/position"])[::2]
-    return (off < room).all().astype(jnp.float32), {}
+    caught = (off < room).all().astype(jnp.float32)
+    return caught, {SUCCESS: caught}
 
 
 def ball_in_cup(task: str) -> Task:
@@ -37,6 +38,7 @@ def ball_in_cup(task: str) -> Task:
         start=_start,
         observe=_observe,
         reward=lambda seen, control: reward(seen, room),
+        metrics=(SUCCESS,),
         contact_free=True,
         camera="cam0",
     )

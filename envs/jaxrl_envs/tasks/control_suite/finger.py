@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Array, ArraySpec, Key, Metrics, Observation
+from jaxrl.types import SUCCESS, Array, ArraySpec, Key, Metrics, Observation
 from jaxrl_envs.tasks._control_task import Seen, Start, Task
 from jaxrl_envs.tasks.control_suite._models import compile_with, moving_target, read
 from jaxrl_envs.tasks.control_suite._starts import random_joints
@@ -45,13 +45,15 @@ def _observe(seen: Seen) -> Observation:
 def spin_reward(seen: Seen, control: Array) -> tuple[Array, Metrics]:
     """1 while the body spins fast enough, clockwise."""
     velocity = seen.sensors["hinge_velocity"][0]
-    return (velocity <= -SPIN_VELOCITY).astype(jnp.float32), {"velocity": -velocity}
+    spins = (velocity <= -SPIN_VELOCITY).astype(jnp.float32)
+    return spins, {"velocity": -velocity, SUCCESS: spins}
 
 
 def turn_reward(seen: Seen, radius: float) -> tuple[Array, Metrics]:
     """1 while the tip is inside the target."""
     distance = _distance(seen, radius)
-    return (distance <= 0).astype(jnp.float32), {"distance": distance}
+    inside = (distance <= 0).astype(jnp.float32)
+    return inside, {"distance": distance, SUCCESS: inside}
 
 
 _OBSERVATION = {
@@ -71,7 +73,7 @@ def _spin() -> Task:
     def start(key: Key, attempt: Array) -> Start:
         return Start(draw(jax.random.fold_in(key, attempt)), jnp.zeros(model.nv))
 
-    return Task(model, 0.02, _OBSERVATION, start, _observe, spin_reward, ("velocity",), contact_free=True, camera="cam0")
+    return Task(model, 0.02, _OBSERVATION, start, _observe, spin_reward, ("velocity", SUCCESS), contact_free=True, camera="cam0")
 
 
 def _turn(radius: float) -> Task:
@@ -104,7 +106,7 @@ def _turn(radius: float) -> Task:
         start=start,
         observe=observe,
         reward=lambda seen, control: turn_reward(seen, radius),
-        metrics=("distance",),
+        metrics=("distance", SUCCESS),
         contact_free=True,
         camera="cam0",
         drawn=moving_target(spec, radius),

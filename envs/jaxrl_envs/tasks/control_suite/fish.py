@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.ops.tolerance import tolerance
-from jaxrl.types import Array, ArraySpec, Key, Metrics, Observation
+from jaxrl.types import SUCCESS, Array, ArraySpec, Key, Metrics, Observation
 from jaxrl_envs.tasks._control_task import Seen, Start, Task
 from jaxrl_envs.tasks.control_suite._models import axis, compile_with, moving_target, position, position_spec, read, velocity_spec
 from jaxrl_envs.tasks.control_suite._starts import unit_quaternion
@@ -37,7 +37,8 @@ def swim_reward(seen: Seen, reach: float) -> tuple[Array, Metrics]:
     """For a mouth within `reach` m of the target, and a little for being upright."""
     distance = jnp.linalg.norm(_to_target(seen))
     in_target = tolerance(distance, (0.0, reach), margin=2 * reach)
-    return (7 * in_target + (_upright(seen) + 1) / 2) / 8, {"upright": _upright(seen), "distance": distance}
+    metrics = {"upright": _upright(seen), "distance": distance, SUCCESS: tolerance(distance, (0.0, reach))}
+    return (7 * in_target + (_upright(seen) + 1) / 2) / 8, metrics
 
 
 def _pose(key: Key, joints: int) -> Array:
@@ -80,7 +81,7 @@ def fish(task: str) -> Task:
         start=swim_start,
         observe=swim_observe,
         reward=lambda seen, control: swim_reward(seen, reach),
-        metrics=("upright", "distance"),
+        metrics=("upright", "distance", SUCCESS),
         camera="tracking_top",
         drawn=moving_target(spec, float(model.geom("target").size[0])),
     )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.ops.tolerance import tolerance
-from jaxrl.types import Array, ArraySpec, Key, Metrics, Observation
+from jaxrl.types import SUCCESS, Array, ArraySpec, Key, Metrics, Observation
 from jaxrl_envs.tasks._control_task import Seen, Start, Task
 from jaxrl_envs.tasks.control_suite._models import axis, compile_with, read, velocity_spec
 
@@ -24,7 +24,8 @@ def _observe(seen: Seen) -> Observation:
 
 def reward(seen: Seen, control: Array) -> tuple[Array, Metrics]:
     """1 within 8 degrees of upright."""
-    return tolerance(seen.sensors["pole/z"][2], (UPRIGHT_COSINE, 1.0)), {}
+    upright = tolerance(seen.sensors["pole/z"][2], (UPRIGHT_COSINE, 1.0))
+    return upright, {SUCCESS: upright}
 
 
 def pendulum(task: str) -> Task:
@@ -34,4 +35,4 @@ def pendulum(task: str) -> Task:
         "state/orientation": ArraySpec((2,), names=("cosine", "sine"), unit="1"),
         "state/velocity": velocity_spec(model),
     }
-    return Task(model, 0.02, observation, _start, _observe, reward, camera="fixed")
+    return Task(model, 0.02, observation, _start, _observe, reward, (SUCCESS,), camera="fixed")

@@ -1,4 +1,4 @@
-"""A quadruped walks or runs (`dm_control.suite.quadruped`). MJX has no contact between its ellipsoid torso and the floor."""
+"""A quadruped walks or runs (`dm_control.suite.quadruped`)."""
 
 import jax.numpy as jnp
 

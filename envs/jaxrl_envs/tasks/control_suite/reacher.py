@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.ops.tolerance import tolerance
-from jaxrl.types import Array, ArraySpec, Key, Metrics, Observation
+from jaxrl.types import SUCCESS, Array, ArraySpec, Key, Metrics, Observation
 from jaxrl_envs.tasks._control_task import Seen, Start, Task
 from jaxrl_envs.tasks.control_suite._models import compile_with, moving_target, position, position_spec, read, velocity_spec
 from jaxrl_envs.tasks.control_suite._starts import random_joints
@@ -25,7 +25,8 @@ def _observe(seen: Seen) -> Observation:
 def reward(seen: Seen, reach: float) -> tuple[Array, Metrics]:
     """1 where finger and target overlap: their centres are within `reach` m."""
     distance = jnp.linalg.norm(_to_target(seen))
-    return tolerance(distance, (0.0, reach)), {"distance": distance}
+    reached = tolerance(distance, (0.0, reach))
+    return reached, {"distance": distance, SUCCESS: reached}
 
 
 def reacher(task: str) -> Task:
@@ -53,7 +54,7 @@ def reacher(task: str) -> Task:
         start=start,
         observe=_observe,
         reward=lambda seen, control: reward(seen, RADII[task] + float(model.geom("finger").size[0])),
-        metrics=("distance",),
+        metrics=("distance", SUCCESS),
         camera="fixed",
         drawn=moving_target(spec, RADII[task]),
     )
