@@ -27,6 +27,7 @@ PACKAGES = {
     "objective": "jaxrl.objectives",
     "network": "jaxrl.networks",
     "source": "jaxrl.rollout",
+    "curriculum": "jaxrl.curricula",
     "task": "jaxrl_envs.tasks",
 }
 _EXTRA_OF = {

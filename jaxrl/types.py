@@ -130,6 +130,9 @@ class EnvSpec(NamedTuple):
     metrics: tuple[str, ...] = ()  # the keys of TimeStep.metrics
 
 
+SUCCESS = "success"  # the metric of a `TimeStep` whose value at an episode's last step is the episode's outcome
+
+
 class TimeStep(NamedTuple):
     """What one step yields. `observation` is the true one that follows the action, also when the episode ends here."""
 
@@ -138,6 +141,22 @@ class TimeStep(NamedTuple):
     discount: Array  # [] 0 at termination, 1 otherwise
     truncation: Array  # [] 1 where the episode is cut although it could go on
     metrics: Metrics  # scalars, one per name in EnvSpec.metrics
+
+
+class Space(NamedTuple):
+    """What of an environment's physics varies, as points of a unit cube, so that a curriculum need know nothing of physics.
+
+    Each of the D dimensions belongs to one of G parameters: those of "link_mass" are the factors of the single links.
+    """
+
+    names: tuple[str, ...]  # of the G parameters
+    units: tuple[str, ...]  # of the G parameters
+    group: tuple[int, ...]  # of the D dimensions, the parameter that each belongs to
+    center: tuple[float, ...]  # of the D dimensions, where the nominal value is: 0 is the lower end of its range, 1 the upper
+    draw: Callable[[Key], Array]  # key -> point [D], uniform in each dimension
+    at: Callable[[Array], Params]  # point [D] -> physics params
+    quantile: Callable[[Array], Array]  # places [G] in the ranges, 0 to 1 -> values of the parameters [G], in their units
+    summary: Callable[[Params], Mapping[str, Any]]  # physics params [N, ...] -> few numbers [N] that tell them, by name
 
 
 class Env(NamedTuple):
@@ -151,6 +170,22 @@ class Env(NamedTuple):
     nominal: Params  # physics params of the unrandomised world
     sample: Callable[[Key], Params]  # physics params of a new episode; `nominal` where nothing is randomised
     render: Callable[..., Any] | None = None  # (env states as numpy, width, height) -> uint8 frames [N, height, width, 3], on the host
+    space: Space | None = None  # what `sample` varies; None where that is nothing
+
+
+class Curriculum(NamedTuple):
+    """How the physics parameters of new episodes are drawn, and how that follows from the episodes that have ended.
+
+    An episode's outcome is 1 for a success and 0 for a failure: its last `success` metric, or else whether it did not terminate. Outcomes
+    are added up in a tally, one for all worlds of a device; tallies of several devices add up to that of all.
+    """
+
+    init: Callable[[], PyTree]  # -> state
+    draw: Callable[[PyTree, Key], tuple[Params, PyTree]]  # (state, key) -> physics params, tag: what the outcome is to be credited to
+    tally: Callable[[], PyTree]  # -> one without outcomes
+    credit: Callable[[PyTree, PyTree, Array, Array], PyTree]  # (tally, tags [N], outcomes [N], which of them count [N]) -> tally
+    observe: Callable[[PyTree, PyTree], PyTree]  # (state, tally) -> state
+    metrics: Callable[[PyTree], Metrics]  # state -> what to log: the ranges of the parameters
 
 
 class Transition(NamedTuple):

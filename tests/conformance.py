@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxrl.curricula.static import fixed
 from jaxrl.networks import state_mlp
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
@@ -26,6 +27,7 @@ from jaxrl.policies.constant import constant
 from jaxrl.replay.recording import Recording
 from jaxrl.types import (
     ArraySpec,
+    Curriculum,
     Env,
     EnvSpec,
     Key,
@@ -37,7 +39,7 @@ from jaxrl.types import (
     PyTree,
     Spec,
 )
-from tests.probes import PROBES, probe_env
+from tests.probes import PROBES, lines, probe_env
 
 PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
 
@@ -73,6 +75,7 @@ def factories(returned: type) -> dict[str, Callable[..., Any]]:
 
 KEY = jax.random.key(0)
 ENV = probe_env(PROBES["policy and value"].numbers)
+VARYING = ENV._replace(space=lines())
 SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
 STORED = SPEC.observation | {"action": SPEC.action}
 
@@ -95,7 +98,8 @@ def env_policy() -> Policy:
 SUPPLIES: dict[Any, Callable[[], Any]] = {
     ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
     Callable[[Key], Params]: lambda: ENV.sample,
-    Env: lambda: ENV,
+    Curriculum: lambda: fixed(ENV.sample),
+    Env: lambda: VARYING,
     EnvSpec: lambda: ENV.spec,
     EnvSpec | PolicySpec: lambda: SPEC,
     Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
+from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, Space, TimeStep
 
 STATES = 2
 
@@ -113,3 +113,20 @@ def probe_env(table: Numbers) -> Env:
         return later, TimeStep(observe(later.index), now.reward - now.cost * miss, now.discount, now.truncation, {"miss": miss})
 
     return Env(spec, reset, step, restart, table, lambda key: table)
+
+
+def lines(names: tuple[str, ...] = ("mass", "delay"), sizes: tuple[int, ...] = (3, 1), center: tuple[float, ...] = (0.5, 0.0)) -> Space:
+    """A space whose physics are its points; by default three masses from 1 to 3 and a delay from 0 to 2, nominally 2 and 0."""
+    group = tuple(g for g, size in enumerate(sizes) for _ in range(size))
+    low = jnp.array([1.0, 0.0])
+
+    return Space(
+        names=names,
+        units=("kg", "s"),
+        group=group,
+        center=tuple(center[g] for g in group),
+        draw=lambda key: jax.random.uniform(key, (len(group),)),
+        at=lambda point: point,
+        quantile=lambda places: low + 2.0 * places,
+        summary=lambda physics: {"delay": physics[:, -1]},
+    )

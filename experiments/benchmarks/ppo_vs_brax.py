@@ -65,6 +65,7 @@ def ours(name: str, backend: str, unroll_length: int) -> Ours:
     import brax_tasks
 
     from jaxrl.algorithms import ppo
+    from jaxrl.curricula.static import fixed
     from jaxrl.networks import actor_critic
     from jaxrl.rollout import rollout
 
@@ -92,7 +93,7 @@ def ours(name: str, backend: str, unroll_length: int) -> Ours:
         max_gradient_norm=s.max_gradient_norm,
     )
     algorithm = ppo.ppo(config, env.spec, actor_critic.actor_critic(network, env.spec))
-    source = rollout.rollout(rollout.Config(s.num_worlds, unroll_length), env, env.sample, algorithm.explore)
+    source = rollout.rollout(rollout.Config(s.num_worlds, unroll_length), env, fixed(env.sample), algorithm.explore)
     return Ours(env, algorithm, source)
 
 

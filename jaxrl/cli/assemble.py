@@ -57,6 +57,7 @@ class Settings:
     source: Section
     env: Section | None = None
     networks: Section = field(default_factory=dict)
+    curriculum: Section = field(default_factory=dict)  # by default jaxrl.curricula.static
     objectives: dict[str, Section] = field(default_factory=dict)
     data: Data | None = None
     training: fit.Config = field(default_factory=fit.Config)
@@ -65,7 +66,7 @@ class Settings:
     devices: int = 1
 
 
-_KINDS = {"env": "task", "networks": "network", "algorithm": "algorithm", "source": "source"}
+_KINDS = {"env": "task", "networks": "network", "algorithm": "algorithm", "source": "source", "curriculum": "curriculum"}
 
 
 def _whole(section: Section, kind: str, where: str) -> dict[str, Any]:
@@ -152,11 +153,12 @@ def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     if env is None:
         raise ValueError("config.env: missing; a rollout acts in an environment, such as jaxrl_envs.tasks.go2_flat")
     algorithm = _acting(settings, env.spec)
-    return Parts(env, algorithm, make_source(source, env, env.sample, algorithm.explore, mesh))
+    make_curriculum, curriculum = part(settings.curriculum or {"name": "static"}, "curriculum", "config.curriculum")
+    return Parts(env, algorithm, make_source(source, env, make_curriculum(curriculum, env), algorithm.explore, mesh))
 
 
 def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
-    _refuse(settings, "networks")
+    _refuse(settings, "networks", "curriculum")
     make_source, source = part(settings.source, "source", "config.source")
     if settings.data is None:
         raise ValueError("config.data.path: missing; name the recording to learn from")

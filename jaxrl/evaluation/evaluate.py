@@ -33,7 +33,7 @@ def evaluate(env: Env, policy: Policy, params: Params, num_episodes: int, seed: 
     return {name: report.intervals(conditions[name]) for name in report.CONDITIONS} | {
         "num_episodes": num_episodes,
         "by_condition": {name: report.by_condition(one) for name, one in halves.items()},
-        "by_parameter": report.by_parameter(halves["randomised"], jax.device_get(randomised)),
+        "by_parameter": report.by_parameter(halves["randomised"], env.space.summary(jax.device_get(randomised)) if env.space else {}),
     }
 
 

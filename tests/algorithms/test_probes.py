@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
 from jaxrl.networks.actor_critic import Config as Networks
 from jaxrl.networks.actor_critic import actor_critic
 from jaxrl.ops import running_statistics
@@ -81,7 +82,9 @@ def program(name: str) -> Callable[[Numbers, int], tuple[Array, Array]]:
     def train(table: Numbers, fault: Array) -> tuple[Array, Array]:
         env = probe_env(table)
         algorithm = probed.make(env.spec)
-        source = rollout(Rollout(num_worlds=32, unroll_length=UNROLL, pool_size=32, stagger=False), env, env.sample, algorithm.explore)
+        source = rollout(
+            Rollout(num_worlds=32, unroll_length=UNROLL, pool_size=32, stagger=False), env, fixed(env.sample), algorithm.explore
+        )
         init, begin, run = jax.random.split(jax.random.key(0), 3)
 
         def body(carry, key):

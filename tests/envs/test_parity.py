@@ -22,8 +22,8 @@ WORLDS = 4
 STEPS = 10
 BACKENDS = ("native", "mjx")
 RANGES = Ranges(
-    friction=(0.4, 1.2), base_mass=(-1.5, 1.5), base_com=(-0.03, 0.03), link_mass=(0.9, 1.1), motor_gain=(0.85, 1.15),
-    motor_strength=(0.85, 1.15),
+    friction=(0.4, 1.2), payload={"base": (0.0, 2.0)}, center_of_mass={"base": (-0.03, 0.03)}, link_mass=(0.9, 1.1),
+    motor_gain=(0.85, 1.15), motor_strength=(0.85, 1.15),
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def joint_fields(model: mujoco.MjModel, key: jax.Array) -> Fields:
 
 def draw_fields(physics: Physics, name: str, key: jax.Array) -> Fields:
     if name == "go2":
-        return randomization.distribution(physics, RANGES)(key).fields
+        return randomization.randomised(physics, RANGES).sample(key).fields
     return physics.derive(joint_fields(physics.model, key))
 
 

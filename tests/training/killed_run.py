@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
 from jaxrl.networks.actor_critic import Config as Networks
 from jaxrl.networks.actor_critic import actor_critic
 from jaxrl.ops.paths import flatten_names
@@ -42,7 +43,7 @@ def main(workdir: Path) -> None:
     algorithm = ppo.ppo(
         ppo.Config(num_minibatches=2, num_epochs=1), env.spec, actor_critic(Networks(actor_hidden=(8,), critic_hidden=(8,)), env.spec)
     )
-    source = heavy(rollout(Rollout(num_worlds=8, unroll_length=4, pool_size=4), env, env.sample, algorithm.explore))
+    source = heavy(rollout(Rollout(num_worlds=8, unroll_length=4, pool_size=4), env, fixed(env.sample), algorithm.explore))
     checkpoints = open_checkpoints(workdir / "checkpoints")
     extras = fit.Extras(
         callback=Callback(lambda report: print(report.update, flush=True), lambda: None), checkpoints=checkpoints, say=print

@@ -14,7 +14,7 @@ import numpy as np
 from jaxrl.types import Array
 from jaxrl_envs.physics._engine import engine
 from jaxrl_envs.physics.constants import FOLLOWED, constants
-from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest
+from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest, late_sensors
 from jaxrl_envs.xla_flags import missing, xla_flags
 
 _LARGEST = 1e10  # mjMAXVAL: MuJoCo calls a coordinate beyond it bad
@@ -101,7 +101,7 @@ def _is_float_array(value: object) -> bool:
     return isinstance(value, jax.Array) and bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
-def mjx(model: mujoco.MjModel) -> Physics:
+def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
     """Physics as a JAX program (`mujoco.mjx`, impl="jax"), on any device. Differentiable where the solver's iterations are unrolled.
 
     The model is read once, here. Fields may hold what is an array of floats to MJX and has the model's shape.
@@ -115,6 +115,7 @@ def mjx(model: mujoco.MjModel) -> Physics:
     varying = frozenset(f.name for f in compiled.fields() if _is_float_array(getattr(compiled, f.name)))
     # MJX ties its arrays to one device. Numpy arrays become constants of whatever program reads them, on any mesh.
     compiled, fresh = jax.tree.map(np.asarray, (compiled, fresh))
+    late = late_sensors(model)
     stages = model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 and model.nsensor > 0
 
     def world(fields: Fields) -> engine.Model:
@@ -143,6 +144,9 @@ def mjx(model: mujoco.MjModel) -> Physics:
         own = world(fields)
         with jax.numpy_rank_promotion("allow"):
             after, _ = jax.lax.scan(lambda s, c: (_strong(substep(own, s, c)), None), _strong(state), ctrl)
+            if current_sensors:
+                now = _sensed(own, data(**{name: getattr(after, name) for name in INTEGRATED}))
+                after = after._replace(sensordata=jnp.where(late, after.sensordata, now))
         return _checked(after)
 
     @jax.jit
@@ -157,6 +161,13 @@ def mjx(model: mujoco.MjModel) -> Physics:
         return fields | derived(fields) if fields.keys() & FOLLOWED else fields
 
     return Physics(model, forward, step, derive)
+
+
+def _sensed(model: engine.Model, data: engine.Data) -> Array:
+    """The sensors of positions and velocities; the others are zero."""
+    for stage in (engine.fwd_position, engine.sensor_pos, engine.fwd_velocity, engine.sensor_vel):
+        data = stage(model, data)
+    return data.sensordata
 
 
 def _strong(state: PhysicsState) -> PhysicsState:

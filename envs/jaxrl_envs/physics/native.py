@@ -20,7 +20,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import Batch, SimulationError
 
 from jaxrl.types import Array
-from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest
+from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest, late_sensors
 
 _HostFields = dict[str, np.ndarray]  # [rows, ...] float32
 _Advance = Callable[[Batch, np.ndarray], np.ndarray]  # (batch, ctrl [rows, substeps, nu]) -> sensordata [rows, nsensordata]
@@ -111,7 +111,13 @@ def _step(batch: Batch, ctrl: np.ndarray) -> np.ndarray:
     return batch.rollout(ctrl.shape[1], ctrl, record=("sensordata",))["sensordata"][:, -1]
 
 
-def native(model: mujoco.MjModel) -> Physics:
+def _step_then_sense(batch: Batch, ctrl: np.ndarray) -> np.ndarray:
+    before = _step(batch, ctrl)
+    batch.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
+    return np.where(late_sensors(batch.model), before, batch.bind("sensordata"))
+
+
+def native(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
     """Physics on the cores of the CPU; one call handles all rows of a `vmap`, on as many threads as there are cores.
 
     Under `shard_map` each device calls with its own rows. Not differentiable. Results do not depend on the number of threads.
@@ -135,7 +141,7 @@ def native(model: mujoco.MjModel) -> Physics:
             out, (state, ctrl, fields) = jax.tree.map(np.asarray, (out, given))
             size = state.time.size
             host_fields = {name: value.reshape(size, *getattr(model, name).shape) for name, value in fields.items()}
-            host_ctrl = ctrl.reshape(size, -1, model.nu).astype(np.float64)
+            host_ctrl = ctrl.reshape(size, ctrl.shape[-2], model.nu).astype(np.float64)
             pool = pools.setdefault(tuple(sorted(fields)), _Pool(model))
             rows = pool.borrow(size, host_fields)
             try:
@@ -146,7 +152,7 @@ def native(model: mujoco.MjModel) -> Physics:
 
         return buffer_callback(call, shapes, vmap_method="broadcast_all")
 
-    forward_on_host, step_on_host = on_host(_forward), on_host(_step)
+    forward_on_host, step_on_host = on_host(_forward), on_host(_step_then_sense if current_sensors else _step)
 
     def forward(qpos: Array, qvel: Array, fields: Fields) -> PhysicsState:
         start = at_rest(model)._replace(qpos=qpos, qvel=qvel)

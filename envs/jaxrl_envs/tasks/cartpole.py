@@ -14,9 +14,9 @@ import numpy as np
 
 from jaxrl.ops.tolerance import tolerance
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
-from jaxrl_envs import randomization, robots
+from jaxrl_envs import robots
 from jaxrl_envs.physics import PhysicsState, make
-from jaxrl_envs.randomization import Parameters
+from jaxrl_envs.randomization import Parameters, randomised
 from jaxrl_envs.tasks import _action_repeat
 
 CONTROL_STEPS = 1000
@@ -110,8 +110,7 @@ def cartpole(config: Config = Config()) -> Env:
         reset,
         step,
         restart,
-        nominal=randomization.nominal(physics),
-        sample=randomization.distribution(physics),
         render=render,
+        **randomised(physics)._asdict(),
     )
     return _action_repeat.repeat_action(env, config.action_repeat)
