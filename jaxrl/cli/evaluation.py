@@ -8,6 +8,7 @@ from jaxrl.cli.run import Loaded, say
 from jaxrl.evaluation import report
 from jaxrl.evaluation.curves import learning_curve
 from jaxrl.evaluation.evaluate import evaluate, filmed, recorded
+from jaxrl.evaluation.randomisation import draw_curriculum, draw_report, randomisation_report
 from jaxrl.evaluation.video import write_mp4
 from jaxrl.replay.recording import save
 from jaxrl.types import Env
@@ -61,3 +62,19 @@ def record(loaded: Loaded, path: Path) -> None:
     recording = recorded(loaded.env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed)
     save(path, recording)
     say(f"recorded {chosen.num_episodes} episodes, {recording.episode_ends[-1]:,} steps: {path}")
+
+
+def report_randomisation(loaded: Loaded, workdir: Path) -> None:
+    """Writes randomisation.json and randomisation.png, and curriculum.png where the run has moved its ranges."""
+    chosen, env = loaded.settings.evaluation, loaded.env
+    say(f"playing {chosen.num_episodes} episodes of {env.spec.episode_length} steps in the randomised world")
+    results = randomisation_report(env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed)
+    runs.write_json(workdir / runs.RANDOMISATION, results)
+    draw_report(results, workdir / runs.RANDOMISATION_PICTURE, title=env.spec.name)
+    say(f"success against each parameter: {workdir / runs.RANDOMISATION_PICTURE}")
+    if loaded.settings.curriculum and (workdir / runs.METRICS).exists():
+        try:
+            draw_curriculum(workdir / runs.METRICS, workdir / runs.CURRICULUM_PICTURE, title=f"{env.spec.name}: ranges while it learnt")
+            say(f"ranges over the run: {workdir / runs.CURRICULUM_PICTURE}")
+        except ValueError as error:  # a curriculum without ranges
+            say(f"no picture of the curriculum: {error}")

@@ -30,6 +30,9 @@ TENSORBOARD = "tensorboard"
 NOT_FINITE = "not_finite"
 CURVE = "learning_curve.png"
 VIDEO = "video.mp4"
+RANDOMISATION = "randomisation.json"
+RANDOMISATION_PICTURE = "randomisation.png"
+CURRICULUM_PICTURE = "curriculum.png"
 
 
 def say(text: str) -> None:

@@ -34,7 +34,10 @@ def heavy(source: Source) -> Source:
         own, batch = source.next(state[0], behaviour, key)
         return (own, state[1] + 1.0), batch
 
-    return source._replace(init=init, next=advance, metrics=lambda state: source.metrics(state[0]))
+    def observe(state, feedback):
+        return source.observe(state[0], feedback), state[1]
+
+    return source._replace(init=init, next=advance, observe=observe, metrics=lambda state: source.metrics(state[0]))
 
 
 def main(workdir: Path) -> None:

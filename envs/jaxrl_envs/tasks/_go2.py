@@ -96,7 +96,7 @@ class Reading(NamedTuple):
     contact: Array  # [4] 0 or 1
     foot_height: Array  # [4] m of the feet's centres above the ground below them
     foot_velocity: Array  # [4, 3] m/s
-    height: Array  # [] m of the base above the ground below it
+    height: Array  # [] m of the base above the mean ground below the feet
 
 
 def read(robot: Robot, state: PhysicsState, ground: Ground = flat_ground) -> Reading:
@@ -105,7 +105,7 @@ def read(robot: Robot, state: PhysicsState, ground: Ground = flat_ground) -> Rea
     into_base = attitude.inverse()
     sensors = state.sensordata
     feet = sensors[robot.position_at]
-    below = ground(jnp.concatenate([feet[:, :2], state.qpos[None, :2]]))
+    below = ground(feet[:, :2])
     return Reading(
         velocity=into_base @ state.qvel[:3],
         rate=state.qvel[3:6],
@@ -114,9 +114,9 @@ def read(robot: Robot, state: PhysicsState, ground: Ground = flat_ground) -> Rea
         joints=state.qpos[7:],
         joint_rates=state.qvel[6:],
         contact=(sensors[robot.contact_at] > 0).astype(jnp.float32),
-        foot_height=feet[:, 2] - below[:4],
+        foot_height=feet[:, 2] - below,
         foot_velocity=sensors[robot.velocity_at],
-        height=state.qpos[2] - below[4],
+        height=state.qpos[2] - below.mean(),
     )
 
 

@@ -262,9 +262,11 @@ class Place(NamedTuple):
     origin: Callable[[Parameters, Array], Array]  # (parameters, draws [2]) -> [3] m, where an episode starts
     look: Callable[[Array, Array], Observation]  # (position of the base [3], yaw []) -> what is seen of the ground
     seen: dict[str, ArraySpec]  # of that
+    sensors: dict[str, Sensor]  # of that
+    drop: float  # m from which the robot falls at the start
 
 
-FLOOR = Place(_go2.flat_ground, lambda parameters, draws: jnp.zeros(3), lambda position, yaw: {}, {})
+FLOOR = Place(_go2.flat_ground, lambda parameters, draws: jnp.zeros(3), lambda position, yaw: {}, {}, {}, 0.0)
 
 
 def joystick(name: str, config: Joystick, robot: Robot, place: Place, reads: frozenset[str] = READS) -> Env:
@@ -285,7 +287,8 @@ def joystick(name: str, config: Joystick, robot: Robot, place: Place, reads: fro
         draws = uniforms(key, **START_DRAWS)
         origin = place.origin(parameters, draws["origin"])
         qpos, qvel = start(robot, draws)
-        return begun(physics.forward(qpos.at[:3].add(origin), qvel, parameters.fields), origin, draws, parameters)
+        qpos = qpos.at[:3].add(origin).at[2].add(place.drop)
+        return begun(physics.forward(qpos, qvel, parameters.fields), origin, draws, parameters)
 
     def restart(state: State, parameters: Parameters, key: Key) -> tuple[State, Observation]:
         draws = uniforms(key, command=4, phase=1, origin=2)
@@ -328,4 +331,4 @@ def joystick(name: str, config: Joystick, robot: Robot, place: Place, reads: fro
         metrics=METRICS,
     )
     env = Env(spec, reset, step, restart, render=render, **worlds._asdict())
-    return sensing.sensed(env, sensors(config), config.randomization, config.delay_steps)
+    return sensing.sensed(env, sensors(config) | place.sensors, config.randomization, config.delay_steps)
