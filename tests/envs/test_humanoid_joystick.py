@@ -71,7 +71,7 @@ def test_observations_are_of_the_state(start, env):
     np.testing.assert_array_equal(observation["state/gyroscope"], state.physics.qvel[:, 3:6])
     assert np.abs(joints - home).max() <= 0.05 + 1e-6
     heavier = parameters._replace(payload=parameters.payload.at[:, _humanoid.model().body("torso").id].set(2.0))
-    _, seen = jax.vmap(env.restart)(state, heavier, keys())
+    _, seen = jax.jit(jax.vmap(env.restart))(state, heavier, keys())
     np.testing.assert_array_equal(seen["privileged/parameters"][:, 1], 2.0)
 
 
