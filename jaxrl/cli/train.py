@@ -19,7 +19,9 @@ from jaxrl.cli.run import say
 def make_parser() -> argparse.ArgumentParser:
     """The arguments of the command; overrides are left over."""
     parser = argparse.ArgumentParser(prog="jaxrl train", description="Trains, evaluates, and draws the learning curve and a video.")
-    parser.add_argument("--config", required=True, type=Path, help="experiment file; --config.section.field=value overrides a field")
+    parser.add_argument(
+        "--config", required=True, type=Path, help="experiment file, or file.py:word; --config.section.field=value overrides a field"
+    )
     parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in the workdir")
     parser.add_argument("--force", action="store_true", help="resume although config or code differ; start anew although a run is there")
