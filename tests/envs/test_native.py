@@ -8,7 +8,7 @@ import pytest
 
 from jaxrl_envs.physics import _for_device, make
 from jaxrl_envs.physics.native import _Rows
-from jaxrl_envs.tasks.go2_flat import model
+from jaxrl_envs.tasks._go2 import model
 
 B = 6
 

@@ -14,7 +14,6 @@ from jaxrl_envs.physics._engine import engine
 from jaxrl_envs.physics.constants import FOLLOWED, constants
 from jaxrl_envs.physics.fields import OPTION, own_value
 from jaxrl_envs.physics.interface import Fields, PhysicsState
-from jaxrl_envs.xla_flags import missing, xla_flags
 
 _LARGEST = 1e10  # mjMAXVAL: MuJoCo calls a coordinate beyond it bad
 
@@ -57,15 +56,6 @@ def without_energy(model: mujoco.MjModel) -> mujoco.MjModel:
     if not np.isin(model.sensor_type, (mujoco.mjtSensor.mjSENS_E_POTENTIAL, mujoco.mjtSensor.mjSENS_E_KINETIC)).any():
         out.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
     return out
-
-
-def check_flags(backend: str) -> None:
-    """Raises RuntimeError where JAX computes on a CPU without the flags that MJX needs there."""
-    if jax.default_backend() == "cpu" and missing():
-        raise RuntimeError(
-            f"physics backend {backend} on a CPU: XLA's default scheduler can hang for ever and its fusion is very slow on deep kinematic "
-            f'trees. Set the environment variable before starting Python: XLA_FLAGS="{xla_flags()}"'
-        )
 
 
 def float_fields(model: mujoco.MjModel, compiled: engine.Model) -> frozenset[str]:

@@ -10,11 +10,11 @@ import mujoco
 import numpy as np
 
 from jaxrl.types import Array
+from jaxrl_envs import xla_flags
 from jaxrl_envs.physics._engine import engine
 from jaxrl_envs.physics._shared import (
     IGNORED,
     Features,
-    check_flags,
     checked,
     derivation,
     float_fields,
@@ -83,7 +83,7 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
         ValueError: MJX lacks something that the model uses.
         RuntimeError: on a CPU, XLA_FLAGS lacks what keeps MJX from hanging (see `jaxrl_envs.xla_flags`).
     """
-    check_flags(_BACKEND)
+    xla_flags.check(f"physics backend {_BACKEND}")
     compiled, fresh = _compile(model)
     varying, left_out = float_fields(model, compiled), without(model, _SWITCHES)
     # MJX ties its arrays to one device. Numpy arrays become constants of whatever program reads them, on any mesh.

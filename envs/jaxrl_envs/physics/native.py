@@ -165,7 +165,7 @@ def native(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
             out, (state, ctrl, fields) = jax.tree.map(np.asarray, (out, given))
             size = state.time.size
             host_fields = {name: value.reshape(size, *own_value(model, name).shape) for name, value in fields.items()}
-            host_ctrl = ctrl.reshape(size, -1, model.nu).astype(np.float64)
+            host_ctrl = ctrl.reshape(size, ctrl.shape[-2], model.nu).astype(np.float64)
             pool = pools.setdefault(tuple(sorted(fields)), _Pool(model))
             rows = pool.borrow(size, host_fields)
             try:

@@ -17,11 +17,11 @@ import warp as wp
 from mujoco.mjx.warp.types import _BATCH_DIM
 
 from jaxrl.types import Array
+from jaxrl_envs import xla_flags
 from jaxrl_envs.physics._engine import engine
 from jaxrl_envs.physics._shared import (
     IGNORED,
     Features,
-    check_flags,
     checked,
     derivation,
     float_fields,
@@ -158,7 +158,7 @@ def warp(model: mujoco.MjModel, current_sensors: bool = False, room: Capacity | 
         ValueError: MuJoCo Warp lacks something that the model uses.
         RuntimeError: on a CPU, XLA_FLAGS lacks what the derived constants need (see `jaxrl_envs.xla_flags`).
     """
-    check_flags(_BACKEND)
+    xla_flags.check(f"physics backend {_BACKEND}")
     compiled = _compile(model)
     varying, left_out = _varying(model, compiled), without(model, _SWITCHES)
     compiled = jax.tree.map(np.asarray, compiled)
