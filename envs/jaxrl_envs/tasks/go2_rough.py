@@ -1,7 +1,7 @@
 """Joystick velocity tracking on rough ground by a Unitree Go2: slopes, stairs, noise and obstacles on one height field.
 
 Rudin et al. 2022, https://arxiv.org/abs/2109.11978: tiles in rows of rising difficulty, and a scan of the heights around the robot. The
-parameter `terrain` of an episode, 0 to 1, is the row it starts on; which kind of ground is drawn. See `_go2_joystick` for all else.
+parameter `terrain` of an episode, 0 to 1, is the row it starts on; which kind of ground is drawn. See `_joystick` for all else.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,8 @@ from jaxrl_envs import terrain as terrains
 from jaxrl_envs.randomization import Parameters
 from jaxrl_envs.randomization.sensing import Sensor
 from jaxrl_envs.tasks import _go2
-from jaxrl_envs.tasks._go2_joystick import READS, Joystick, Place, joystick
+from jaxrl_envs.tasks._go2_joystick import Joystick, walker
+from jaxrl_envs.tasks._joystick import READS, Place, joystick
 
 SCAN = "state/height_scan"
 _DROP = 0.08  # m: no foot of any starting pose may be in the ground, out of which a height field does not push it
@@ -66,5 +67,5 @@ def go2_rough(config: Config = Config()) -> Env:
         sensors={SCAN: config.scan.sensor},
         drop=_DROP,
     )
-    robot = _go2.robot(_go2.compiled(spec, config.physics_dt))
-    return joystick("go2_rough", config, robot, place, READS | {"terrain"})
+    rough = walker(config, _go2.compiled(spec, config.physics_dt))
+    return joystick("go2_rough", config, rough, place, READS | {"terrain"})
