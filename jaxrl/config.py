@@ -30,6 +30,7 @@ PACKAGES = {
     "source": "jaxrl.rollout",
     "curriculum": "jaxrl.curricula",
     "task": "jaxrl_envs.tasks",
+    "adapter": "jaxrl_envs.adapters",
 }
 _EXTRA_OF = {
     "mujoco": "envs",
@@ -41,7 +42,9 @@ _EXTRA_OF = {
     "pyarrow": "data",
     "grpc": "serve",
     "wandb": "wandb",
-    "brax": "bench",
+    "brax": "adapters",
+    "gymnasium": "adapters",
+    "mujoco_playground": "adapters",
 }
 _WORDS = {"true": True, "false": False, "none": None}
 _SCALARS = (bool, int, float, str, type(None))
@@ -243,7 +246,7 @@ def _unknown_module(kind: str, name: str, package: str, last: str) -> str:
     except ModuleNotFoundError:
         module = None
     if module is None or not hasattr(module, "__path__"):
-        return f"{kind} {name}: there is no package {package}; jaxrl's own are in {PACKAGES[kind]}"
+        return f"{kind} {name}: there is no package {package}; jaxrl's own are in {PACKAGES[kind]}, yours here or installed"
     return f"{kind} {name}: {package} has no such module; {suggestion(last, _nameable(module))}"
 
 

@@ -212,6 +212,24 @@ class Curriculum(NamedTuple):
     metrics: Callable[[PyTree], Metrics]  # state -> what to log: the ranges of the parameters
 
 
+class HostWorlds(NamedTuple):
+    """B worlds of a `HostEnv`. They never reset themselves; a world whose episode ended must be reset before the next step."""
+
+    reset: Callable[..., Observation]  # (which [B] bool, seed=None) -> observation [B] of all; a seed is counted up from world to world
+    step: Callable[[Any], TimeStep]  # action [B, A] -> what it yields [B], as of `Env`
+    close: Callable[[], None]
+
+
+class HostEnv(NamedTuple):
+    """Environments that keep their state outside JAX, such as other people's simulators. Called from Python, with numpy arrays.
+
+    That state is in no checkpoint: a resumed run begins new episodes.
+    """
+
+    spec: EnvSpec
+    open: Callable[[int], HostWorlds]  # number of worlds -> worlds that have not begun an episode yet
+
+
 class Transition(NamedTuple):
     """One step of one world, stacked to `[T, B, ...]` by collectors.
 

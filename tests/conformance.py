@@ -30,6 +30,7 @@ from jaxrl.types import (
     Curriculum,
     Env,
     EnvSpec,
+    HostEnv,
     Key,
     Network,
     Objective,
@@ -39,6 +40,7 @@ from jaxrl.types import (
     PyTree,
     Spec,
 )
+from tests.hosts import on_host
 from tests.probes import PROBES, lines, probe_env
 
 PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
@@ -106,6 +108,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Curriculum: lambda: fixed(ENV.sample),
     Env: lambda: VARYING,
     EnvSpec: lambda: ENV.spec,
+    HostEnv: lambda: on_host(ENV),
     EnvSpec | PolicySpec: lambda: SPEC,
     Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
     Mapping[str, float]: lambda: {"bc": 1.0},
@@ -125,7 +128,10 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
 SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
     "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
+    "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
+    "jaxrl_envs.adapters.brax": {"task": "fast", "episode_length": 10},
+    "jaxrl_envs.adapters.playground": {"task": "PendulumSwingup", "episode_length": 10},
 }
 
 

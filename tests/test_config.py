@@ -237,7 +237,10 @@ def test_available_are_those_that_a_config_can_name_read_and_not_imported(probes
         ("goood", "probe goood: probe_parts has no such module; did you mean good?"),
         ("probe_parts.goood", "probe probe_parts.goood: probe_parts has no such module; did you mean good?"),
         ("zzz", "probe zzz: probe_parts has no such module; there are broken, good, needs_mujoco"),
-        ("prob_parts.good", "probe prob_parts.good: there is no package prob_parts; jaxrl's own are in probe_parts"),
+        (
+            "prob_parts.good",
+            "probe prob_parts.good: there is no package prob_parts; jaxrl's own are in probe_parts, yours here or installed",
+        ),
         (
             "nameless",
             "probe nameless: probe_parts.nameless has no nameless; it needs a dataclass Config and a function nameless(config, ...)",

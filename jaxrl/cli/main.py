@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     words = list(sys.argv[1:] if arguments is None else arguments)
     chosen = parser.parse_args(words[:1]).command
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # a config may name a module of the folder it is used in
     module = importlib.import_module(f"jaxrl.cli.{chosen}")
     try:
         return module.main(words[1:])

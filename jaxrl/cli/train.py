@@ -62,7 +62,8 @@ def _announce(settings: Any, parts: Any, whole: Any) -> None:
     updates, each = settings.training.total_updates, parts.source.steps_per_batch * settings.training.num_seeds
     steps = f"{updates:,} updates of {each:,} steps, {updates * each:,} in all" if acts else f"{updates:,} updates"
     seeds = f", {settings.training.num_seeds} seeds" if settings.training.num_seeds > 1 else ""
-    compiling = "10 to 20 s with native physics, up to two minutes with mjx (two CPU cores)" if acts else "some seconds"
+    simulates = acts and parts.source.pure
+    compiling = "10 to 20 s with native physics, up to two minutes with mjx (two CPU cores)" if simulates else "some seconds"
     say(f"{settings.algorithm['name']} on {device.platform} ({jax.device_count()} device(s)): {worlds}{parameters:,} parameters{seeds}")
     say(f"{steps}; compiling first: {compiling}")
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from jaxrl.cli import run as runs
+from jaxrl.types import HostEnv
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -16,6 +17,8 @@ def main(arguments: Sequence[str]) -> int:
     options, unknown = parser.parse_known_args(arguments)
     overrides = runs.overrides_among(parser, unknown)
     loaded = runs.load(options.workdir, options.step, options.best, overrides)
+    if isinstance(loaded.env, HostEnv):
+        raise ValueError(f"{loaded.env.spec.name} is stepped on the host, and has nothing to draw here")
     viewer = import_module("jaxrl_envs.viewer")
     try:
         viewer.view(loaded.env, loaded.algorithm.policy, loaded.params, seed=options.seed, randomised=options.randomised, say=runs.say)
