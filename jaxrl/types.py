@@ -96,6 +96,20 @@ class Network(NamedTuple):
     apply: Callable[..., Any]  # (params, x, key=None, train=False) -> output
 
 
+class RecurrentNetwork(NamedTuple):
+    """A network with a memory, its carry: it takes in what it sees, then answers from what it remembers and sees.
+
+    Leading axes are free where none are named. A carry belongs to one row, and no row touches another.
+    """
+
+    init: Callable[[Key], Params]
+    carry: Callable[[int], PyTree]  # batch size -> the carry [B, ...] before an episode's first step, a dict of arrays; () without memory
+    remember: Callable[[Params, Any, PyTree], PyTree]  # (params, x, carry) -> carry
+    unroll: Callable[[Params, Any, PyTree, Array], PyTree]
+    # (params, x [T, B, ...], carry [B, ...], begins [T, B]) -> carry after each step [T, B, ...]; an episode that begins forgets the last
+    apply: Callable[[Params, Any, PyTree], Any]  # (params, x, carry that has taken in x) -> output
+
+
 def _nothing(*_: Any) -> None:
     """Releases nothing."""
 
@@ -159,6 +173,15 @@ class Space(NamedTuple):
     summary: Callable[[Params], Mapping[str, Any]]  # physics params [N, ...] -> few numbers [N] that tell them, by name
 
 
+class Steering(NamedTuple):
+    """A command that a person can give while an episode runs: a joystick."""
+
+    names: tuple[str, ...]  # of its n axes
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    set: Callable[[PyTree, Array], PyTree]  # (env state, command [n]) -> env state under that command
+
+
 class Env(NamedTuple):
     """One episode in one world; it never resets itself and never samples its own physics."""
 
@@ -171,6 +194,7 @@ class Env(NamedTuple):
     sample: Callable[[Key], Params]  # physics params of a new episode; `nominal` where nothing is randomised
     render: Callable[..., Any] | None = None  # (env states as numpy, width, height) -> uint8 frames [N, height, width, 3], on the host
     space: Space | None = None  # what `sample` varies; None where that is nothing
+    steering: Steering | None = None  # None where nobody steers
 
 
 class Curriculum(NamedTuple):
@@ -186,6 +210,24 @@ class Curriculum(NamedTuple):
     credit: Callable[[PyTree, PyTree, Array, Array], PyTree]  # (tally, tags [N], outcomes [N], which of them count [N]) -> tally
     observe: Callable[[PyTree, PyTree], PyTree]  # (state, tally) -> state
     metrics: Callable[[PyTree], Metrics]  # state -> what to log: the ranges of the parameters
+
+
+class HostWorlds(NamedTuple):
+    """B worlds of a `HostEnv`. They never reset themselves; a world whose episode ended must be reset before the next step."""
+
+    reset: Callable[..., Observation]  # (which [B] bool, seed=None) -> observation [B] of all; a seed is counted up from world to world
+    step: Callable[[Any], TimeStep]  # action [B, A] -> what it yields [B], as of `Env`
+    close: Callable[[], None]
+
+
+class HostEnv(NamedTuple):
+    """Environments that keep their state outside JAX, such as other people's simulators. Called from Python, with numpy arrays.
+
+    That state is in no checkpoint: a resumed run begins new episodes.
+    """
+
+    spec: EnvSpec
+    open: Callable[[int], HostWorlds]  # number of worlds -> worlds that have not begun an episode yet
 
 
 class Transition(NamedTuple):

@@ -11,14 +11,15 @@ from jaxrl.evaluation.evaluate import evaluate, filmed, recorded
 from jaxrl.evaluation.randomisation import draw_curriculum, draw_report, randomisation_report
 from jaxrl.evaluation.video import write_mp4
 from jaxrl.replay.recording import save
-from jaxrl.types import Env
+from jaxrl.types import Env, HostEnv
 
 
 def evaluate_run(workdir: Path, step: int | None = None, best: bool = False, overrides: tuple[str, ...] = ()) -> None:
     """Writes evaluation.json, learning_curve.png and video.mp4 into the folder of a run; says what it found."""
     loaded = runs.load(workdir, step, best, overrides)
     chosen, env, meta = loaded.settings.evaluation, loaded.env, loaded.meta
-    say(f"evaluating {3 * chosen.num_episodes} episodes of {env.spec.episode_length} steps")
+    conditions = 2 if isinstance(env, HostEnv) else 3
+    say(f"evaluating {conditions * chosen.num_episodes} episodes of {env.spec.episode_length} steps")
     results = evaluate(env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed)
     results |= {"train_seconds": meta["seconds"], "env_steps": meta["env_steps"], "update": meta["update"]}
     runs.write_json(workdir / runs.EVALUATION, results)
@@ -33,7 +34,7 @@ def say_results(results: dict[str, Any]) -> None:
         say("  ".join(f"{cell:<24}" for cell in row))
 
 
-def draw_curve(workdir: Path, env: Env | None, settings: Any) -> None:
+def draw_curve(workdir: Path, env: Env | HostEnv | None, settings: Any) -> None:
     """Writes learning_curve.png from the metrics of a run, if it has any; where there is nothing to draw, says why and goes on."""
     if not (workdir / runs.METRICS).exists():
         return

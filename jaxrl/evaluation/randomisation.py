@@ -11,13 +11,13 @@ import numpy as np
 from jaxrl.evaluation.curves import AXES, COLOURS, read_records
 from jaxrl.evaluation.play import draw, play
 from jaxrl.evaluation.report import by_parameter, intervals
-from jaxrl.types import SUCCESS, Env, Params, Policy
+from jaxrl.types import SUCCESS, Env, HostEnv, Params, Policy
 
 _COLUMNS = 4
 _PREFIX = "curriculum/"
 
 
-def randomisation_report(env: Env, policy: Policy, params: Params, num_episodes: int, seed: int) -> dict[str, Any]:
+def randomisation_report(env: Env | HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int) -> dict[str, Any]:
     """Results of a policy in the randomised world, as a whole and within bins of each physics parameter, as plain JSON.
 
     `units` has the unit of each parameter by the first word of its name.
@@ -25,6 +25,8 @@ def randomisation_report(env: Env, policy: Policy, params: Params, num_episodes:
     Raises:
         ValueError: nothing is randomised.
     """
+    if isinstance(env, HostEnv):
+        raise ValueError(f"{env.spec.name} is stepped on the host, where nothing is randomised")
     if env.space is None:
         raise ValueError(
             f"{env.spec.name} varies nothing here; give its config ranges, such as --config.env.randomization.friction=(0.4,1.2)"

@@ -98,16 +98,21 @@ def by_parameter(played: Played, parameters: Mapping[str, np.ndarray]) -> dict[s
 CONDITIONS = ("nominal", "randomised", "standing_baseline")
 
 
+def _conditions(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those that were evaluated: not every environment can be randomised."""
+    return tuple(condition for condition in CONDITIONS if condition in results)
+
+
 def names(results: Mapping[str, Any]) -> tuple[str, ...]:
     """The results worth a column; that of diverged worlds is, once there is one."""
-    diverged = any(results[condition]["diverged"]["value"] for condition in CONDITIONS)
+    diverged = any(results[condition]["diverged"]["value"] for condition in _conditions(results))
     return tuple(name for name in results[CONDITIONS[0]] if name != "length" and (name != "diverged" or diverged))
 
 
 def table(results: Mapping[str, Any], columns: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Rows of text for a terminal: a header, then one row per condition."""
     show = lambda x: "-" if x["value"] is None else f"{x['value']:.3f} [{_number(x['low'])}, {_number(x['high'])}]"  # noqa: E731
-    rows = [(condition, *(show(results[condition][name]) for name in columns)) for condition in CONDITIONS]
+    rows = [(condition, *(show(results[condition][name]) for name in columns)) for condition in _conditions(results)]
     return [("", *columns), *rows]
 
 

@@ -12,19 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops.worlds import finite_rows, where_rows, world_keys
+from jaxrl.ops.worlds import finite_rows, world_keys
+from jaxrl.rollout.episodes import Episodes, Progress, anew, follow, nothing_seen
 from jaxrl.types import SUCCESS, Array, Curriculum, Env, Key, Observation, Params, PyTree, TimeStep
-
-
-class Episodes(NamedTuple):
-    """Sums over the finished whole episodes of each world, [B]; recent ones weigh more (see `rollout.MEMORY`)."""
-
-    finished: Array
-    reward: Array
-    length: Array
-    terminated: Array
-    metrics: dict[str, Array]
-    diverged: Array  # of all time, undecayed
 
 
 class Worlds(NamedTuple):
@@ -40,6 +30,10 @@ class Worlds(NamedTuple):
     reward: Array  # [B] sum over this episode
     metrics: dict[str, Array]  # [B] sums over this episode
     episodes: Episodes
+
+
+def _progress(worlds: Worlds) -> Progress:
+    return Progress(*(getattr(worlds, name) for name in Progress._fields))
 
 
 class Draws(NamedTuple):
@@ -63,7 +57,6 @@ def auto_reset(env: Env, curriculum: Curriculum, pool_size: int = 512, stagger: 
 
     `stagger` spreads the first truncations evenly over an episode's length, so that worlds do not end all at once.
     """
-    names = env.spec.metrics
 
     def pool(key: Key, draws: Draws) -> PyTree:
         keys = jax.random.split(key, (pool_size, 2))
@@ -92,63 +85,23 @@ def auto_reset(env: Env, curriculum: Curriculum, pool_size: int = 512, stagger: 
 
         current = (worlds.env, worlds.parameters, worlds.tag, worlds.observation)
         (current, tally, _) = jax.lax.while_loop(lambda carry: carry[2].any(), some, (current, draws.tally, ended))
-        sums = (worlds.clock, worlds.length, worlds.reward, worlds.metrics)
-        clock, length, reward, metrics = where_rows(ended, jax.tree.map(jnp.zeros_like, sums), sums)
-        return Worlds(worlds.number, *current, clock, length, reward, metrics, worlds.episodes), draws._replace(tally=tally)
+        return Worlds(worlds.number, *current, **anew(_progress(worlds), ended)._asdict()), draws._replace(tally=tally)
 
     def init(key: Key, index: Array, starts: PyTree, draws: Draws) -> Worlds:
-        size = index.shape[0]
         spread, begin = jax.random.split(key)
         current = jax.vmap(start, (0, None, None))(world_keys(begin, index), starts, draws.state)
-        zeros = jnp.zeros(size)
         clock = (jax.vmap(jax.random.uniform)(world_keys(spread, index)) * env.spec.episode_length).astype(jnp.int32)
-        sums = {name: zeros for name in names}
-        episodes = Episodes(zeros, zeros, zeros, zeros, sums, jnp.zeros(size, jnp.int32))
-        count = jnp.zeros(size, jnp.int32)
-        return Worlds(index, *current, clock if stagger else count, count, zeros, sums, episodes)
+        begun = nothing_seen(clock if stagger else jnp.zeros_like(clock), env.spec.metrics)
+        return Worlds(index, *current, **begun._asdict())
 
     def step(worlds: Worlds, action: Array, starts: PyTree, draws: Draws, key: Key) -> tuple[Worlds, Draws, TimeStep, Array]:
         act, begin = jax.random.split(key)
         state, now = jax.vmap(env.step)(worlds.env, action, worlds.parameters, world_keys(act, worlds.number))
         good = finite_rows((state, now.observation, now.reward))
-        ones, zeros = jnp.ones_like(now.reward), jnp.zeros_like(now.reward)
-        clock = worlds.clock + 1
-        now = TimeStep(
-            observation=where_rows(good, now.observation, worlds.observation),
-            reward=jnp.where(good, now.reward, zeros),
-            discount=jnp.where(good, now.discount, ones),
-            truncation=jnp.where(good & (clock < env.spec.episode_length), now.truncation, ones),
-            metrics={name: jnp.where(good, now.metrics[name], zeros) for name in names},
-        )
-        now = now._replace(truncation=now.truncation * now.discount)  # a terminated episode is not cut
-        ended = (now.discount == 0) | (now.truncation > 0)
-        length = worlds.length + 1
-        # The first episode of a staggered world lacks its beginning: it is no sample of the return, nor an outcome.
-        whole = (ended & (length == clock)).astype(jnp.float32)
-        later = worlds._replace(
-            env=state,
-            observation=now.observation,
-            clock=clock,
-            length=length,
-            reward=worlds.reward + now.reward,
-            metrics={name: worlds.metrics[name] + now.metrics[name] for name in names},
-        )
-        later = later._replace(episodes=_counted(later, whole * good, now.discount, good))
+        counted, now, ended, whole = follow(_progress(worlds), now, good, worlds.observation, env.spec.episode_length)
+        later = Worlds(worlds.number, state, worlds.parameters, worlds.tag, now.observation, *counted)
         outcome = jnp.where(good, now.metrics.get(SUCCESS, now.discount), 0.0)
         later, draws = restart(later, ended, whole, outcome, starts, draws, begin)
         return later, draws, now, ended
 
     return AutoReset(pool, init, step)
-
-
-def _counted(worlds: Worlds, whole: Array, discount: Array, good: Array) -> Episodes:
-    """The sums, with the episodes that ended as whole ones and without divergence."""
-    old = worlds.episodes
-    return Episodes(
-        finished=old.finished + whole,
-        reward=old.reward + whole * worlds.reward,
-        length=old.length + whole * worlds.length,
-        terminated=old.terminated + whole * (1 - discount),
-        metrics={name: old.metrics[name] + whole * total for name, total in worlds.metrics.items()},
-        diverged=old.diverged + ~good,
-    )

@@ -9,7 +9,8 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxrl.ops.specs import transition_spec
 from jaxrl.ops.worlds import where_rows, world_keys
-from jaxrl.rollout.auto_reset import Draws, Episodes, Worlds, auto_reset
+from jaxrl.rollout.auto_reset import Draws, Worlds, auto_reset
+from jaxrl.rollout.episodes import forget, means
 from jaxrl.types import Array, Curriculum, Env, Key, Metrics, Params, Policy, PyTree, Source, Transition
 
 
@@ -35,24 +36,6 @@ class RolloutState(NamedTuple):
     carry: PyTree  # of the policy, [B, ...]
     pool: PyTree  # [pool_size, ...] environment states, the same on every device
     draws: Draws  # the curriculum, the same on every device
-
-
-MEMORY = 0.9  # weight of an episode's statistics after one more batch
-
-
-def _forget(worlds: Worlds) -> Worlds:
-    episodes = worlds.episodes
-    faded: Episodes = jax.tree.map(lambda x: x * MEMORY, episodes)
-    return worlds._replace(episodes=faded._replace(diverged=episodes.diverged))
-
-
-def episode_metrics(state: RolloutState) -> Metrics:
-    """Means over recently finished whole episodes, metrics per step; NaN until one has finished."""
-    sums = jax.tree.map(jnp.sum, state.worlds.episodes)
-    per_episode = {"return": sums.reward, "length": sums.length, "fall_rate": sums.terminated}
-    means = {f"episode/{name}": total / sums.finished for name, total in per_episode.items()}
-    means |= {f"episode/{name}": total / sums.length for name, total in sums.metrics.items()}
-    return means | {"episode/diverged": sums.diverged.astype(jnp.float32)}
 
 
 def rollout(config: Config, env: Env, curriculum: Curriculum, policy: Policy, mesh: Mesh | None = None) -> Source:
@@ -106,7 +89,8 @@ def rollout(config: Config, env: Env, curriculum: Curriculum, policy: Policy, me
             return jax.lax.scan(execute, state, (first + jnp.arange(executed), actions, repeated))
 
         before = state.draws.tally
-        state = state._replace(worlds=_forget(state.worlds), draws=Draws(state.draws.state, curriculum.tally()))
+        worlds = state.worlds._replace(episodes=forget(state.worlds.episodes))
+        state = state._replace(worlds=worlds, draws=Draws(state.draws.state, curriculum.tally()))
         state, batch = jax.lax.scan(infer, state, jnp.arange(0, config.unroll_length, executed))
         new = state.draws.tally if mesh is None else jax.lax.psum(state.draws.tally, "data")
         state = state._replace(draws=Draws(state.draws.state, jax.tree.map(jnp.add, before, new)))
@@ -119,7 +103,7 @@ def rollout(config: Config, env: Env, curriculum: Curriculum, policy: Policy, me
         return state._replace(draws=Draws(curriculum.observe(*state.draws), curriculum.tally()))
 
     def metrics(state: RolloutState) -> Metrics:
-        return episode_metrics(state) | curriculum.metrics(state.draws.state)
+        return means(state.worlds.episodes) | curriculum.metrics(state.draws.state)
 
     if mesh is None:
         init, advance = init_local, next_local

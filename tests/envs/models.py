@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import mujoco
 
-from jaxrl_envs.tasks import cartpole, go2_flat, reacher
+from jaxrl_envs.tasks import cartpole, go2_flat
 
 # Every kind of joint, a tendon, a site transmission, an actuator with a state, contacts of all condims and sensors of all stages.
 _JOINTS = """
@@ -67,6 +67,5 @@ def joints() -> mujoco.MjModel:
 MODELS: dict[str, Callable[[], mujoco.MjModel]] = {
     "joints": joints,
     "cartpole": cartpole.model,
-    "reacher": reacher.model,
     "go2": go2_flat.model,
 }

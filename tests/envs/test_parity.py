@@ -44,7 +44,6 @@ class Case(NamedTuple):
 CASES = {
     "joints": Case(5, Tolerance(2e-6, 5e-5, 5e-2, 2e-2), Tolerance(1e-5, 1e-4, 1e-1, 2e-2)),
     "cartpole": Case(1, Tolerance(2e-7, 1e-6, 1e-4, 0.0), Tolerance(1e-6, 1e-5, 1e-3, 0.0)),
-    "reacher": Case(1, Tolerance(2e-7, 1e-5, 5e-3, 0.0), Tolerance(2e-6, 2e-5, 1e-2, 0.0)),
     "go2": Case(4, Tolerance(2e-6, 3e-4, 1e-1, 1e-4), Tolerance(1e-5, 1e-3, 3e-1, 1e-3)),
 }
 # Of the quadruped as it is shipped, whose solver makes one iteration: by share of the control steps of all worlds. Three times what was

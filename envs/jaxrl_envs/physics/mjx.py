@@ -12,10 +12,10 @@ import mujoco
 import numpy as np
 
 from jaxrl.types import Array
+from jaxrl_envs import xla_flags
 from jaxrl_envs.physics._engine import engine
 from jaxrl_envs.physics.constants import FOLLOWED, constants
 from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest, late_sensors
-from jaxrl_envs.xla_flags import missing, xla_flags
 
 _LARGEST = 1e10  # mjMAXVAL: MuJoCo calls a coordinate beyond it bad
 
@@ -66,14 +66,6 @@ def _compile(model: mujoco.MjModel) -> tuple[engine.Model, engine.Data]:
     return compiled, data
 
 
-def _check_flags() -> None:
-    if jax.default_backend() == "cpu" and missing():
-        raise RuntimeError(
-            "physics backend mjx on a CPU: XLA's default scheduler can hang for ever and its fusion is very slow on deep kinematic "
-            f'trees. Set the environment variable before starting Python: XLA_FLAGS="{xla_flags()}"'
-        )
-
-
 def _check_fields(model: mujoco.MjModel, varying: frozenset[str], fields: Fields) -> None:
     """Raises ValueError that names a field which this backend cannot take per world."""
     for name, value in fields.items():
@@ -110,7 +102,7 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
         ValueError: MJX lacks something that the model uses.
         RuntimeError: on a CPU, XLA_FLAGS lacks what keeps MJX from hanging (see `jaxrl_envs.xla_flags`).
     """
-    _check_flags()
+    xla_flags.check("physics backend mjx")
     compiled, fresh = _compile(model)
     varying = frozenset(f.name for f in compiled.fields() if _is_float_array(getattr(compiled, f.name)))
     # MJX ties its arrays to one device. Numpy arrays become constants of whatever program reads them, on any mesh.
