@@ -96,6 +96,20 @@ class Network(NamedTuple):
     apply: Callable[..., Any]  # (params, x, key=None, train=False) -> output
 
 
+class RecurrentNetwork(NamedTuple):
+    """A network with a memory, its carry: it takes in what it sees, then answers from what it remembers and sees.
+
+    Leading axes are free where none are named. A carry belongs to one row, and no row touches another.
+    """
+
+    init: Callable[[Key], Params]
+    carry: Callable[[int], PyTree]  # batch size -> the carry [B, ...] before an episode's first step, a dict of arrays; () without memory
+    remember: Callable[[Params, Any, PyTree], PyTree]  # (params, x, carry) -> carry
+    unroll: Callable[[Params, Any, PyTree, Array], PyTree]
+    # (params, x [T, B, ...], carry [B, ...], begins [T, B]) -> carry after each step [T, B, ...]; an episode that begins forgets the last
+    apply: Callable[[Params, Any, PyTree], Any]  # (params, x, carry that has taken in x) -> output
+
+
 def _nothing(*_: Any) -> None:
     """Releases nothing."""
 
@@ -159,6 +173,15 @@ class Space(NamedTuple):
     summary: Callable[[Params], Mapping[str, Any]]  # physics params [N, ...] -> few numbers [N] that tell them, by name
 
 
+class Steering(NamedTuple):
+    """A command that a person can give while an episode runs: a joystick."""
+
+    names: tuple[str, ...]  # of its n axes
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    set: Callable[[PyTree, Array], PyTree]  # (env state, command [n]) -> env state under that command
+
+
 class Env(NamedTuple):
     """One episode in one world; it never resets itself and never samples its own physics."""
 
@@ -171,6 +194,7 @@ class Env(NamedTuple):
     sample: Callable[[Key], Params]  # physics params of a new episode; `nominal` where nothing is randomised
     render: Callable[..., Any] | None = None  # (env states as numpy, width, height) -> uint8 frames [N, height, width, 3], on the host
     space: Space | None = None  # what `sample` varies; None where that is nothing
+    steering: Steering | None = None  # None where nobody steers
 
 
 class Curriculum(NamedTuple):

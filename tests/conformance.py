@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from jaxrl.curricula.static import fixed
-from jaxrl.networks import state_mlp
+from jaxrl.networks import recurrent_actor_critic, state_mlp
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.objectives import bc
@@ -90,6 +90,11 @@ def network() -> Network:
     return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
+def remembering() -> ActorCritic:
+    config = recurrent_actor_critic.Config(memory_size=4, actor_hidden=(8,), critic_hidden=(8,))
+    return recurrent_actor_critic.recurrent_actor_critic(config, ENV.spec)
+
+
 def env_policy() -> Policy:
     return constant(PolicySpec({"state/which": ENV.spec.observation["state/which"]}, ENV.spec.action), 0.1)
 
@@ -111,13 +116,15 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Spec: lambda: SPEC.observation,
     running_statistics.RunningStatistics: lambda: running_statistics.init(STORED),
     "hidden": lambda: (8,),
+    "names": lambda: (),
     "input_size": lambda: 4,
     "output_shape": lambda: (2, 3),
     "output_size": lambda: 3,
 }
 # Fields of a Config that differ from its defaults, by module, to keep the arrays small.
 SMALL: dict[str, dict[str, Any]] = {
-    "jaxrl.rollout.rollout": {"num_worlds": 3, "unroll_length": 4, "pool_size": 4},
+    "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
+    "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
     "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
 }
 

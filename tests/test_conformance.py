@@ -8,6 +8,7 @@ what to add.
 import functools
 import inspect
 import re
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +32,25 @@ from jaxrl.types import (
     Params,
     Policy,
     PyTree,
+    RecurrentNetwork,
     Source,
 )
-from tests.conformance import KEY, SPEC, SUPPLIES, assert_equal, build, cases, draw, factories, make, modules, rows, shapes, spec_of
+from tests.conformance import (
+    KEY,
+    SPEC,
+    SUPPLIES,
+    assert_equal,
+    build,
+    cases,
+    draw,
+    factories,
+    make,
+    modules,
+    remembering,
+    rows,
+    shapes,
+    spec_of,
+)
 
 # What the modules of a package make, one each. The packages of sources hold other modules too.
 PACKAGES: dict[str, tuple[type, ...]] = {
@@ -77,9 +94,23 @@ def test_spec_of_arrays_and_of_shapes():
 
 
 def network_parts(network: Any) -> dict[str, Network]:
-    parts = {"": network} if isinstance(network, Network) else {n: p for n, p in network._asdict().items() if isinstance(p, Network)}
+    """The parts that can be called; what has a memory begins with an empty one."""
+    own = {"": network} if isinstance(network, Network) else network._asdict()
+    parts = {n: first_step(p) if isinstance(p, RecurrentNetwork) else p for n, p in own.items()}
+    parts = {n: p for n, p in parts.items() if isinstance(p, Network)}
     assert parts, f"{type(network).__name__} has no part of type Network: say here how to call it"
     return parts
+
+
+def first_step(network: RecurrentNetwork) -> Network:
+    def apply(params: Params, x: Any, key: Any = None, train: bool = False) -> Any:
+        axes = jax.tree.leaves(x)[0].shape[:-1]
+        carry = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(jnp.expand_dims(leaf[0], range(len(axes))), (*axes, *leaf.shape[1:])), network.carry(1)
+        )
+        return network.apply(params, x, network.remember(params, x, carry))
+
+    return Network(network.init, apply)
 
 
 NETWORKS = [case for returned in PACKAGES["jaxrl.networks"] for case in cases(returned)]
@@ -102,6 +133,29 @@ def test_network(path, factory):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, atol=1e-5), time_major, output)
         single = part.apply(params, rows(x, slice(1, 2)))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[1], atol=1e-5), single, output)
+
+
+RECURRENT = [
+    pytest.param(path, part, id=f"{path} {name}")
+    for path, factory in factories(ActorCritic).items()
+    for name, part in build(path, factory)._asdict().items()
+    if isinstance(part, RecurrentNetwork)
+]
+
+
+@pytest.mark.parametrize(("path", "network"), RECURRENT)
+def test_recurrent_network(path, network):
+    params, x = network.init(KEY), draw(SPEC.observation, 3)
+    carry = network.carry(3)
+    assert isinstance(carry, dict), f"{path}: a carry is a dict, so that its arrays have names"
+    later = network.remember(params, x, carry)
+    assert shapes(later) == shapes(carry), f"{path}: the carry must keep its structure"
+    assert_equal(rows(later, slice(1)), rows(network.remember(params, jax.tree.map(lambda a: a.at[1:].set(0.0), x), carry), slice(1)))
+    begins = jnp.zeros((2, 3), bool).at[1].set(True)
+    carries = network.unroll(params, jax.tree.map(lambda a: jnp.stack([a, a]), x), later, begins)
+    assert jax.tree.structure(carries) == jax.tree.structure(carry)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, atol=1e-5), carries, later)  # what began anew saw x once
+    assert any((a[0] != b).any() for a, b in zip(jax.tree.leaves(carries), jax.tree.leaves(later), strict=True))
 
 
 # Objectives
@@ -201,7 +255,22 @@ def test_policy(path, factory):
 
 # Algorithms
 
-ALGORITHMS = cases(Algorithm)
+
+def with_memory(factory: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
+    """The factory, whatever networks it is given, with those that have a memory."""
+
+    @functools.wraps(factory)
+    def make_recurrent(**arguments: Any) -> Algorithm:
+        return factory(**arguments | {name: remembering() for name, value in arguments.items() if isinstance(value, ActorCritic)})
+
+    return make_recurrent
+
+
+ALGORITHMS = cases(Algorithm) + [
+    pytest.param(path, with_memory(factory), id=f"{path} with a memory")
+    for path, factory in factories(Algorithm).items()
+    if ActorCritic in typing.get_type_hints(factory).values()
+]
 
 
 @functools.cache

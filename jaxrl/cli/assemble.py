@@ -11,6 +11,7 @@ from jaxrl.ops import running_statistics
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import check_spec
 from jaxrl.replay import recording
+from jaxrl.rollout.hide import hide
 from jaxrl.training import fit
 from jaxrl.types import Algorithm, ArraySpec, Env, PolicySpec, Source
 
@@ -51,11 +52,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Settings:
-    """The sections of a config. Those typed `Section` name a module and hold the fields of its Config."""
+    """The sections of a config. Those typed `Section` name a module and hold the fields of its Config.
+
+    `hidden` are state groups of the environment that only a privileged critic is to see.
+    """
 
     algorithm: Section
     source: Section
     env: Section | None = None
+    hidden: tuple[str, ...] = ()
     networks: Section = field(default_factory=dict)
     curriculum: Section = field(default_factory=dict)  # by default jaxrl.curricula.static
     objectives: dict[str, Section] = field(default_factory=dict)
@@ -96,11 +101,14 @@ class Parts(NamedTuple):
 
 
 def environment(settings: Settings) -> Env | None:
-    """The environment of `config.env`; None where the config has none."""
+    """The environment of `config.env` without what is hidden; None where the config has none."""
     if settings.env is None:
+        if settings.hidden:
+            raise ValueError("config.hidden: has no effect without config.env; leave it out")
         return None
     make, config = part(settings.env, "task", "config.env")
-    return make(config)
+    env = make(config)
+    return hide(env, settings.hidden) if settings.hidden else env
 
 
 def _acting(settings: Settings, spec: Any) -> Algorithm:

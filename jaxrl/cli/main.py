@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a policy from an experiment file",
     "eval": "evaluate the policy of a run",
     "render": "make a video of the policy of a run",
+    "view": "drive the policy of a run in a window, by keyboard",
     "info": "show what a run is and how far it is",
     "list": "list experiments, algorithms, tasks and the other parts a config can name",
 }

@@ -99,6 +99,19 @@ def test_chunks_are_executed_whole_before_the_next_inference():
     np.testing.assert_array_equal(out.kept[:, 0, 0], [0, 1, 2, 3, 4, 5])
 
 
+def test_a_policy_remembers_within_an_episode_and_begins_the_next_call_anew():
+    def act(params, observation, carry, key, context=None):
+        later = {"seen": carry["seen"] + 1.0}
+        return later["seen"][:, None, None] + 10 * observation["state/count"][:, None], later, {}
+
+    counting = Policy(SPEC, lambda size: {"seen": jnp.zeros(size)}, act)
+    run = play(countdown(), counting, keep=lambda step: step.action)
+    for _ in range(2):  # every step of every world has been counted, and its own observation was seen
+        out = jax.device_get(run((), jnp.array([0.0, 3.0]), jax.random.key(0)))
+        np.testing.assert_array_equal(out.kept[:, 0, 0], 1 + 11 * np.arange(LENGTH))
+        np.testing.assert_array_equal(out.kept[:3, 1, 0], [1, 12, 23])
+
+
 def test_draws_differ_and_repeats_do_not():
     env = countdown()
     assert len(set(np.asarray(draw(env.sample, jax.random.key(0), 50)).tolist())) > 3

@@ -122,7 +122,12 @@ def sensed(env: Env, sensors: Mapping[str, Sensor], ranges: Ranges, slots: int =
         assert env.render is not None
         return env.render(states.env, width, height)
 
-    return env._replace(reset=reset, restart=restart, step=step, render=env.render and render)
+    def steer(state: State, command: Array) -> State:
+        assert env.steering is not None
+        return state._replace(env=env.steering.set(state.env, command))
+
+    steering = env.steering and env.steering._replace(set=steer)
+    return env._replace(reset=reset, restart=restart, step=step, render=env.render and render, steering=steering)
 
 
 def _check_delay(drawn: dict, dt: float, slots: int) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.ops.draws import uniforms
-from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
+from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, Steering, TimeStep
 from jaxrl_envs.physics import PhysicsState, make
 from jaxrl_envs.randomization import Parameters, Ranges, actuation, randomised, sensing
 from jaxrl_envs.randomization.actuation import Commands
@@ -330,5 +330,7 @@ def joystick(name: str, config: Joystick, robot: Robot, place: Place, reads: fro
         dt=config.dt,
         metrics=METRICS,
     )
-    env = Env(spec, reset, step, restart, render=render, **worlds._asdict())
+    low, high = zip(config.forward, config.lateral, config.yaw, strict=True)
+    steering = Steering(("forward", "lateral", "yaw"), low, high, lambda state, command: state._replace(command=command))
+    env = Env(spec, reset, step, restart, render=render, steering=steering, **worlds._asdict())
     return sensing.sensed(env, sensors(config) | place.sensors, config.randomization, config.delay_steps)
