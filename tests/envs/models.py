@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import mujoco
 
-from jaxrl_envs.tasks import cartpole, go2_flat
+from jaxrl_envs.tasks import _go2, cartpole
 
 # Every kind of joint, a tendon, a site transmission, an actuator with a state, contacts of all condims and sensors of all stages.
 _JOINTS = """
@@ -67,5 +67,5 @@ def joints() -> mujoco.MjModel:
 MODELS: dict[str, Callable[[], mujoco.MjModel]] = {
     "joints": joints,
     "cartpole": cartpole.model,
-    "go2": go2_flat.model,
+    "go2": _go2.model,
 }
