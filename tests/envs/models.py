@@ -9,7 +9,7 @@ import pytest
 
 from jaxrl_envs.physics import BACKENDS
 
-from jaxrl_envs.tasks import cartpole, go2_flat
+from jaxrl_envs.tasks import _go2, cartpole
 
 
 def backends(*names: str) -> list[Any]:
@@ -138,5 +138,5 @@ def pendulum(integrator: str = "Euler", iterations: int = 10) -> mujoco.MjModel:
 MODELS: dict[str, Callable[[], mujoco.MjModel]] = {
     "joints": joints,
     "cartpole": cartpole.model,
-    "go2": go2_flat.model,
+    "go2": _go2.model,
 }
