@@ -8,7 +8,6 @@ import mujoco
 import pytest
 
 from jaxrl_envs.physics import BACKENDS
-
 from jaxrl_envs.tasks import _go2, cartpole
 
 

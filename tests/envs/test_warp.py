@@ -106,8 +106,10 @@ UNSUPPORTED = {
         '<actuator><motor joint="j" delay="0.01" nsample="8"/></actuator></mujoco>'
     ),
     "sleeping": '<mujoco><option><flag sleep="enable"/></option></mujoco>',
-    "plugins": '<mujoco><extension><plugin plugin="mujoco.pid"/></extension><worldbody><body><joint name="j"/><geom size="1"/></body></worldbody>'
-    '<actuator><plugin plugin="mujoco.pid" joint="j"/></actuator></mujoco>',
+    "plugins": (
+        '<mujoco><extension><plugin plugin="mujoco.pid"/></extension><worldbody><body><joint name="j"/><geom size="1"/></body></worldbody>'
+        '<actuator><plugin plugin="mujoco.pid" joint="j"/></actuator></mujoco>'
+    ),
 }
 
 

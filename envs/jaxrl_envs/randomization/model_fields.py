@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import mujoco
-import numpy as np
 
 from jaxrl.types import Array
 from jaxrl_envs.physics import Fields
