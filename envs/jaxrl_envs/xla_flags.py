@@ -32,7 +32,7 @@ def xla_flags() -> str:
 
 def needed_by(env: Mapping[str, Any]) -> bool:
     """Whether the environment that this section of a config names runs MJX where JAX runs on a CPU."""
-    return env.get("backend") == "mjx" or env.get("name") == "jaxrl_envs.adapters.playground"
+    return env.get("backend") in ("mjx", "warp") or env.get("name") == "jaxrl_envs.adapters.playground"
 
 
 def check(who: str) -> None:

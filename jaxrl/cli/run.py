@@ -50,7 +50,7 @@ def prepare_backend(config: Any) -> None:
     xla_flags = import_module("jaxrl_envs.xla_flags")
     if xla_flags.needed_by(env) and xla_flags.missing():
         os.environ["XLA_FLAGS"] = xla_flags.xla_flags()
-        say(f"physics backend mjx on a CPU: XLA_FLAGS={os.environ['XLA_FLAGS']}")
+        say(f"what MJX needs on a CPU: XLA_FLAGS={os.environ['XLA_FLAGS']}")
 
 
 class Loaded(NamedTuple):

@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxrl.types import Array
 
-Fields = dict[str, Array]  # fields of MjModel that differ between worlds, by name, each of the model's own shape, float32
+# What differs between worlds, each of the model's own shape, float32: fields of MjModel, and numbers of MjOption such as "opt.gravity".
+Fields = dict[str, Array]
 
 
 class PhysicsState(NamedTuple):

@@ -6,20 +6,17 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import mujoco
-import numpy as np
 
 from jaxrl.types import Array
 from jaxrl_envs.physics import Fields
+from jaxrl_envs.physics.fields import own_value
 from jaxrl_envs.randomization.inertia import add_point, principal, rotational_inertia, second_moment, stretch
 from jaxrl_envs.randomization.parameters import Parameters
-
-OPTION = "opt."
 
 
 def compiled_field(model: mujoco.MjModel, name: str) -> Array:
     """The model's own values of a field, float32; options are named "opt.gravity"."""
-    holder, name = (model.opt, name.removeprefix(OPTION)) if name.startswith(OPTION) else (model, name)
-    return jnp.asarray(np.asarray(getattr(holder, name), np.float32))
+    return jnp.asarray(own_value(model, name), jnp.float32)
 
 
 def model_fields(model: mujoco.MjModel, p: Parameters, names: Iterable[str]) -> Fields:
