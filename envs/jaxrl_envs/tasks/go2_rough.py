@@ -7,6 +7,7 @@ parameter `terrain` of an episode, 0 to 1, is the row it starts on; which kind o
 from dataclasses import dataclass, field
 
 import jax.numpy as jnp
+import mujoco
 
 from jaxrl.types import Array, ArraySpec, Env, Observation
 from jaxrl_envs import terrain as terrains
@@ -44,11 +45,24 @@ class Config(Joystick):
     episode_seconds: float = 10.0
 
 
+def _harden(spec: mujoco.MjSpec) -> None:
+    """Feet that the edge of a stair keeps out: those of the flat task are so soft that 100 N push them 7 cm into it, where they stick.
+
+    Harder contacts, and more of them to a foot, need more iterations: with four the velocities after a step are within 0.3 rad/s of
+    those after fifty, on average, under targets off by 0.2 rad.
+    """
+    for leg in _go2.LEGS:
+        foot = spec.geom(f"{leg}_foot")
+        foot.solref, foot.solimp = [0.01, 1.0], [0.9, 0.95, 0.001, 0.5, 2.0]
+    spec.option.iterations = 4
+
+
 def go2_rough(config: Config = Config()) -> Env:
     """The task as an `Env`; actions are joint targets relative to the standing pose, [12], scaled by `action_scale`."""
     field = terrains.terrain(config.terrain, config.terrain_seed)
     spec = _go2.spec()
     terrains.replace_floor(spec, field)
+    _harden(spec)
     points = terrains.scan_points(config.scan.forward, config.scan.sideways, config.scan.spacing)
     levels, kinds = field.origins.shape[:2]
 
