@@ -90,7 +90,7 @@ def test_metrics_that_are_not_told_at_every_step_are_named():
         worlds.close()
 
 
-OURS = '"name": "jaxrl_envs.tasks.reacher"'
+OURS = '"name": "jaxrl_envs.tasks.cartpole"'
 EXPERIMENT = """
 from ml_collections import ConfigDict
 
@@ -116,9 +116,6 @@ def test_a_run_from_the_command_line(tmp_path, capsys):
     assert results["nominal"]["length"]["value"] == 8 and results["env_steps"] == 96 and "randomised" not in results
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert all(line["episode/length"] == 8 and line["episode/return"] < 0 for line in lines)
-    assert main(["eval", str(workdir)]) == 0
-    assert json.loads((workdir / "evaluation.json").read_text()) == results
-    assert main(["eval", str(workdir), "--record", str(workdir / "episodes.npz")]) == 0
     capsys.readouterr()
     more = ["--config.training.total_updates=4", "--resume", "--force", "--skip-evaluation"]
     with pytest.warns(UserWarning, match="the simulators of Pendulum-v1 are not where this state left them"):

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from jaxrl_envs.randomization import Ranges
-from jaxrl_envs.tasks import _humanoid, humanoid_joystick
-from jaxrl_envs.tasks.humanoid_joystick import JOINTS, Config
+from jaxrl_envs.tasks import _humanoid, _joystick, _legged
+from jaxrl_envs.tasks._humanoid import JOINTS
+from jaxrl_envs.tasks.humanoid_joystick import Config, humanoid_joystick, walker
 
 B = 4
 
 
 @pytest.fixture(scope="module")
 def env():
-    return humanoid_joystick.humanoid_joystick(Config(randomization=Ranges(action_delay=(0.0, 0.02), push_velocity=(0.0, 0.5))))
+    return humanoid_joystick(Config(randomization=Ranges(action_delay=(0.0, 0.02), push_velocity=(0.0, 0.5))))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,8 @@ def test_feet_are_paid_for_following_the_clock(start, step):
 
 def test_swings_last_their_share_of_the_period():
     phases = np.linspace(0, 1, 1000, endpoint=False, dtype=np.float32)
-    lifted = np.stack([humanoid_joystick.lift(Config(swing_share=0.3), jnp.asarray(p), jnp.ones(())) for p in phases[::10]])
+    legs = np.array([0.0, 0.5], np.float32)
+    lifted = np.stack([_joystick.lift(Config(swing_share=0.3), legs, jnp.asarray(p)) for p in phases[::10]])
     np.testing.assert_allclose((lifted > 0).mean(0), 0.3, atol=0.02)
     np.testing.assert_allclose(lifted.max(0), 1.0, atol=1e-3)
     assert not (lifted > 0).all(1).any()  # one foot is always on the ground
@@ -122,21 +124,31 @@ def test_following_the_command_pays_most(start, step):
 
 
 def test_a_unit_of_action_asks_for_a_share_of_the_torque(start):
-    robot = _humanoid.robot(_humanoid.model())
-    moved = dict(zip(JOINTS, humanoid_joystick.target(Config(), robot, jnp.ones(29)) - robot.home, strict=True))
+    robot, scale, *_ = walker(Config(), _humanoid.model())
+    moved = dict(zip(JOINTS, _legged.target(robot, jnp.ones(29), scale) - robot.home, strict=True))
     assert moved["left_hip_pitch"] == pytest.approx(0.25 * 88 / 75, abs=1e-6) and moved["left_elbow"] == pytest.approx(0.25 * 25 / 75)
     assert moved["right_wrist_roll"] == pytest.approx(0.5)  # soft, so cut off
-    far = humanoid_joystick.target(Config(), robot, jnp.full(29, 100.0))
+    far = _legged.target(robot, jnp.full(29, 100.0), scale)
     np.testing.assert_array_equal(far, robot.target_range[:, 1])
 
 
 def test_commands_are_those_promised():
     draws = jax.random.uniform(jax.random.key(0), (2000, 4))
-    wanted = np.asarray(jax.vmap(lambda d: humanoid_joystick.command(Config(), d))(draws))
+    wanted = np.asarray(jax.vmap(lambda d: _joystick.command(Config(), d))(draws))
     standing = (wanted == 0).all(1)
     assert 0.07 < standing.mean() < 0.13
     np.testing.assert_allclose(wanted[~standing].min(0), [-0.5, -0.3, -0.8], atol=0.02)
     np.testing.assert_allclose(wanted[~standing].max(0), [0.8, 0.3, 0.8], atol=0.02)
+
+
+def test_a_person_can_steer_it(env, start, step):
+    state, _, parameters = start
+    assert env.steering.names == ("forward", "lateral", "yaw") and env.steering.high == (0.8, 0.3, 0.8)
+    told = jax.vmap(env.steering.set)(state, jnp.tile(jnp.array([[0.7, 0.0, -0.2]]), (B, 1)))
+    later, result = step(told, jnp.zeros((B, 29)), parameters, keys())
+    np.testing.assert_allclose(result.metrics["command/forward"], 0.7)
+    np.testing.assert_allclose(result.metrics["command/yaw"], -0.2)
+    np.testing.assert_array_equal(result.observation["state/command"], later.command)
 
 
 def test_pushes_come_when_drawn_and_change_the_velocity_by_at_most_their_size(start):
@@ -144,7 +156,7 @@ def test_pushes_come_when_drawn_and_change_the_velocity_by_at_most_their_size(st
     config = Config(push_seconds=10.0)
     now, draws = jnp.array([0.0, 0.0019, 0.0021, 1.0]), jnp.tile(jnp.array([[0.25, 0.5]]), (B, 1))
     strong = parameters._replace(push_velocity=jnp.full(B, 0.4))
-    after = jax.vmap(lambda s, p, n, d: humanoid_joystick.pushed(config, s, p, n, d))(state.physics, strong, now, draws)
+    after = jax.vmap(lambda s, p, n, d: _joystick.pushed(config, s, p, n, d))(state.physics, strong, now, draws)
     change = after.qvel - state.physics.qvel
     np.testing.assert_allclose(change[:, 1], [0.2, 0.2, 0.0, 0.0], atol=1e-6)
     np.testing.assert_allclose(np.delete(change, 1, axis=1), 0.0, atol=1e-6)

@@ -44,5 +44,5 @@ def test_a_run_resumed_from_its_middle_is_the_whole_run(tmp_path):
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(whole.run), jax.tree.leaves(resumed.run), strict=True):
         np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
     after = resumed.run.source_state.worlds
-    assert (before.env.qpos != after.env.qpos).all()
+    assert (before.env.physics.qpos != after.env.physics.qpos).all()
     assert (before.parameters.fields["body_mass"][:, 1:] != after.parameters.fields["body_mass"][:, 1:]).all()

@@ -17,9 +17,9 @@ from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeSt
 from jaxrl_envs.physics import PhysicsState, make
 from jaxrl_envs.randomization import Parameters, Ranges, actuation, randomised, sensing
 from jaxrl_envs.randomization.actuation import Commands
-from jaxrl_envs.tasks import _go2
-from jaxrl_envs.tasks._go2 import JOINTS, Reading, Robot, read
-from jaxrl_envs.tasks._go2_joystick import Sensors
+from jaxrl_envs.tasks import _go2, _legged
+from jaxrl_envs.tasks._go2 import JOINTS
+from jaxrl_envs.tasks._legged import Reading, Robot, Sensors, read
 
 _SETTLE_SECONDS = 1.0
 _DROP_HEIGHT = 0.45  # m of the base at the start of the fall
@@ -123,8 +123,6 @@ def _rewards(config: Config, robot: Robot, state: State, reading: Reading, heigh
     upright = (1.0 - reading.gravity[2]) / 2.0  # 1 on its feet, 0 on its back
     on_feet = (reading.gravity[2] < -0.95).astype(jnp.float32)
     standing = on_feet * (height > _STANDING)
-    lowest, highest = robot.joint_range[:, 0], robot.joint_range[:, 1]
-    beyond = jnp.maximum(lowest + 0.05 - reading.joints, 0) + jnp.maximum(reading.joints - highest + 0.05, 0)
     terms = {
         "upright": jnp.square(upright),
         "height": jnp.clip(height / float(robot.place[2]), 0.0, 1.0),
@@ -132,7 +130,7 @@ def _rewards(config: Config, robot: Robot, state: State, reading: Reading, heigh
         "still": standing * jnp.exp(-2.0 * (jnp.square(reading.velocity).sum() + 0.1 * jnp.square(reading.rate).sum())),
         "torque": jnp.square(torque).sum(),
         "action_rate": jnp.square(action - state.action).sum(),
-        "joint_limit": beyond.sum(),
+        "joint_limit": _legged.beyond(robot, reading),
     }
     return {name: getattr(config.rewards, name) * config.dt * terms[name] for name in Rewards.__dataclass_fields__}
 
@@ -174,10 +172,10 @@ def go2_recovery(config: Config = Config()) -> Env:
 
     def step(state: State, action: Array, parameters: Parameters, key: Key) -> tuple[State, TimeStep]:
         draws = uniforms(key, **actuation.DRAWS)
-        target = jnp.clip(robot.home + config.action_scale * action, robot.target_range[:, 0], robot.target_range[:, 1])
+        target = _legged.target(robot, action, config.action_scale)
         after, commands, held = motors.step(state.physics, state.commands, target, parameters, draws["command"])
         reading, height = read(robot, after), after.qpos[2]
-        torque = _go2.torque(robot, reading, held, parameters.motor_gain, parameters.motor_strength)
+        torque = _legged.torque(robot, reading, held, parameters.motor_gain, parameters.motor_strength)
         rewards = _rewards(config, robot, state, reading, height, action, torque)
         later = State(after, action, commands)
         stands = (reading.gravity[2] < -0.95) & (height > _STANDING)
@@ -200,5 +198,4 @@ def go2_recovery(config: Config = Config()) -> Env:
         metrics=METRICS,
     )
     env = Env(spec, reset, step, restart, render=render, **worlds._asdict())
-    sensors = {f"state/{name}": getattr(config.sensors, name) for name in Sensors.__dataclass_fields__}
-    return sensing.sensed(env, sensors, config.randomization, config.delay_steps)
+    return sensing.sensed(env, _legged.by_observation(config.sensors), config.randomization, config.delay_steps)
