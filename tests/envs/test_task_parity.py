@@ -45,6 +45,7 @@ class Tolerance(NamedTuple):
 # Some times what was measured on an x86 CPU.
 TOLERANCES = {
     "cartpole": Tolerance(1e-6, 1e-5),
+    "go2_rough": Tolerance(1e-4, 3.0),  # engines choose other contact points on a height field, and the critic sees which feet touch
 }
 LOOSE = Tolerance(1e-4, 2e-2)
 
