@@ -47,9 +47,9 @@ CASES = {
     "cartpole": Case(1, Tolerance(2e-7, 1e-6, 1e-4, 0.0), Tolerance(1e-6, 1e-5, 1e-3, 0.0)),
     "go2": Case(4, Tolerance(2e-6, 3e-4, 1e-1, 1e-4), Tolerance(1e-5, 1e-3, 3e-1, 1e-3)),
 }
-# Of the quadruped as it is shipped, whose solver makes three iterations: by share of the control steps of all worlds. Three times what was
-# measured in 320 of them on an x86 CPU: half of them within 1.2e-7, 6.2e-6, 1.5e-3 and 1.2e-6, nine tenths within 2.4e-7, 2.1e-5, 4.6e-3 and
-# 3.4e-6. The rest has no limit: in one of a hundred, where a foot lands or slips, the solver is not done, and the two leave it apart.
+# Of the quadruped as it is shipped, whose solver makes three iterations: by share of the control steps of all worlds. Three times what
+# was measured in 320 of them on an x86 CPU: half of them within 1.2e-7, 6.2e-6, 1.5e-3 and 1.2e-6, nine tenths within 2.4e-7, 2.1e-5,
+# 4.6e-3 and 3.4e-6. The rest has no limit: in one of a hundred, where a foot lands or slips, the two leave the solver apart.
 SHIPPED = {0.5: Tolerance(4e-7, 2e-5, 5e-3, 4e-6), 0.9: Tolerance(8e-7, 7e-5, 1.5e-2, 1.2e-5)}
 SHIPPED_WORLDS = 32
 
