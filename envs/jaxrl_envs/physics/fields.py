@@ -9,6 +9,7 @@ from jaxrl.ops.suggestion import suggestion
 from jaxrl_envs.physics.interface import Fields
 
 OPTION = "opt."
+FLUID = ("opt.density", "opt.viscosity", "opt.wind")
 
 
 def own_value(model: mujoco.MjModel, name: str) -> np.ndarray:
@@ -32,9 +33,6 @@ def without(model: mujoco.MjModel, names: Iterable[str]) -> dict[str, np.ndarray
         else:
             out[name] = own == 0
     return out
-
-
-FLUID = ("opt.density", "opt.viscosity", "opt.wind")
 
 
 def check_fields(model: mujoco.MjModel, backend: str, varying: frozenset[str], left_out: dict[str, np.ndarray], fields: Fields) -> None:

@@ -172,9 +172,7 @@ def warp(model: mujoco.MjModel, current_sensors: bool = False, room: Capacity | 
         # Beside the average, room for one world gone wild, in which everything seems to touch.
         contacts, convex = size * chosen.contacts + most.contacts, size * chosen.convex + most.convex
         with jax.ensure_compile_time_eval():
-            made = engine.make_data(
-                model, impl="warp", device=jax.devices("cpu")[0], naconmax=contacts, naccdmax=convex, njmax=chosen.constraints
-            )
+            made = engine.make_data(model, impl="warp", naconmax=contacts, naccdmax=convex, njmax=chosen.constraints)
             return jax.tree.map(np.asarray, made)
 
     def data(**state: Array) -> engine.Data:
