@@ -107,8 +107,8 @@ UNSUPPORTED = {
     ),
     "sleeping": '<mujoco><option><flag sleep="enable"/></option></mujoco>',
     "plugins": (
-        '<mujoco><extension><plugin plugin="mujoco.pid"/></extension><worldbody><body><joint name="j"/><geom size="1"/></body></worldbody>'
-        '<actuator><plugin plugin="mujoco.pid" joint="j"/></actuator></mujoco>'
+        '<mujoco><extension><plugin plugin="mujoco.pid"/></extension><worldbody><body><joint name="j"/><geom size="1"/></body>'
+        '</worldbody><actuator><plugin plugin="mujoco.pid" joint="j"/></actuator></mujoco>'
     ),
 }
 
