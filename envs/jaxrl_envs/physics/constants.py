@@ -57,7 +57,7 @@ def _at_reference(model: engine.Model, data: engine.Data) -> engine.Data:
 
 def _jacobians(model: engine.Model, data: engine.Data) -> tuple[Array, Array]:
     """[nbody, nv, 3] each: how the centres of mass move and how the bodies turn with each degree of freedom."""
-    moves = _ancestors(model)[:, model.dof_bodyid][:, :, None]  # [nbody, nv, 1]
+    moves = jnp.asarray(_ancestors(model)[:, model.dof_bodyid][:, :, None])  # [nbody, nv, 1]
     turn, shift = data.cdof[None, :, :3], data.cdof[None, :, 3:]
     # From the joint itself: by way of the robot's centre, to which `cdof` refers, a lever would be the small difference of large ones.
     lever = data.xipos[:, None, :] - data.xanchor[model.dof_jntid][None, :, :]
