@@ -28,6 +28,7 @@ PACKAGES = {
     "network": "jaxrl.networks",
     "source": "jaxrl.rollout",
     "task": "jaxrl_envs.tasks",
+    "wrapper": "jaxrl_envs.wrappers",
 }
 _EXTRA_OF = {
     "mujoco": "envs",

@@ -41,6 +41,7 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.networks": (Network, ActorCritic),
     "jaxrl.policies": (Policy,),
     "jaxrl_envs.tasks": (Env,),
+    "jaxrl_envs.wrappers": (Env,),
 }
 
 

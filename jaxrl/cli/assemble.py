@@ -56,6 +56,7 @@ class Settings:
     algorithm: Section
     source: Section
     env: Section | None = None
+    wrapper: Section | None = None  # around env, such as pixels
     networks: Section = field(default_factory=dict)
     objectives: dict[str, Section] = field(default_factory=dict)
     data: Data | None = None
@@ -65,7 +66,7 @@ class Settings:
     devices: int = 1
 
 
-_KINDS = {"env": "task", "networks": "network", "algorithm": "algorithm", "source": "source"}
+_KINDS = {"env": "task", "wrapper": "wrapper", "networks": "network", "algorithm": "algorithm", "source": "source"}
 
 
 def _whole(section: Section, kind: str, where: str) -> dict[str, Any]:
@@ -95,11 +96,18 @@ class Parts(NamedTuple):
 
 
 def environment(settings: Settings) -> Env | None:
-    """The environment of `config.env`; None where the config has none."""
+    """The environment of `config.env`, within `config.wrapper` if there is one; None where the config has none."""
     if settings.env is None:
+        if settings.wrapper is not None:
+            raise ValueError("config.wrapper: has no effect without config.env; leave it out")
         return None
     make, config = part(settings.env, "task", "config.env")
-    return make(config)
+    env: Env = make(config)
+    if settings.wrapper is None:
+        return env
+    wrap, around = part(settings.wrapper, "wrapper", "config.wrapper")
+    wrapped: Env = wrap(around, env)
+    return wrapped
 
 
 def _acting(settings: Settings, spec: Any) -> Algorithm:

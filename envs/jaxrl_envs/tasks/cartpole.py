@@ -5,18 +5,18 @@ ones: an episode is 1000 control steps of 10 ms, each with a reward between 0 an
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import mujoco
-import numpy as np
 
 from jaxrl.ops.tolerance import tolerance
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
 from jaxrl_envs import randomization, robots
 from jaxrl_envs.physics import PhysicsState, make
 from jaxrl_envs.randomization import Parameters
+from jaxrl_envs.rendering import Scene
 from jaxrl_envs.tasks import _action_repeat
 
 CONTROL_STEPS = 1000
@@ -89,11 +89,6 @@ def cartpole(config: Config = Config()) -> Env:
         metrics = {name: factors[name] for name in METRICS}
         return later, TimeStep(_observe(later), reward, jnp.ones(()), jnp.zeros(()), metrics)
 
-    def render(states: PhysicsState, width: int, height: int) -> Any:
-        from jaxrl_envs.rendering import frames
-
-        return frames(compiled, np.asarray(states.qpos), width=width, height=height, camera="side")
-
     spec = EnvSpec(
         name=f"cartpole_{config.task}",
         observation={
@@ -112,6 +107,6 @@ def cartpole(config: Config = Config()) -> Env:
         restart,
         nominal=randomization.nominal(physics),
         sample=randomization.distribution(physics),
-        render=render,
+        render=Scene(compiled, lambda state: {"qpos": state.qpos}, "side"),
     )
     return _action_repeat.repeat_action(env, config.action_repeat)

@@ -6,7 +6,7 @@ critic also sees what only the simulator knows.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import jaxlie
@@ -18,6 +18,7 @@ from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeSt
 from jaxrl_envs import randomization, robots
 from jaxrl_envs.physics import PhysicsState, make
 from jaxrl_envs.randomization import Parameters, Ranges
+from jaxrl_envs.rendering import Scene
 
 LEGS = ("FL", "FR", "RL", "RR")
 JOINTS = tuple(f"{leg}_{joint}" for leg in LEGS for joint in ("abduction", "thigh", "calf"))
@@ -368,11 +369,6 @@ def go2_flat(config: Config = Config()) -> Env:
         reward = jnp.stack(list(rewards.values())).sum()
         return later, TimeStep(observation, reward, 1.0 - fell, jnp.zeros(()), _metrics(state, reading, rewards))
 
-    def render(states: State, width: int, height: int) -> Any:
-        from jaxrl_envs.rendering import frames
-
-        return frames(robot.model, np.asarray(states.physics.qpos), width=width, height=height, camera="track")
-
     spec = EnvSpec(
         name="go2_flat",
         observation=observation_spec(),
@@ -388,5 +384,5 @@ def go2_flat(config: Config = Config()) -> Env:
         restart,
         nominal=randomization.nominal(physics, config.randomization),
         sample=randomization.distribution(physics, config.randomization),
-        render=render,
+        render=Scene(robot.model, lambda state: {"qpos": state.physics.qpos}, "track"),
     )

@@ -6,18 +6,18 @@ It never terminates.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import mujoco
-import numpy as np
 
 from jaxrl.ops.tolerance import tolerance
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
 from jaxrl_envs import randomization, robots
 from jaxrl_envs.physics import PhysicsState, make
 from jaxrl_envs.randomization import Parameters
+from jaxrl_envs.rendering import Pose, Scene
 from jaxrl_envs.tasks import _action_repeat
 
 CONTROL_STEPS = 1000
@@ -77,6 +77,10 @@ def _observe(state: State) -> Observation:
     }
 
 
+def _pose(state: State) -> Pose:
+    return {"qpos": jnp.concatenate([state.physics.qpos, state.target], axis=-1)}
+
+
 def reacher(config: Config = Config()) -> Env:
     """The task as an `Env`; the action [2] is the torques in units of 0.05 N m, clipped to [-1, 1]."""
     compiled = model()
@@ -107,12 +111,6 @@ def reacher(config: Config = Config()) -> Env:
         reward = tolerance(distance, (0.0, reach))
         return later, TimeStep(_observe(later), reward, jnp.ones(()), jnp.zeros(()), {"distance": distance})
 
-    def render(states: State, width: int, height: int) -> Any:
-        from jaxrl_envs.rendering import frames
-
-        qpos = np.concatenate([states.physics.qpos, states.target], axis=-1)
-        return frames(drawn_model(config.target_radius), qpos, width=width, height=height, camera="top")
-
     spec = EnvSpec(
         name="reacher",
         observation={
@@ -132,6 +130,6 @@ def reacher(config: Config = Config()) -> Env:
         restart,
         nominal=randomization.nominal(physics),
         sample=randomization.distribution(physics),
-        render=render,
+        render=Scene(drawn_model(config.target_radius), _pose, "top"),
     )
     return _action_repeat.repeat_action(env, config.action_repeat)
