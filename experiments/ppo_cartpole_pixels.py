@@ -1,6 +1,6 @@
 """A cart learns to keep its pole upright from what a camera sees.
 
-The actor sees the last three images alone; the critic, which is not needed to act, sees the state (Pinto et al. 2018).
+The actor sees the last two images alone; the critic, which is not needed to act, sees the state (Pinto et al. 2018).
 
 Paper: Tassa et al. 2018, https://arxiv.org/abs/1801.00690 (cartpole balance).
 Command: jaxrl train --config experiments/ppo_cartpole_pixels.py --workdir runs/pixels
@@ -20,14 +20,14 @@ def get_config() -> ConfigDict:
             "cameras": ("side",),
             "width": 64,
             "height": 64,
-            "frames": 3,
+            "frames": 2,
             "state": "privileged",
         }
     )
     config.networks = ConfigDict(
         {
             "name": "jaxrl.networks.conv_actor_critic",
-            "layers": ((32, 8, 8), (32, 3, 1)),
+            "layers": ((16, 8, 8), (32, 3, 1)),
             "features": 64,
             "image_critic": False,
             "head": {"actor_hidden": (64,), "critic_hidden": (64, 64), "initial_std": 0.6},
@@ -38,16 +38,16 @@ def get_config() -> ConfigDict:
             "name": "jaxrl.algorithms.ppo",
             "learning_rate": 1e-3,
             "target_kl": 0.01,
-            "num_epochs": 4,
+            "num_epochs": 2,
             "num_minibatches": 8,
             "gamma": 0.98,
             "gae_lambda": 0.95,
             "value_clip": None,
-            "entropy_weight": 0.001,
+            "entropy_weight": 0.003,
             "reward_scale": 0.1,
         }
     )
-    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 32, "unroll_length": 32, "pool_size": 64})
-    config.training = ConfigDict({"total_updates": 100, "updates_per_call": 10})
+    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 64, "unroll_length": 32, "pool_size": 64})
+    config.training = ConfigDict({"total_updates": 150, "updates_per_call": 10})
     config.evaluation = ConfigDict({"num_episodes": 20, "video_seconds": 4.0})
     return config

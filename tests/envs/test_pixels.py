@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from jaxrl.algorithms import ppo
+from jaxrl.evaluation.play import play
+from jaxrl.networks import conv_actor_critic
 from jaxrl.rollout.auto_reset import auto_reset
+from jaxrl.rollout.rollout import Config as Rollout
+from jaxrl.rollout.rollout import rollout
+from jaxrl.training.fit import initial, many_updates
 from jaxrl.types import ArraySpec, Env, EnvSpec, TimeStep
 from jaxrl_envs.randomization import visual
 from jaxrl_envs.randomization.visual import Visual
@@ -61,23 +67,24 @@ def model() -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_string(_MODEL)
 
 
-def ball() -> Env:
-    """The action moves the ball; the block mirrors it. An episode begins at 0 and is cut after `LENGTH` steps."""
+def ball(spread: float = 0.0) -> Env:
+    """The action moves the ball, which is to be at 0; the block mirrors it. An episode begins up to `spread` from there, and is cut."""
 
     def observe(place):
         return {"state/place": place}
 
     def reset(key, parameters):
-        del key, parameters
-        return jnp.zeros(1), observe(jnp.zeros(1))
+        del parameters
+        place = spread * jax.random.uniform(key, (1,), minval=-1.0)
+        return place, observe(place)
 
     def step(place, action, parameters, key):
         del parameters, key
         later = place + action
-        return later, TimeStep(observe(later), later[0], jnp.ones(()), jnp.zeros(()), {})
+        return later, TimeStep(observe(later), -jnp.abs(later[0]), jnp.ones(()), jnp.zeros(()), {})
 
     def pose(place):
-        away, zero, one = -place[..., :1], jnp.zeros_like(place), jnp.ones_like(place)
+        away, one = -place, jnp.ones_like(place)
         return {"qpos": place, "mocap_pos": jnp.concatenate([away, one, one / 2], -1)[..., None, :]}
 
     spec = EnvSpec("ball", {"state/place": ArraySpec((1,), names=("x",), unit="m")}, ArraySpec((1,)), LENGTH, 0.0)
@@ -316,6 +323,29 @@ def test_refuses(fields, message):
 def test_the_look_refuses(fields, message):
     with pytest.raises(ValueError, match=message):
         Visual(**fields)
+
+
+@pytest.mark.slow
+def test_ppo_learns_from_pixels_alone():
+    env = pixels(Config(("above",), SIZE, SIZE, state="drop"), ball(spread=0.9))
+    layers = conv_actor_critic.Config(layers=((8, 8, 8), (16, 2, 1)), features=32)
+    networks = conv_actor_critic.conv_actor_critic(layers, env.spec)
+    numbers = ppo.Config(learning_rate=3e-3, gamma=0.9, value_clip=None, entropy_weight=0.0)
+    algorithm = ppo.ppo(numbers, env.spec, networks)
+    assert set(algorithm.policy.spec.observation) == {"image/above"}
+    source = rollout(Rollout(num_worlds=32, unroll_length=8, pool_size=32), env, env.sample, algorithm.explore)
+    run = jax.jit(initial(algorithm, source, None))(KEY)
+    update = jax.jit(many_updates(algorithm, source, 20))
+    episodes = play(env, algorithm.policy, num_episodes=64)
+
+    def mean_reward(run):
+        return float(episodes(algorithm.deployable(run.train_state), many(env.nominal, 64), KEY).kept["reward"].mean())
+
+    before = mean_reward(run)
+    for _ in range(4):
+        run, _ = update(run, KEY)
+    after = mean_reward(run)
+    assert before < -0.35 and after > -0.12, f"mean distance {-before:.2f} before, {-after:.2f} after"
 
 
 def test_a_task_without_a_scene_is_refused():

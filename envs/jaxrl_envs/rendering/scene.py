@@ -1,7 +1,8 @@
 """What a task shows of its states."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -12,7 +13,8 @@ from jaxrl_envs.rendering.video import frames
 Pose = dict[str, Any]  # fields of MjData that place a model, by name: qpos, and mocap_pos and mocap_quat where it has such bodies
 
 
-class Scene(NamedTuple):
+@dataclass(frozen=True)
+class Scene:
     """The model that is drawn of a task, and how a state places it. As the `render` of an `Env` it serves videos and pixels.
 
     The drawn model may be another than the simulated one: a target that only the task knows of is a joint or a mocap body of it.

@@ -7,7 +7,7 @@ the model says.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -60,7 +60,7 @@ class State(NamedTuple):
     """One world of the task, and the images it has shown."""
 
     world: PyTree
-    seen: dict[str, Array]  # by camera, [height, width, 3 * (frames - 1)] uint8: the latest that the next observation shows too; none for single images
+    seen: dict[str, Array]  # by camera, uint8 [height, width, 3 * (frames - 1)]: what the next observation shows too; empty for one frame
 
 
 Draw = Callable[[dict[str, Array], Fields], dict[str, Array]]  # (pose, fields) of one world -> uint8 [height, width, 3] by camera
@@ -173,5 +173,5 @@ def pixels(config: Config, env: Env) -> Env:
         restart=restart,
         nominal=Parameters(env.nominal, plain),
         sample=sample,
-        render=scene._replace(pose=lambda state: scene.pose(state.world)),
+        render=replace(scene, pose=lambda state: scene.pose(state.world)),
     )
