@@ -7,13 +7,13 @@ ARGS ?=
 
 # What each installation holds; all share .venv.
 EXTRAS_train := envs
-EXTRAS_dev := envs,bench,dev
+EXTRAS_dev := envs,suite,bench,dev
 EXTRAS_bench := envs,bench
 
 # pip leaves the bytecode to the first import: most modules are never imported. A shell that forbids to write it would pay at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup train test test-all lint bench
+.PHONY: setup train test test-all lint bench baselines
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -24,6 +24,10 @@ setup: .venv/installed-train .venv/installed-dev
 train: .venv/installed-train
 	$(BIN)/jaxrl train --config experiments/ppo_go2_flat.py --workdir runs/go2_flat \
 		$(if $(wildcard runs/go2_flat/checkpoints/[0-9]*),--resume) $(ARGS)
+
+# PPO on six tasks of the control suite, three seeds each; a call that was cut goes on.
+baselines: .venv/installed-dev
+	$(BIN)/python experiments/launchers/baselines.py --workdir runs/baselines $(ARGS)
 
 # Two processes: most of a test's time is one-threaded compilation.
 test: .venv/installed-dev

@@ -21,9 +21,9 @@ def get_config() -> ConfigDict:
             "width": 64,
             "height": 64,
             "frames": 2,
-            "state": "privileged",
         }
     )
+    config.hidden = ("state/position", "state/velocity")
     config.networks = ConfigDict(
         {
             "name": "jaxrl.networks.conv_actor_critic",

@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
             "name": "jaxrl_envs.tasks.go2_flat",
             "randomization": {
                 "friction": (0.4, 1.2),
-                "base_mass": (-1.5, 1.5),  # kg
-                "base_com": (-0.03, 0.03),  # m
+                "payload": {"base": (0.0, 2.0)},  # kg
+                "center_of_mass": {"base": (-0.03, 0.03)},  # m
                 "link_mass": (0.9, 1.1),
                 "motor_gain": (0.85, 1.15),
                 "motor_strength": (0.85, 1.15),

@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import types
 import typing
@@ -27,11 +28,14 @@ PACKAGES = {
     "objective": "jaxrl.objectives",
     "network": "jaxrl.networks",
     "source": "jaxrl.rollout",
+    "curriculum": "jaxrl.curricula",
     "task": "jaxrl_envs.tasks",
+    "adapter": "jaxrl_envs.adapters",
     "wrapper": "jaxrl_envs.wrappers",
 }
 _EXTRA_OF = {
     "mujoco": "envs",
+    "dm_control": "suite",
     "warp": "warp",
     "tensorflow": "data",
     "tensorflow_datasets": "data",
@@ -39,7 +43,9 @@ _EXTRA_OF = {
     "pyarrow": "data",
     "grpc": "serve",
     "wandb": "wandb",
-    "brax": "bench",
+    "brax": "adapters",
+    "gymnasium": "adapters",
+    "mujoco_playground": "adapters",
 }
 _WORDS = {"true": True, "false": False, "none": None}
 _SCALARS = (bool, int, float, str, type(None))
@@ -117,13 +123,16 @@ def part(section: Any, kind: str, where: str) -> tuple[Callable[..., Any], Any]:
 def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     """What `get_config()` of the experiment file returns, after overrides such as "--config.algorithm.learning_rate=3e-4".
 
+    `path` may end in ":" and a word, which `get_config` is called with: "experiments/ppo_control_suite.py:cheetah_run".
+
     A value is read as a Python literal, else as text; a field that holds text keeps the text. A field that the file leaves at its
     default may be set too: `build` knows all names and types and refuses the wrong ones.
 
     Raises:
         ValueError: no such file, a file without `get_config`, or an override that is not of that form or replaces a section.
     """
-    path = Path(path)
+    name, colon, argument = str(path).rpartition(":")
+    path, arguments = (Path(name), [argument]) if colon and name.endswith(".py") else (Path(path), [])
     if not path.is_file():
         others = [str(file) for file in sorted(path.parent.glob("*.py"))]
         raise ValueError(f"{path}: no such experiment file; {suggestion(str(path), others)}")
@@ -134,7 +143,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     spec.loader.exec_module(module)
     if not callable(getattr(module, "get_config", None)):
         raise ValueError(f"{path}: has no get_config(); an experiment file returns its ConfigDict from it")
-    config = module.get_config()
+    try:
+        inspect.signature(module.get_config).bind(*arguments)
+    except TypeError:
+        expected = "takes no word after the colon" if arguments else "needs a word after the file's name and a colon"
+        raise ValueError(f"{path}: its get_config {expected}") from None
+    config = module.get_config(*arguments)
     if not isinstance(config, ConfigDict):
         raise ValueError(f"{path}: get_config() must return an ml_collections.ConfigDict, not {type(config).__name__}")
     for word in overrides:
@@ -233,7 +247,7 @@ def _unknown_module(kind: str, name: str, package: str, last: str) -> str:
     except ModuleNotFoundError:
         module = None
     if module is None or not hasattr(module, "__path__"):
-        return f"{kind} {name}: there is no package {package}; jaxrl's own are in {PACKAGES[kind]}"
+        return f"{kind} {name}: there is no package {package}; jaxrl's own are in {PACKAGES[kind]}, yours here or installed"
     return f"{kind} {name}: {package} has no such module; {suggestion(last, _nameable(module))}"
 
 

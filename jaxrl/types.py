@@ -96,6 +96,20 @@ class Network(NamedTuple):
     apply: Callable[..., Any]  # (params, x, key=None, train=False) -> output
 
 
+class RecurrentNetwork(NamedTuple):
+    """A network with a memory, its carry: it takes in what it sees, then answers from what it remembers and sees.
+
+    Leading axes are free where none are named. A carry belongs to one row, and no row touches another.
+    """
+
+    init: Callable[[Key], Params]
+    carry: Callable[[int], PyTree]  # batch size -> the carry [B, ...] before an episode's first step, a dict of arrays; () without memory
+    remember: Callable[[Params, Any, PyTree], PyTree]  # (params, x, carry) -> carry
+    unroll: Callable[[Params, Any, PyTree, Array], PyTree]
+    # (params, x [T, B, ...], carry [B, ...], begins [T, B]) -> carry after each step [T, B, ...]; an episode that begins forgets the last
+    apply: Callable[[Params, Any, PyTree], Any]  # (params, x, carry that has taken in x) -> output
+
+
 def _nothing(*_: Any) -> None:
     """Releases nothing."""
 
@@ -130,6 +144,9 @@ class EnvSpec(NamedTuple):
     metrics: tuple[str, ...] = ()  # the keys of TimeStep.metrics
 
 
+SUCCESS = "success"  # the metric of a `TimeStep` whose value at an episode's last step is the episode's outcome
+
+
 class TimeStep(NamedTuple):
     """What one step yields. `observation` is the true one that follows the action, also when the episode ends here."""
 
@@ -138,6 +155,31 @@ class TimeStep(NamedTuple):
     discount: Array  # [] 0 at termination, 1 otherwise
     truncation: Array  # [] 1 where the episode is cut although it could go on
     metrics: Metrics  # scalars, one per name in EnvSpec.metrics
+
+
+class Space(NamedTuple):
+    """What of an environment's physics varies, as points of a unit cube, so that a curriculum need know nothing of physics.
+
+    Each of the D dimensions belongs to one of G parameters: those of "link_mass" are the factors of the single links.
+    """
+
+    names: tuple[str, ...]  # of the G parameters
+    units: tuple[str, ...]  # of the G parameters
+    group: tuple[int, ...]  # of the D dimensions, the parameter that each belongs to
+    center: tuple[float, ...]  # of the D dimensions, where the nominal value is: 0 is the lower end of its range, 1 the upper
+    draw: Callable[[Key], Array]  # key -> point [D], uniform in each dimension
+    at: Callable[[Array], Params]  # point [D] -> physics params
+    quantile: Callable[[Array], Array]  # places [G] in the ranges, 0 to 1 -> values of the parameters [G], in their units
+    summary: Callable[[Params], Mapping[str, Any]]  # physics params [N, ...] -> few numbers [N] that tell them, by name
+
+
+class Steering(NamedTuple):
+    """A command that a person can give while an episode runs: a joystick."""
+
+    names: tuple[str, ...]  # of its n axes
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    set: Callable[[PyTree, Array], PyTree]  # (env state, command [n]) -> env state under that command
 
 
 class Env(NamedTuple):
@@ -151,6 +193,41 @@ class Env(NamedTuple):
     nominal: Params  # physics params of the unrandomised world
     sample: Callable[[Key], Params]  # physics params of a new episode; `nominal` where nothing is randomised
     render: Callable[..., Any] | None = None  # (env states as numpy, width, height) -> uint8 frames [N, height, width, 3], on the host
+    space: Space | None = None  # what `sample` varies; None where that is nothing
+    steering: Steering | None = None  # None where nobody steers
+
+
+class Curriculum(NamedTuple):
+    """How the physics parameters of new episodes are drawn, and how that follows from the episodes that have ended.
+
+    An episode's outcome is 1 for a success and 0 for a failure: its last `success` metric, or else whether it did not terminate. Outcomes
+    are added up in a tally, one for all worlds of a device; tallies of several devices add up to that of all.
+    """
+
+    init: Callable[[], PyTree]  # -> state
+    draw: Callable[[PyTree, Key], tuple[Params, PyTree]]  # (state, key) -> physics params, tag: what the outcome is to be credited to
+    tally: Callable[[], PyTree]  # -> one without outcomes
+    credit: Callable[[PyTree, PyTree, Array, Array], PyTree]  # (tally, tags [N], outcomes [N], which of them count [N]) -> tally
+    observe: Callable[[PyTree, PyTree], PyTree]  # (state, tally) -> state
+    metrics: Callable[[PyTree], Metrics]  # state -> what to log: the ranges of the parameters
+
+
+class HostWorlds(NamedTuple):
+    """B worlds of a `HostEnv`. They never reset themselves; a world whose episode ended must be reset before the next step."""
+
+    reset: Callable[..., Observation]  # (which [B] bool, seed=None) -> observation [B] of all; a seed is counted up from world to world
+    step: Callable[[Any], TimeStep]  # action [B, A] -> what it yields [B], as of `Env`
+    close: Callable[[], None]
+
+
+class HostEnv(NamedTuple):
+    """Environments that keep their state outside JAX, such as other people's simulators. Called from Python, with numpy arrays.
+
+    That state is in no checkpoint: a resumed run begins new episodes.
+    """
+
+    spec: EnvSpec
+    open: Callable[[int], HostWorlds]  # number of worlds -> worlds that have not begun an episode yet
 
 
 class Transition(NamedTuple):

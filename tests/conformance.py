@@ -16,7 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrl.networks import state_mlp
+from jaxrl.curricula.static import fixed
+from jaxrl.networks import recurrent_actor_critic, state_mlp
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.objectives import bc
@@ -26,8 +27,10 @@ from jaxrl.policies.constant import constant
 from jaxrl.replay.recording import Recording
 from jaxrl.types import (
     ArraySpec,
+    Curriculum,
     Env,
     EnvSpec,
+    HostEnv,
     Key,
     Network,
     Objective,
@@ -37,7 +40,8 @@ from jaxrl.types import (
     PyTree,
     Spec,
 )
-from tests.probes import PROBES, probe_env
+from tests.hosts import on_host
+from tests.probes import PROBES, lines, probe_env
 
 PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
 
@@ -73,6 +77,7 @@ def factories(returned: type) -> dict[str, Callable[..., Any]]:
 
 KEY = jax.random.key(0)
 ENV = probe_env(PROBES["policy and value"].numbers)
+VARYING = ENV._replace(space=lines())
 SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
 STORED = SPEC.observation | {"action": SPEC.action}
 
@@ -87,6 +92,11 @@ def network() -> Network:
     return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
+def remembering() -> ActorCritic:
+    config = recurrent_actor_critic.Config(memory_size=4, actor_hidden=(8,), critic_hidden=(8,))
+    return recurrent_actor_critic.recurrent_actor_critic(config, ENV.spec)
+
+
 def env_policy() -> Policy:
     return constant(PolicySpec({"state/which": ENV.spec.observation["state/which"]}, ENV.spec.action), 0.1)
 
@@ -95,8 +105,10 @@ def env_policy() -> Policy:
 SUPPLIES: dict[Any, Callable[[], Any]] = {
     ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
     Callable[[Key], Params]: lambda: ENV.sample,
-    Env: lambda: ENV,
+    Curriculum: lambda: fixed(ENV.sample),
+    Env: lambda: VARYING,
     EnvSpec: lambda: ENV.spec,
+    HostEnv: lambda: on_host(ENV),
     EnvSpec | PolicySpec: lambda: SPEC,
     Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
     Mapping[str, float]: lambda: {"bc": 1.0},
@@ -107,15 +119,20 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Spec: lambda: SPEC.observation,
     running_statistics.RunningStatistics: lambda: running_statistics.init(STORED),
     "hidden": lambda: (8,),
+    "names": lambda: (),
     "input_size": lambda: 4,
     "output_shape": lambda: (2, 3),
     "output_size": lambda: 3,
 }
 # Fields of a Config that differ from its defaults, by module, to keep the arrays small.
 SMALL: dict[str, dict[str, Any]] = {
+    "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
+    "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
+    "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
-    "jaxrl.rollout.rollout": {"num_worlds": 3, "unroll_length": 4, "pool_size": 4},
     "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
+    "jaxrl_envs.adapters.brax": {"task": "fast", "episode_length": 10},
+    "jaxrl_envs.adapters.playground": {"task": "PendulumSwingup", "episode_length": 10},
 }
 
 

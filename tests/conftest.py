@@ -13,12 +13,14 @@ install_import_hook(["jaxrl", "jaxrl_envs"], f"{check.__module__}.{check.__name_
 from jaxrl_envs.xla_flags import xla_flags  # noqa: E402
 
 os.environ["XLA_FLAGS"] = f"{xla_flags()} --xla_force_host_platform_device_count=4"
+CACHE = Path(__file__).parents[1] / ".cache"
+os.environ["WARP_CACHE_PATH"] = str(CACHE / "warp")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "jax"))
+jax.config.update("jax_compilation_cache_dir", str(CACHE / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

@@ -1,6 +1,7 @@
 """Probe environments: each asks for one ability, so the first that fails names the fault (idea from rejax).
 
-All are the same decision process of two states with other numbers. The numbers are arrays, so one compiled program serves every probe.
+All but the last are the same decision process of two states with other numbers. The numbers are arrays, so one compiled program serves
+every one of these. The last asks for a memory.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
+from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, Space, TimeStep
 
 STATES = 2
 
@@ -113,3 +114,62 @@ def probe_env(table: Numbers) -> Env:
         return later, TimeStep(observe(later.index), now.reward - now.cost * miss, now.discount, now.truncation, {"miss": miss})
 
     return Env(spec, reset, step, restart, table, lambda key: table)
+
+
+def lines(names: tuple[str, ...] = ("mass", "delay"), sizes: tuple[int, ...] = (3, 1), center: tuple[float, ...] = (0.5, 0.0)) -> Space:
+    """A space whose physics are its points; by default three masses from 1 to 3 and a delay from 0 to 2, nominally 2 and 0."""
+    group = tuple(g for g, size in enumerate(sizes) for _ in range(size))
+    low = jnp.array([1.0, 0.0])
+
+    return Space(
+        names=names,
+        units=("kg", "s"),
+        group=group,
+        center=tuple(center[g] for g in group),
+        draw=lambda key: jax.random.uniform(key, (len(group),)),
+        at=lambda point: point,
+        quantile=lambda places: low + 2.0 * places,
+        summary=lambda physics: {"delay": physics[:, -1]},
+    )
+
+
+# Memory: what a policy has to do at the end depends on what it saw at the start alone.
+
+
+class Recall(NamedTuple):
+    cue: Array  # [] 0.5 or -0.5
+    clock: Array  # [] int32
+
+
+def recall_env(length: int) -> Env:
+    """The first of `length` observations shows a cue; the last action has to be that cue, and missing it by x costs x^2.
+
+    Without a memory the best action is 0, which costs 0.25.
+    """
+    spec = EnvSpec(
+        name="recall",
+        observation={"state/cue": ArraySpec((2,), names=("cue", "last"), unit="1")},
+        action=ArraySpec((1,), names=("guess",), unit="1", low=-1.0, high=1.0),
+        episode_length=length,
+        dt=0.0,
+        metrics=("miss",),
+    )
+
+    def look(state: Recall) -> Observation:
+        shown = jnp.where(state.clock == 0, state.cue, 0.0)
+        return {"state/cue": jnp.stack([shown, 1.0 * (state.clock == length - 1)])}
+
+    def reset(key: Key, physics: Array) -> tuple[Recall, Observation]:
+        state = Recall(jnp.where(jax.random.bernoulli(key), 0.5, -0.5), jnp.int32(0))
+        return state, look(state)
+
+    def restart(state: Recall, physics: Array, key: Key) -> tuple[Recall, Observation]:
+        return state, look(state)
+
+    def step(state: Recall, action: Array, physics: Array, key: Key) -> tuple[Recall, TimeStep]:
+        last = 1.0 * (state.clock == length - 1)
+        miss = last * jnp.square(action[0] - state.cue)
+        later = state._replace(clock=state.clock + 1)
+        return later, TimeStep(look(later), -miss, 1.0 - last, jnp.zeros(()), {"miss": miss})
+
+    return Env(spec, reset, step, restart, jnp.zeros(()), lambda key: jnp.zeros(()))

@@ -182,6 +182,22 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path, text, line):
         config.load(path)
 
 
+def test_a_word_behind_the_file_goes_to_get_config(tmp_path):
+    path = tmp_path / "ppo_many.py"
+    path.write_text("from ml_collections import ConfigDict\ndef get_config(task='one'):\n    return ConfigDict({'task': task})\n")
+    assert config.load(path).task == "one"
+    assert config.load(f"{path}:two", ["--config.task=three"]).task == "three"
+    assert config.load(f"{path}:two").task == "two"
+
+
+@pytest.mark.parametrize(("head", "end", "line"), [("", ":two", "takes no word after the colon"), ("task", "", "needs a word after")])
+def test_a_word_that_get_config_does_not_take_is_refused(tmp_path, head, end, line):
+    path = tmp_path / "ppo_one.py"
+    path.write_text(f"def get_config({head}):\n    return None\n")
+    with pytest.raises(ValueError, match=line):
+        config.load(f"{path}{end}")
+
+
 @pytest.fixture
 def probes(tmp_path, monkeypatch):
     """A package of parts: a good one, one that needs mujoco, one that misses a package of nobody, some that lack a part."""
@@ -221,7 +237,10 @@ def test_available_are_those_that_a_config_can_name_read_and_not_imported(probes
         ("goood", "probe goood: probe_parts has no such module; did you mean good?"),
         ("probe_parts.goood", "probe probe_parts.goood: probe_parts has no such module; did you mean good?"),
         ("zzz", "probe zzz: probe_parts has no such module; there are broken, good, needs_mujoco"),
-        ("prob_parts.good", "probe prob_parts.good: there is no package prob_parts; jaxrl's own are in probe_parts"),
+        (
+            "prob_parts.good",
+            "probe prob_parts.good: there is no package prob_parts; jaxrl's own are in probe_parts, yours here or installed",
+        ),
         (
             "nameless",
             "probe nameless: probe_parts.nameless has no nameless; it needs a dataclass Config and a function nameless(config, ...)",

@@ -8,6 +8,7 @@ what to add.
 import functools
 import inspect
 import re
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -23,16 +24,34 @@ from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
     Algorithm,
     ArraySpec,
+    Curriculum,
     Env,
+    HostEnv,
     Key,
     Network,
     Objective,
     Params,
     Policy,
     PyTree,
+    RecurrentNetwork,
     Source,
 )
-from tests.conformance import KEY, SPEC, SUPPLIES, assert_equal, build, cases, draw, factories, make, modules, rows, shapes, spec_of
+from tests.conformance import (
+    KEY,
+    SPEC,
+    SUPPLIES,
+    assert_equal,
+    build,
+    cases,
+    draw,
+    factories,
+    make,
+    modules,
+    remembering,
+    rows,
+    shapes,
+    spec_of,
+)
 
 # What the modules of a package make, one each. The packages of sources hold other modules too.
 PACKAGES: dict[str, tuple[type, ...]] = {
@@ -40,7 +59,9 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.objectives": (Objective,),
     "jaxrl.networks": (Network, ActorCritic),
     "jaxrl.policies": (Policy,),
+    "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env,),
+    "jaxrl_envs.adapters": (Env, HostEnv),
     "jaxrl_envs.wrappers": (Env,),
 }
 
@@ -61,7 +82,11 @@ def test_a_config_can_name_what_is_available(kind):
     package = configs.PACKAGES[kind]
     assert names or not any(path.startswith(f"{package}.") for path in modules())
     for name in names:
-        _, factory = configs.resolve(name, kind)
+        try:
+            _, factory = configs.resolve(name, kind)
+        except ImportError as error:  # other people's packages need not be there
+            assert "pip install" in str(error) and kind == "adapter"
+            continue
         assert factory in {f for returned in (*PACKAGES.get(package, ()), Source) for f in factories(returned).values()}
 
 
@@ -76,9 +101,23 @@ def test_spec_of_arrays_and_of_shapes():
 
 
 def network_parts(network: Any) -> dict[str, Network]:
-    parts = {"": network} if isinstance(network, Network) else {n: p for n, p in network._asdict().items() if isinstance(p, Network)}
+    """The parts that can be called; what has a memory begins with an empty one."""
+    own = {"": network} if isinstance(network, Network) else network._asdict()
+    parts = {n: first_step(p) if isinstance(p, RecurrentNetwork) else p for n, p in own.items()}
+    parts = {n: p for n, p in parts.items() if isinstance(p, Network)}
     assert parts, f"{type(network).__name__} has no part of type Network: say here how to call it"
     return parts
+
+
+def first_step(network: RecurrentNetwork) -> Network:
+    def apply(params: Params, x: Any, key: Any = None, train: bool = False) -> Any:
+        axes = jax.tree.leaves(x)[0].shape[:-1]
+        carry = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(jnp.expand_dims(leaf[0], range(len(axes))), (*axes, *leaf.shape[1:])), network.carry(1)
+        )
+        return network.apply(params, x, network.remember(params, x, carry))
+
+    return Network(network.init, apply)
 
 
 NETWORKS = [case for returned in PACKAGES["jaxrl.networks"] for case in cases(returned)]
@@ -101,6 +140,29 @@ def test_network(path, factory):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, atol=1e-5), time_major, output)
         single = part.apply(params, rows(x, slice(1, 2)))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[1], atol=1e-5), single, output)
+
+
+RECURRENT = [
+    pytest.param(path, part, id=f"{path} {name}")
+    for path, factory in factories(ActorCritic).items()
+    for name, part in build(path, factory)._asdict().items()
+    if isinstance(part, RecurrentNetwork)
+]
+
+
+@pytest.mark.parametrize(("path", "network"), RECURRENT)
+def test_recurrent_network(path, network):
+    params, x = network.init(KEY), draw(SPEC.observation, 3)
+    carry = network.carry(3)
+    assert isinstance(carry, dict), f"{path}: a carry is a dict, so that its arrays have names"
+    later = network.remember(params, x, carry)
+    assert shapes(later) == shapes(carry), f"{path}: the carry must keep its structure"
+    assert_equal(rows(later, slice(1)), rows(network.remember(params, jax.tree.map(lambda a: a.at[1:].set(0.0), x), carry), slice(1)))
+    begins = jnp.zeros((2, 3), bool).at[1].set(True)
+    carries = network.unroll(params, jax.tree.map(lambda a: jnp.stack([a, a]), x), later, begins)
+    assert jax.tree.structure(carries) == jax.tree.structure(carry)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, atol=1e-5), carries, later)  # what began anew saw x once
+    assert any((a[0] != b).any() for a, b in zip(jax.tree.leaves(carries), jax.tree.leaves(later), strict=True))
 
 
 # Objectives
@@ -156,9 +218,14 @@ def test_source(path, factory):
     check_spec(source.spec, spec_of(batch), "the spec", "the batch")
     assert set(source.spec) == set(flatten_names(batch))
     assert shapes(first) == shapes(second), "a source state must keep its structure, or it cannot be scanned"
-    assert_equal(step(first, (), jax.random.key(1)), (second, batch))
-    restored = jax.tree.map(jnp.asarray, jax.tree.map(np.asarray, second))
-    assert_equal(step(restored, (), jax.random.key(2)), step(second, (), jax.random.key(2)))
+    if source.steps_per_batch and not source.pure:  # worlds on the host cannot go back: they begin anew
+        again = make(path, factory, SUPPLIES)
+        assert_equal(again.next(again.init(KEY, ()), (), jax.random.key(1)), (second, batch))
+        again.close()
+    else:
+        assert_equal(step(first, (), jax.random.key(1)), (second, batch))
+        restored = jax.tree.map(jnp.asarray, jax.tree.map(np.asarray, second))
+        assert_equal(step(restored, (), jax.random.key(2)), step(second, (), jax.random.key(2)))
     assert shapes(source.observe(second, ())) == shapes(second)
     assert all(jnp.shape(value) == () for value in source.metrics(second).values())
     if source.pure:
@@ -200,7 +267,22 @@ def test_policy(path, factory):
 
 # Algorithms
 
-ALGORITHMS = cases(Algorithm)
+
+def with_memory(factory: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
+    """The factory, whatever networks it is given, with those that have a memory."""
+
+    @functools.wraps(factory)
+    def make_recurrent(**arguments: Any) -> Algorithm:
+        return factory(**arguments | {name: remembering() for name, value in arguments.items() if isinstance(value, ActorCritic)})
+
+    return make_recurrent
+
+
+ALGORITHMS = cases(Algorithm) + [
+    pytest.param(path, with_memory(factory), id=f"{path} with a memory")
+    for path, factory in factories(Algorithm).items()
+    if ActorCritic in typing.get_type_hints(factory).values()
+]
 
 
 @functools.cache
@@ -209,6 +291,8 @@ def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree
     algorithm = build(path, factory)
     for name, source_factory in factories(Source).items():
         source = make(name, source_factory, SUPPLIES | {Policy: lambda: algorithm.explore})
+        if not source.pure:
+            continue
         try:
             check_spec(algorithm.batch_spec, source.spec, path, name)
         except ValueError:
@@ -295,3 +379,24 @@ def test_source_that_lacks_something_is_refused(path, factory):
 def test_something_of_each_kind_was_found():
     for returned in (Algorithm, Objective, Network, ActorCritic, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"
+
+
+# Curricula
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Curriculum))
+def test_curriculum(path, factory):
+    curriculum = build(path, factory)
+    state, keys = curriculum.init(), jax.random.split(KEY, 6)
+    physics, tags = jax.jit(jax.vmap(curriculum.draw, (None, 0)))(state, keys)
+    one, tag = curriculum.draw(state, keys[2])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[2], rtol=1e-6), (one, tag), (physics, tags))
+    outcomes = jnp.array([1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
+    tally = jax.jit(curriculum.credit)(curriculum.tally(), tags, outcomes, jnp.ones(6))
+    assert shapes(tally) == shapes(curriculum.tally()), "a tally must keep its structure, or it cannot be scanned"
+    halves = [curriculum.credit(curriculum.tally(), rows(tags, s), outcomes[s], jnp.ones(3)) for s in (slice(3), slice(3, 6))]
+    assert_equal(tally, jax.tree.map(jnp.add, *halves))
+    assert_equal(curriculum.tally(), curriculum.credit(curriculum.tally(), tags, outcomes, jnp.zeros(6)))
+    after = jax.jit(curriculum.observe)(state, tally)
+    assert shapes(after) == shapes(state), "a curriculum's state must keep its structure, or it cannot be scanned"
+    assert all(jnp.shape(value) == () for value in curriculum.metrics(after).values())

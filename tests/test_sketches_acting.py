@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from jaxrl.algorithms import supervised
+from jaxrl.curricula.static import fixed
 from jaxrl.objectives import bc
 from jaxrl.ops.specs import check_spec
 from jaxrl.rollout.rollout import Config as Rollout
@@ -147,7 +148,7 @@ def dreamer(spec: EnvSpec, size: int = 6) -> Algorithm:
 
 def test_recurrent_world_model():
     algorithm = dreamer(ENV.spec)
-    source = rollout(Rollout(num_worlds=4, unroll_length=6, pool_size=4, stagger=False), ENV, ENV.sample, algorithm.explore)
+    source = rollout(Rollout(num_worlds=4, unroll_length=6, pool_size=4, stagger=False), ENV, fixed(ENV.sample), algorithm.explore)
     before, after, _ = train(algorithm, source)
     assert (after.train_state.params["actor"] != before.train_state.params["actor"]).any()
     behaviour = algorithm.behaviour(after.train_state)
@@ -191,7 +192,7 @@ def test_mixed_sources():
     table = {name: bc.bc(bc.Config(loss), SPEC, network) for name, loss in {"lab": "mse", "field": "l1"}.items()}
     config = supervised.Config(ADAM, named_sources=True, policy="field")
     algorithm = supervised.supervised(config, table, {"lab": 1.0, "field": 0.5}, NORMALISER)
-    acting = rollout(Rollout(num_worlds=3, unroll_length=2, pool_size=2), ENV, ENV.sample, algorithm.explore)
+    acting = rollout(Rollout(num_worlds=3, unroll_length=2, pool_size=2), ENV, fixed(ENV.sample), algorithm.explore)
     source = mixture({"lab": demonstrations(), "field": demonstrations(), "own": acting})
     _, after, metrics = train(algorithm, source)
     assert list(after.train_state.params) == ["bc"]  # one policy, taught by both

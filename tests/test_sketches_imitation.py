@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jaxrl.algorithms import supervised
+from jaxrl.curricula.static import fixed
 from jaxrl.objectives import bc
 from jaxrl.ops.paths import flatten_names
 from jaxrl.rollout.rollout import Config as Rollout
@@ -206,6 +207,6 @@ def test_chunk_with_context():
     np.testing.assert_allclose(new[:, 0], old[:, 2], rtol=1e-4, atol=1e-6)  # two steps were executed, the third is settled
     np.testing.assert_allclose(new[:, 1:], free[:, 1:], rtol=1e-5)
     assert (new[:, 0] != free[:, 0]).all()
-    source = rollout(Rollout(num_worlds=3, unroll_length=4, pool_size=2), ENV, ENV.sample, policy)
+    source = rollout(Rollout(num_worlds=3, unroll_length=4, pool_size=2), ENV, fixed(ENV.sample), policy)
     batch = jax.eval_shape(lambda key: source.next(source.init(key, deployable), deployable, key)[1], KEY)
     assert batch.action.shape == (4, 3, 1)

@@ -96,8 +96,13 @@ def physics(settings: Any, brax_name: str, length: int) -> Callable[[], float]:
     return run
 
 
-def train(settings: Any, brax_name: str, updates: int, after_block: Callable[[float], None]) -> None:
-    """Runs brax's trainer until the process ends; `after_block` gets the seconds of each `updates` updates by brax's own clock."""
+def train(
+    settings: Any, environment: Any, updates: int, after_block: Callable[[float], None], wrap: Callable[..., Any] | None = None
+) -> None:
+    """Runs brax's trainer in a brax environment, or in another that `wrap` gives its wrappers, until the process ends.
+
+    `after_block` gets the seconds of each `updates` updates by brax's own clock.
+    """
     from brax.training.agents.ppo import train as ppo
 
     restore_removed_name()
@@ -105,7 +110,7 @@ def train(settings: Any, brax_name: str, updates: int, after_block: Callable[[fl
     blocks = 10_000
 
     ppo.train(
-        environment(brax_name),
+        environment,
         num_timesteps=batch * updates * blocks,
         num_envs=settings.num_worlds,
         episode_length=settings.episode_length,
@@ -122,6 +127,7 @@ def train(settings: Any, brax_name: str, updates: int, after_block: Callable[[fl
         max_grad_norm=settings.max_gradient_norm,
         normalize_observations=True,
         network_factory=_networks(settings),
+        wrap_env_fn=wrap,
         num_evals=blocks + 1,  # one "evaluation" per block: its trainer then calls back; run_evals=False leaves the evaluation out
         run_evals=False,
         progress_fn=lambda step, metrics: after_block(batch * updates / metrics["training/sps"]),

@@ -41,14 +41,14 @@ def scene(name: str, num_worlds: int, steps: int) -> Scene:
 
     drawn = np.random.default_rng(0)
     # Delays, offsets, noise and pushes touch no field of the model: they are the task's own arithmetic.
-    ranges = Ranges(friction=(0.4, 1.2), link_mass=(0.9, 1.1), base_com=(-0.03, 0.03), motor_gain=(0.85, 1.15), motor_strength=(0.85, 1.15))
+    ranges = Ranges(friction=(0.4, 1.2), link_mass=(0.9, 1.1), motor_gain=(0.85, 1.15), motor_strength=(0.85, 1.15))
     if name == "go2":
-        from jaxrl_envs.tasks import go2_flat
+        from jaxrl_envs.tasks import _go2
 
-        model, substeps = go2_flat.model(), 4
+        model, substeps = _go2.model(), 4
         rest, held, width = model.key_qpos[0], model.key_ctrl[0], 0.3
-        ranges = dataclasses.replace(ranges, base_mass=(-1.5, 1.5))
-    else:  # its torso weighs less than a kilogram, so none is added to it
+        ranges = dataclasses.replace(ranges, payload={"base": (0.0, 2.0)}, center_of_mass={"base": (-0.03, 0.03)})
+    else:
         import brax_tasks
 
         model, substeps = brax_tasks.model(brax_tasks.TASKS[name]), brax_tasks.SUBSTEPS
@@ -72,7 +72,7 @@ def bare(made: Scene) -> Callable[[], float]:
     from jaxrl_envs import physics, randomization
 
     num_worlds = made.ctrl.shape[1]
-    draw = randomization.distribution(physics.make(made.model, "native"), made.ranges)
+    draw = randomization.randomised(physics.make(made.model, "native"), made.ranges).sample
     batch = Batch(made.model, num_worlds)
     for name, values in jax.vmap(draw)(jax.random.split(jax.random.key(0), num_worlds)).fields.items():
         batch.expand(name)[:] = np.asarray(values)
@@ -102,7 +102,7 @@ def through_backend(made: Scene, backend: str) -> Callable[[], float]:
 
     steps, num_worlds = made.ctrl.shape[:2]
     engine = physics.make(made.model, backend)
-    draw = jax.jit(jax.vmap(lambda key: randomization.distribution(engine, made.ranges)(key).fields))
+    draw = jax.jit(jax.vmap(lambda key: randomization.randomised(engine, made.ranges).sample(key).fields))
     first = draw(jax.random.split(jax.random.key(0), num_worlds))
     ending = max(1, num_worlds // 500)  # an episode of 1000 steps that half of the worlds finish early
     rows = (jnp.arange(steps * ending) * 7 % num_worlds).reshape(steps, ending)

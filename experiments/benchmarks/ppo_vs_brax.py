@@ -21,31 +21,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import harness
+import our_trainer
 
-
-class Settings(NamedTuple):
-    """What both trainers are given."""
-
-    num_worlds: int = 1024
-    unroll_length: int = 16
-    episode_length: int = 1000
-    num_minibatches: int = 4
-    num_epochs: int = 4
-    learning_rate: float = 3e-4
-    gamma: float = 0.97
-    gae_lambda: float = 0.95
-    clip: float = 0.3
-    entropy_weight: float = 1e-3
-    value_weight: float = 0.5
-    max_gradient_norm: float = 1.0
-    actor_hidden: tuple[int, ...] = (128, 128)
-    critic_hidden: tuple[int, ...] = (128, 128)
-
-
-SETTINGS = Settings()
+SETTINGS = our_trainer.Settings()
 MODELS = ("ant", "half_cheetah")
 CONTESTANTS = ("native", "mjx", "brax")
 # Updates in a block of whole training and steps in one of rollouts, for a few seconds of work: MJX is slow on half-cheetah.
@@ -54,53 +35,12 @@ STEPS = {("half_cheetah", "mjx"): 4, ("half_cheetah", "brax"): 4, ("ant", "mjx")
 DEFAULT_UPDATES, DEFAULT_STEPS = 10, 128
 
 
-class Ours(NamedTuple):
-    env: Any
-    algorithm: Any
-    source: Any
-
-
-def ours(name: str, backend: str, unroll_length: int) -> Ours:
-    """Our trainer's parts under the shared settings."""
-    import brax_tasks
-
-    from jaxrl.algorithms import ppo
-    from jaxrl.networks import actor_critic
-    from jaxrl.rollout import rollout
-
-    s = SETTINGS
-    env = brax_tasks.brax_task(name, backend)
-    network = actor_critic.Config(
-        actor_hidden=s.actor_hidden,
-        critic_hidden=s.critic_hidden,
-        activation="swish",
-        distribution="tanh_normal",
-        standard_deviation="output",
-        initial_std=0.6941,  # softplus(0) + minimum_std, where brax starts
-        minimum_std=1e-3,
-    )
-    config = ppo.Config(
-        learning_rate=s.learning_rate,
-        num_epochs=s.num_epochs,
-        num_minibatches=s.num_minibatches,
-        gamma=s.gamma,
-        gae_lambda=s.gae_lambda,
-        clip=s.clip,
-        value_clip=None,
-        value_weight=s.value_weight,
-        entropy_weight=s.entropy_weight,
-        max_gradient_norm=s.max_gradient_norm,
-    )
-    algorithm = ppo.ppo(config, env.spec, actor_critic.actor_critic(network, env.spec))
-    source = rollout.rollout(rollout.Config(s.num_worlds, unroll_length), env, env.sample, algorithm.explore)
-    return Ours(env, algorithm, source)
-
-
 def our_rollout(name: str, backend: str, length: int) -> Callable[[], float]:
     """Seconds of one batch of `length` steps from our rollout source."""
+    import brax_tasks
     import jax
 
-    parts = ours(name, backend, length)
+    parts = our_trainer.parts(brax_tasks.brax_task(name, backend), SETTINGS, length)
     behaviour = parts.algorithm.behaviour(parts.algorithm.init(jax.random.key(0)))
     advance = jax.jit(parts.source.next, donate_argnums=0)
     state = jax.jit(parts.source.init)(jax.random.key(1), behaviour)
@@ -147,22 +87,10 @@ def our_physics(name: str, backend: str, length: int) -> Callable[[], float]:
 
 
 def our_train(name: str, backend: str, updates: int, after_block: Callable[[float], None]) -> None:
-    """Runs `fit` until the process ends; `after_block` gets the seconds between two reports."""
-    from jaxrl.training import fit
-    from jaxrl.training.callbacks import Callback
-    from jaxrl.training.compilation_cache import enable_compilation_cache
+    """Runs our trainer until the process ends."""
+    import brax_tasks
 
-    enable_compilation_cache()
-    parts = ours(name, backend, SETTINGS.unroll_length)
-    began = time.perf_counter()
-
-    def write(report: Any) -> None:
-        nonlocal began
-        after_block(time.perf_counter() - began)
-        began = time.perf_counter()
-
-    config = fit.Config(total_updates=10_000 * updates, updates_per_call=updates)
-    fit.fit(config, parts.algorithm, parts.source, fit.Extras(callback=Callback(write, lambda: None)))
+    our_trainer.train(brax_tasks.brax_task(name, backend), SETTINGS, updates, after_block)
 
 
 def contestant(kind: str, name: str) -> None:
@@ -175,7 +103,7 @@ def contestant(kind: str, name: str) -> None:
         there = brax_tasks.TASKS[name].brax_name
         measures: dict[str, Any] = {"rollout": brax_peer.rollout, "physics": brax_peer.physics}
         measures = {what: partial(m, SETTINGS, there) for what, m in measures.items()}
-        train: Callable[..., None] = partial(brax_peer.train, SETTINGS, there)
+        train: Callable[..., None] = partial(brax_peer.train, SETTINGS, brax_peer.environment(there))
         check = partial(brax_peer.check, name)
     else:
         measures = {"rollout": our_rollout, "physics": our_physics}

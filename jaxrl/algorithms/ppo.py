@@ -5,18 +5,22 @@ the KL divergence between updates (Rudin et al. 2022, https://arxiv.org/abs/2109
 
 Each minibatch holds some steps of every world, chosen anew in each epoch: a shuffle along time alone, so that worlds never leave the
 device they live on, and the minibatches do not depend on the number of devices.
+
+Networks with a memory are run along the unroll, from the carry that its first action was chosen with, and forget where an episode begins:
+back-propagation through time, truncated to `unroll_length`. Their minibatches hold whole unrolls, of one world out of every
+`num_minibatches` neighbours, so here too worlds stay where they are. The exploring policy keeps the critic's memory beside the actor's.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.networks.actor_critic import ActorCritic
+from jaxrl.networks.actor_critic import ActorCritic, RecurrentActorCritic, with_memory
 from jaxrl.ops import running_statistics
-from jaxrl.ops.paths import overlay
+from jaxrl.ops.paths import flatten_names, map_with_path, overlay
 from jaxrl.ops.returns import generalized_advantage
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import transition_spec
@@ -32,6 +36,7 @@ from jaxrl.types import (
     Policy,
     PolicySpec,
     PyTree,
+    RecurrentNetwork,
     TrainState,
     Transition,
 )
@@ -77,30 +82,45 @@ class Behaviour(NamedTuple):
 
     actor: Params
     statistics: RunningStatistics
+    critic: Params = ()  # of one with a memory, which has to see every step
 
 
 class _Sample(NamedTuple):
     """One step as the losses take it, [T, B, ...]."""
 
     transition: Transition
+    begins: Array  # bool: an episode begins here, and not with the first step
+    carry: PyTree  # before the first step, [1, B, ...], of the networks with a memory
     advantage: Array
     returns: Array
     value: Array
 
 
-# Networks: what they are shown.
+# Networks: what they are shown, and remember.
 
 
 def _normalise(config: Config, statistics: RunningStatistics, observation: Observation) -> Observation:
     return running_statistics.normalise(statistics, observation) if config.normalise_observations else observation
 
 
+def _first_carry(networks: RecurrentActorCritic, size: int) -> dict[str, PyTree]:
+    """The carries before an episode's first step, [size, ...], of the networks that have one."""
+    carries = {"actor": networks.actor.carry(size), "critic": networks.critic.carry(size)}
+    return {name: carry for name, carry in carries.items() if jax.tree.leaves(carry)}
+
+
+def _along(network: RecurrentNetwork, params: Params, observation: Observation, carry: PyTree, begins: Array) -> tuple[Any, PyTree]:
+    """Outputs along an unroll, and the carry after each step; `carry` [1, B, ...] is that before the first."""
+    carries = network.unroll(params, observation, jax.tree.map(lambda x: x[0], carry), begins)
+    return network.apply(params, observation, carries), carries
+
+
 # Losses
 
 
-def _actor_loss(config: Config, networks: ActorCritic, params: Params, sample: _Sample, key: Key) -> tuple[Array, Metrics]:
+def _actor_loss(config: Config, networks: RecurrentActorCritic, params: Params, sample: _Sample, key: Key) -> tuple[Array, Metrics]:
     taken, distribution = sample.transition, networks.distribution
-    parameters = networks.actor.apply(params, taken.observation)
+    parameters, _ = _along(networks.actor, params, taken.observation, sample.carry.get("actor", ()), sample.begins)
     old = {"mean": taken.extras["mean"], "log_std": taken.extras["log_std"]}
     ratio = jnp.exp(distribution.log_prob(parameters, taken.extras["x"]) - taken.extras["log_prob"])
     clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
@@ -116,8 +136,8 @@ def _actor_loss(config: Config, networks: ActorCritic, params: Params, sample: _
     return -surrogate - config.entropy_weight * entropy, metrics
 
 
-def _critic_loss(config: Config, networks: ActorCritic, params: Params, sample: _Sample) -> tuple[Array, Metrics]:
-    value = networks.critic.apply(params, sample.transition.observation)
+def _critic_loss(config: Config, networks: RecurrentActorCritic, params: Params, sample: _Sample) -> tuple[Array, Metrics]:
+    value, _ = _along(networks.critic, params, sample.transition.observation, sample.carry.get("critic", ()), sample.begins)
     error = jnp.square(value - sample.returns)
     if config.value_clip is not None:
         near = sample.value + jnp.clip(value - sample.value, -config.value_clip, config.value_clip)
@@ -129,29 +149,54 @@ def _critic_loss(config: Config, networks: ActorCritic, params: Params, sample: 
 # Update
 
 
-def _samples(config: Config, networks: ActorCritic, state: TrainState, batch: Transition) -> _Sample:
+def _samples(config: Config, networks: RecurrentActorCritic, state: TrainState, batch: Transition) -> _Sample:
     """Values by the critic as it is, on observations normalised as they were when the actions were chosen."""
     batch = batch._replace(
         observation=_normalise(config, state.statistics, batch.observation),
         next_observation=_normalise(config, state.statistics, batch.next_observation),
     )
-    value = networks.critic.apply(state.params["critic"], batch.observation)
-    next_value = networks.critic.apply(state.params["critic"], batch.next_observation)
+    ended = (batch.discount == 0) | (batch.truncation > 0)
+    begins = jnp.concatenate([jnp.zeros_like(ended[:1]), ended[:-1]])
+    carry = map_with_path(lambda name, _: batch.extras[f"carry/{name}"][:1], jax.eval_shape(lambda: _first_carry(networks, 1)))
+    critic, params = networks.critic, state.params["critic"]
+    value, carries = _along(critic, params, batch.observation, carry.get("critic", ()), begins)
+    # Of the true next observation, by what is remembered of the steps before it: where an episode ends it belongs to that episode.
+    next_value = critic.apply(params, batch.next_observation, critic.remember(params, batch.next_observation, carries))
     reward = batch.reward * config.reward_scale
     advantage, returns = generalized_advantage(reward, batch.discount, batch.truncation, value, next_value, config.gamma, config.gae_lambda)
     if config.normalise_advantages:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-    return _Sample(batch._replace(next_observation={}), advantage, returns, value)
+    extras = {name: x for name, x in batch.extras.items() if not name.startswith("carry/")}
+    return _Sample(batch._replace(next_observation={}, extras=extras), begins, carry, advantage, returns, value)
 
 
 def _minibatches(config: Config, samples: _Sample, key: Key) -> _Sample:
-    """[num_minibatches, steps, B, ...], each world's steps in an order of its own."""
-    length = samples.value.shape[0]
-    if length % config.num_minibatches:
+    """[num_minibatches, ...]: some steps of every world, or where a network remembers them all steps of some worlds."""
+    remembers = bool(jax.tree.leaves(samples.carry))
+    axis, size = ("num_worlds", samples.value.shape[1]) if remembers else ("unroll_length", samples.value.shape[0])
+    if size % config.num_minibatches:
+        share = "worlds, for the networks have a memory" if remembers else "steps of every world"
         raise ValueError(
-            f"unroll_length is {length}, no multiple of num_minibatches, {config.num_minibatches}; "
-            "each minibatch takes an equal share of the steps of every world"
+            f"{axis} is {size}, no multiple of num_minibatches, {config.num_minibatches}; "
+            f"each minibatch takes an equal share of the {share}"
         )
+    return (_some_worlds if remembers else _some_steps)(config, samples, key)
+
+
+def _some_worlds(config: Config, samples: _Sample, key: Key) -> _Sample:
+    """[num_minibatches, T, worlds, ...], one out of each group of `num_minibatches` neighbours, in an order of the group's own."""
+    count = config.num_minibatches
+    order = jnp.argsort(jax.random.uniform(key, (samples.value.shape[1] // count, count)), axis=1)
+    pick = jax.vmap(jax.vmap(lambda worlds, place: worlds[place]), (0, None))  # over time, over groups
+
+    def shares(x: Array) -> Array:
+        return jnp.moveaxis(pick(x.reshape(x.shape[0], -1, count, *x.shape[2:]), order), 2, 0)
+
+    return jax.tree.map(shares, samples)
+
+
+def _some_steps(config: Config, samples: _Sample, key: Key) -> _Sample:
+    """[num_minibatches, steps, B, ...], each world's steps in an order of its own."""
     order = jnp.argsort(jax.random.uniform(key, samples.value.shape), axis=0)
     world = jnp.arange(order.shape[1])[None, :]
     return jax.tree.map(lambda x: x[order, world].reshape(config.num_minibatches, -1, *x.shape[1:]), samples)
@@ -169,47 +214,52 @@ def _adapt(config: Config, learning_rate: Array, kl: Array) -> Array:
 # Act
 
 
-def _policies(config: Config, spec: EnvSpec, networks: ActorCritic) -> tuple[Policy, Policy]:
-    """The one that draws its actions, and the one that takes the mode."""
+def _policies(config: Config, spec: EnvSpec, networks: RecurrentActorCritic) -> tuple[Policy, Policy]:
+    """The one that draws its actions, and the one that takes the mode. Each carries what the networks remember that it needs."""
     distribution = networks.distribution
     public = {name: part for name, part in spec.observation.items() if not name.startswith("privileged/")}
     shown = PolicySpec(public, spec.action, rate=1.0 / spec.dt if spec.dt else 0.0)
     per_action = ArraySpec(spec.action.shape, names=spec.action.names)
     kept = {"x": per_action, "mean": per_action, "log_std": per_action, "log_prob": ArraySpec(())}
+    carries = flatten_names(jax.eval_shape(lambda: {"carry": _first_carry(networks, 1)}))
+    kept |= {name: ArraySpec(x.shape[1:], str(x.dtype)) for name, x in carries.items()}
 
-    def parameters_of(params: Behaviour, observation: Observation) -> dict[str, Array]:
-        return networks.actor.apply(params.actor, _normalise(config, params.statistics, observation))
+    def answer(params: Behaviour, observation: Observation, carry: PyTree) -> tuple[dict[str, Array], PyTree]:
+        shown = _normalise(config, params.statistics, observation)
+        later = {name: getattr(networks, name).remember(getattr(params, name), shown, carry[name]) for name in carry}
+        return networks.actor.apply(params.actor, shown, later.get("actor", ())), later
 
     def explore(params: Behaviour, observation: Observation, carry: PyTree, key: Key, context: PyTree = None) -> tuple:
-        parameters = parameters_of(params, observation)
+        parameters, later = answer(params, observation, carry)
         x = jax.vmap(distribution.sample)(parameters, key)
-        extras = parameters | {"x": x, "log_prob": distribution.log_prob(parameters, x)}
-        return distribution.to_action(x)[:, None], carry, extras
+        extras = parameters | {"x": x, "log_prob": distribution.log_prob(parameters, x)} | flatten_names({"carry": carry})
+        return distribution.to_action(x)[:, None], later, extras
 
     def act(params: Behaviour, observation: Observation, carry: PyTree, key: Key, context: PyTree = None) -> tuple:
-        mode = distribution.mode(parameters_of(params, observation))
-        return distribution.to_action(mode)[:, None], carry, {}
+        parameters, later = answer(params, observation, carry)
+        return distribution.to_action(distribution.mode(parameters))[:, None], later, {}
 
-    return Policy(shown._replace(extras=kept), lambda size: (), explore), Policy(shown, lambda size: (), act)
+    def own_carry(size: int) -> PyTree:
+        return {name: carry for name, carry in _first_carry(networks, size).items() if name == "actor"}
 
-
-def _behaviour(state: TrainState) -> Behaviour:
-    return Behaviour(state.params["actor"], state.statistics)
+    exploring = Policy(shown._replace(extras=kept), lambda size: _first_carry(networks, size), explore)
+    return exploring, Policy(shown, own_carry, act)
 
 
 def ppo(config: Config, spec: EnvSpec, networks: ActorCritic) -> Algorithm:
-    """PPO for an environment of `spec`, from batches `[T, B]` whose T is a multiple of `num_minibatches`.
+    """PPO for an environment of `spec`, from batches `[T, B]` whose T is a multiple of `num_minibatches`; B where a network has a memory.
 
     `pretrained` of `init` is a parameter tree that may lack any part.
 
     Raises:
-        ValueError: the actions are not continuous; at `init`, `pretrained` does not fit; at the first update, T does not divide.
+        ValueError: the actions are not continuous; at `init`, `pretrained` does not fit; at the first update, T or B does not divide.
     """
     if not spec.action.dtype.startswith("float"):
         raise ValueError(f"ppo needs continuous actions, but those of {spec.name} are {spec.action.dtype}")
     clip = optax.clip_by_global_norm(config.max_gradient_norm) if config.max_gradient_norm else optax.identity()
     optimizer = optax.chain(clip, optax.scale_by_adam(eps=1e-5))
-    explore, policy = _policies(config, spec, networks)
+    memory = with_memory(networks)
+    explore, policy = _policies(config, spec, memory)
 
     def init(key: Key, pretrained: Params | None = None) -> TrainState:
         actor, critic = jax.random.split(key)
@@ -224,8 +274,8 @@ def ppo(config: Config, spec: EnvSpec, networks: ActorCritic) -> Algorithm:
         )
 
     def loss(params: Params, sample: _Sample, key: Key) -> tuple[Array, Metrics]:
-        actor, actor_metrics = _actor_loss(config, networks, params["actor"], sample, key)
-        critic, critic_metrics = _critic_loss(config, networks, params["critic"], sample)
+        actor, actor_metrics = _actor_loss(config, memory, params["actor"], sample, key)
+        critic, critic_metrics = _critic_loss(config, memory, params["critic"], sample)
         return actor + critic, actor_metrics | critic_metrics
 
     def gradient_step(carry: tuple, now: tuple[_Sample, Key]) -> tuple[tuple, Metrics]:
@@ -237,7 +287,7 @@ def ppo(config: Config, spec: EnvSpec, networks: ActorCritic) -> Algorithm:
         return (params, opt_state, learning_rate), metrics | {"gradient_norm": optax.tree.norm(gradients)}
 
     def update(state: TrainState, batch: Transition, key: Key) -> tuple[TrainState, Metrics, PyTree]:
-        samples = _samples(config, networks, state, batch)
+        samples = _samples(config, memory, state, batch)
 
         def epoch(carry: tuple, epoch_key: Key) -> tuple[tuple, Metrics]:
             shuffle, losses = jax.random.split(epoch_key)
@@ -262,6 +312,10 @@ def ppo(config: Config, spec: EnvSpec, networks: ActorCritic) -> Algorithm:
         )
         return new, metrics, ()
 
+    def behaviour(state: TrainState) -> Behaviour:
+        critic = state.params["critic"] if "critic" in _first_carry(memory, 1) else ()
+        return Behaviour(state.params["actor"], state.statistics, critic)
+
     def deployable(state: TrainState) -> Behaviour:
         """Without the statistics of what the policy does not see."""
         statistics = state.statistics
@@ -270,4 +324,4 @@ def ppo(config: Config, spec: EnvSpec, networks: ActorCritic) -> Algorithm:
         return Behaviour(state.params["actor"], statistics._replace(mean=seen, variance=spread))
 
     batch_spec = transition_spec(spec, explore.spec.extras)
-    return Algorithm(init, update, explore, policy, _behaviour, deployable, batch_spec)
+    return Algorithm(init, update, explore, policy, behaviour, deployable, batch_spec)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jax.sharding import Mesh
 
@@ -11,10 +11,13 @@ from jaxrl.ops import running_statistics
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import check_spec
 from jaxrl.replay import recording
+from jaxrl.rollout.hide import hide
 from jaxrl.training import fit
-from jaxrl.types import Algorithm, ArraySpec, Env, PolicySpec, Source
+from jaxrl.types import Algorithm, ArraySpec, Env, HostEnv, PolicySpec, Source
 
 Section = dict[str, Any]
+E = TypeVar("E", Env, HostEnv)
+ROLLOUT, HOST_ROLLOUT = "jaxrl.rollout.rollout", "jaxrl.rollout.host_rollout"
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Settings:
-    """The sections of a config. Those typed `Section` name a module and hold the fields of its Config."""
+    """The sections of a config. Those typed `Section` name a module and hold the fields of its Config.
+
+    `hidden` are state groups of the environment that only a privileged critic is to see.
+    """
 
     algorithm: Section
     source: Section
     env: Section | None = None
-    wrapper: Section | None = None  # around env, such as pixels
+    wrapper: Section = field(default_factory=dict)  # around env, such as jaxrl_envs.wrappers.pixels
+    hidden: tuple[str, ...] = ()
     networks: Section = field(default_factory=dict)
+    curriculum: Section = field(default_factory=dict)  # by default jaxrl.curricula.static
     objectives: dict[str, Section] = field(default_factory=dict)
     data: Data | None = None
     training: fit.Config = field(default_factory=fit.Config)
@@ -66,7 +74,14 @@ class Settings:
     devices: int = 1
 
 
-_KINDS = {"env": "task", "wrapper": "wrapper", "networks": "network", "algorithm": "algorithm", "source": "source"}
+_KINDS = {
+    "env": "task",
+    "wrapper": "wrapper",
+    "networks": "network",
+    "algorithm": "algorithm",
+    "source": "source",
+    "curriculum": "curriculum",
+}
 
 
 def _whole(section: Section, kind: str, where: str) -> dict[str, Any]:
@@ -90,24 +105,29 @@ def resolved(settings: Settings) -> dict[str, Any]:
 
 
 class Parts(NamedTuple):
-    env: Env | None
+    env: Env | HostEnv | None
     algorithm: Algorithm
     source: Source
 
 
-def environment(settings: Settings) -> Env | None:
-    """The environment of `config.env`, within `config.wrapper` if there is one; None where the config has none."""
+def environment(settings: Settings) -> Env | HostEnv | None:
+    """The environment of `config.env`, in its wrapper, without what is hidden; None where the config has none."""
+    around = [name for name in ("wrapper", "hidden") if getattr(settings, name)]
     if settings.env is None:
-        if settings.wrapper is not None:
-            raise ValueError("config.wrapper: has no effect without config.env; leave it out")
+        for name in around:
+            raise ValueError(f"config.{name}: has no effect without config.env; leave it out")
         return None
     make, config = part(settings.env, "task", "config.env")
-    env: Env = make(config)
-    if settings.wrapper is None:
-        return env
-    wrap, around = part(settings.wrapper, "wrapper", "config.wrapper")
-    wrapped: Env = wrap(around, env)
-    return wrapped
+    made: Env | HostEnv = make(config)
+    if isinstance(made, HostEnv):
+        for name in around:
+            raise ValueError(f"config.{name}: {made.spec.name} is stepped on the host, where it has no effect; leave it out")
+        return made
+    env: Env = made
+    if settings.wrapper:
+        wrap, wrapper = part(settings.wrapper, "wrapper", "config.wrapper")
+        env = wrap(wrapper, env)
+    return hide(env, settings.hidden) if settings.hidden else env
 
 
 def _acting(settings: Settings, spec: Any) -> Algorithm:
@@ -147,24 +167,43 @@ def _refuse(settings: Settings, *sections: str) -> None:
             raise ValueError(f"config.{name}: has no effect with config.source.name={settings.source['name']}; leave it out")
 
 
-def check_acts_in(env: Env, spec: PolicySpec, who: str) -> None:
+def check_acts_in(env: Env | HostEnv, spec: PolicySpec, who: str) -> None:
     """Raises ValueError where a policy of `spec` reads or moves other things than `env` has."""
     needed, offered = ({**s.observation, "action": s.action} for s in (spec, env.spec))
     check_spec(needed, offered, needs=who, offers=f"the environment {env.spec.name}")
 
 
-def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
-    _refuse(settings, "objectives", "data")
-    make_source, source = part(settings.source, "source", "config.source")
+def _acted_in(settings: Settings, kind: type[E], source: str) -> E:
+    """The environment that a rollout acts in. Raises ValueError where there is none, or only the rollout named `source` can step it."""
     env = environment(settings)
     if env is None:
         raise ValueError("config.env: missing; a rollout acts in an environment, such as jaxrl_envs.tasks.go2_flat")
+    if not isinstance(env, kind):
+        where = "on the host" if isinstance(env, HostEnv) else "inside the compiled program"
+        raise ValueError(f"config.source.name: {env.spec.name} is stepped {where}, which needs {source}, not {settings.source['name']}")
+    return env
+
+
+def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
+    _refuse(settings, "objectives", "data")
+    make_source, source = part(settings.source, "source", "config.source")
+    env = _acted_in(settings, Env, HOST_ROLLOUT)
     algorithm = _acting(settings, env.spec)
-    return Parts(env, algorithm, make_source(source, env, env.sample, algorithm.explore, mesh))
+    make_curriculum, curriculum = part(settings.curriculum or {"name": "static"}, "curriculum", "config.curriculum")
+    return Parts(env, algorithm, make_source(source, env, make_curriculum(curriculum, env), algorithm.explore, mesh))
+
+
+def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
+    del mesh  # refused by whoever compiles the program
+    _refuse(settings, "objectives", "data", "curriculum")
+    make_source, source = part(settings.source, "source", "config.source")
+    env = _acted_in(settings, HostEnv, ROLLOUT)
+    algorithm = _acting(settings, env.spec)
+    return Parts(env, algorithm, make_source(source, env, algorithm.explore))
 
 
 def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
-    _refuse(settings, "networks")
+    _refuse(settings, "networks", "curriculum")
     make_source, source = part(settings.source, "source", "config.source")
     if settings.data is None:
         raise ValueError("config.data.path: missing; name the recording to learn from")
@@ -177,7 +216,11 @@ def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
 
 
 # What each source is fed with decides how the rest is put together.
-SOURCES: dict[str, Callable[[Settings, Mesh | None], Parts]] = {"jaxrl.rollout.rollout": _rollout, "jaxrl.replay.memory": _memory}
+SOURCES: dict[str, Callable[[Settings, Mesh | None], Parts]] = {
+    ROLLOUT: _rollout,
+    HOST_ROLLOUT: _host_rollout,
+    "jaxrl.replay.memory": _memory,
+}
 
 
 def assemble(settings: Settings, mesh: Mesh | None = None) -> Parts:
@@ -192,7 +235,7 @@ def assemble(settings: Settings, mesh: Mesh | None = None) -> Parts:
     return SOURCES[name](settings, mesh)
 
 
-def for_evaluation(settings: Settings, spec: PolicySpec, env: Env) -> Algorithm:
+def for_evaluation(settings: Settings, spec: PolicySpec, env: Env | HostEnv) -> Algorithm:
     """The algorithm of a checkpoint, without its data: what they taught is in the checkpoint."""
     if not settings.objectives:
         return _acting(settings, env.spec)

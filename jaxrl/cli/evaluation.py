@@ -8,16 +8,18 @@ from jaxrl.cli.run import Loaded, say
 from jaxrl.evaluation import report
 from jaxrl.evaluation.curves import learning_curve
 from jaxrl.evaluation.evaluate import evaluate, filmed, recorded
+from jaxrl.evaluation.randomisation import draw_curriculum, draw_report, randomisation_report
 from jaxrl.evaluation.video import write_mp4
 from jaxrl.replay.recording import save
-from jaxrl.types import Env
+from jaxrl.types import Env, HostEnv
 
 
 def evaluate_run(workdir: Path, step: int | None = None, best: bool = False, overrides: tuple[str, ...] = ()) -> None:
     """Writes evaluation.json, learning_curve.png and video.mp4 into the folder of a run; says what it found."""
     loaded = runs.load(workdir, step, best, overrides)
     chosen, env, meta = loaded.settings.evaluation, loaded.env, loaded.meta
-    say(f"evaluating {3 * chosen.num_episodes} episodes of {env.spec.episode_length} steps")
+    conditions = 2 if isinstance(env, HostEnv) else 3
+    say(f"evaluating {conditions * chosen.num_episodes} episodes of {env.spec.episode_length} steps")
     results = evaluate(env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed)
     results |= {"train_seconds": meta["seconds"], "env_steps": meta["env_steps"], "update": meta["update"]}
     runs.write_json(workdir / runs.EVALUATION, results)
@@ -32,7 +34,7 @@ def say_results(results: dict[str, Any]) -> None:
         say("  ".join(f"{cell:<24}" for cell in row))
 
 
-def draw_curve(workdir: Path, env: Env | None, settings: Any) -> None:
+def draw_curve(workdir: Path, env: Env | HostEnv | None, settings: Any) -> None:
     """Writes learning_curve.png from the metrics of a run, if it has any; where there is nothing to draw, says why and goes on."""
     if not (workdir / runs.METRICS).exists():
         return
@@ -61,3 +63,19 @@ def record(loaded: Loaded, path: Path) -> None:
     recording = recorded(loaded.env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed)
     save(path, recording)
     say(f"recorded {chosen.num_episodes} episodes, {recording.episode_ends[-1]:,} steps: {path}")
+
+
+def report_randomisation(loaded: Loaded, workdir: Path) -> None:
+    """Writes randomisation.json and randomisation.png, and curriculum.png where the run has moved its ranges."""
+    chosen, env = loaded.settings.evaluation, loaded.env
+    say(f"playing {chosen.num_episodes} episodes of {env.spec.episode_length} steps in the randomised world")
+    results = randomisation_report(env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed)
+    runs.write_json(workdir / runs.RANDOMISATION, results)
+    draw_report(results, workdir / runs.RANDOMISATION_PICTURE, title=env.spec.name)
+    say(f"success against each parameter: {workdir / runs.RANDOMISATION_PICTURE}")
+    if loaded.settings.curriculum and (workdir / runs.METRICS).exists():
+        try:
+            draw_curriculum(workdir / runs.METRICS, workdir / runs.CURRICULUM_PICTURE, title=f"{env.spec.name}: ranges while it learnt")
+            say(f"ranges over the run: {workdir / runs.CURRICULUM_PICTURE}")
+        except ValueError as error:  # a curriculum without ranges
+            say(f"no picture of the curriculum: {error}")

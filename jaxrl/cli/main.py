@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ COMMANDS = {
     "train": "train a policy from an experiment file",
     "eval": "evaluate the policy of a run",
     "render": "make a video of the policy of a run",
+    "view": "drive the policy of a run in a window, by keyboard",
     "info": "show what a run is and how far it is",
     "list": "list experiments, algorithms, tasks and the other parts a config can name",
 }
@@ -22,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     words = list(sys.argv[1:] if arguments is None else arguments)
     chosen = parser.parse_args(words[:1]).command
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # a config may name a module of the folder it is used in
     module = importlib.import_module(f"jaxrl.cli.{chosen}")
     try:
         return module.main(words[1:])

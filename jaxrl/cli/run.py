@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from jaxrl import config as configs
 from jaxrl.files import written_whole
-from jaxrl.types import Algorithm, Env, Params
+from jaxrl.types import Algorithm, Env, HostEnv, Params
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -30,6 +30,9 @@ TENSORBOARD = "tensorboard"
 NOT_FINITE = "not_finite"
 CURVE = "learning_curve.png"
 VIDEO = "video.mp4"
+RANDOMISATION = "randomisation.json"
+RANDOMISATION_PICTURE = "randomisation.png"
+CURRICULUM_PICTURE = "curriculum.png"
 
 
 def say(text: str) -> None:
@@ -40,20 +43,20 @@ def say(text: str) -> None:
 def prepare_backend(config: Any) -> None:
     """Sets the XLA flags that the chosen physics backend needs. Works only before jax makes its first array."""
     env = configs.plain(config).get("env") or {}
-    if env.get("backend") != "mjx" or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
+    if os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
         return
     if find_spec("jaxrl_envs") is None:  # whoever builds the task says what to install
         return
-    flags = import_module("jaxrl_envs.xla_flags").xla_flags()
-    if flags != os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = flags
-        say(f"physics backend mjx on a CPU: XLA_FLAGS={flags}")
+    xla_flags = import_module("jaxrl_envs.xla_flags")
+    if xla_flags.needed_by(env) and xla_flags.missing():
+        os.environ["XLA_FLAGS"] = xla_flags.xla_flags()
+        say(f"what MJX needs on a CPU: XLA_FLAGS={os.environ['XLA_FLAGS']}")
 
 
 class Loaded(NamedTuple):
     """A trained policy, ready to act."""
 
-    env: Env
+    env: Env | HostEnv
     algorithm: Algorithm
     params: Params  # deployable
     settings: Any
@@ -116,7 +119,7 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
     return Loaded(env, algorithm, algorithm.deployable(state), settings, meta)
 
 
-def shown(env: Env | None, settings: Any) -> tuple[str, ...]:
+def shown(env: Env | HostEnv | None, settings: Any) -> tuple[str, ...]:
     """The metrics worth watching: a loss on data; of a policy that acts, or is evaluated, its return, the task's errors and its falls."""
     loss = ("loss",) if settings.objectives else ()
     if env is None or (loss and not settings.training.evaluate_every):

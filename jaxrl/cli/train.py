@@ -19,7 +19,9 @@ from jaxrl.cli.run import say
 def make_parser() -> argparse.ArgumentParser:
     """The arguments of the command; overrides are left over."""
     parser = argparse.ArgumentParser(prog="jaxrl train", description="Trains, evaluates, and draws the learning curve and a video.")
-    parser.add_argument("--config", required=True, type=Path, help="experiment file; --config.section.field=value overrides a field")
+    parser.add_argument(
+        "--config", required=True, type=Path, help="experiment file, or file.py:word; --config.section.field=value overrides a field"
+    )
     parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in the workdir")
     parser.add_argument("--force", action="store_true", help="resume although config or code differ; start anew although a run is there")
@@ -60,7 +62,8 @@ def _announce(settings: Any, parts: Any, whole: Any) -> None:
     updates, each = settings.training.total_updates, parts.source.steps_per_batch * settings.training.num_seeds
     steps = f"{updates:,} updates of {each:,} steps, {updates * each:,} in all" if acts else f"{updates:,} updates"
     seeds = f", {settings.training.num_seeds} seeds" if settings.training.num_seeds > 1 else ""
-    compiling = "10 to 20 s with native physics, up to two minutes with mjx (two CPU cores)" if acts else "some seconds"
+    simulates = acts and parts.source.pure
+    compiling = "10 to 20 s with native physics, up to two minutes with mjx (two CPU cores)" if simulates else "some seconds"
     say(f"{settings.algorithm['name']} on {device.platform} ({jax.device_count()} device(s)): {worlds}{parameters:,} parameters{seeds}")
     say(f"{steps}; compiling first: {compiling}")
 

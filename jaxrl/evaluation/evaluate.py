@@ -9,20 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.evaluation import report
-from jaxrl.evaluation.play import Played, Step, draw, play, repeat
+from jaxrl.evaluation.play import Played, Step, draw, play, repeat, returns
+from jaxrl.evaluation.play_on_host import play_on_host
 from jaxrl.policies.constant import constant
 from jaxrl.replay.recording import Recording
-from jaxrl.types import Env, Metrics, Params, Policy
+from jaxrl.types import Env, HostEnv, Metrics, Params, Policy
 
 FRAMES_PER_SECOND = 30
 UNTIMED_STEP = 0.05  # s that a step of an environment without time lasts in a video
 
 
-def evaluate(env: Env, policy: Policy, params: Params, num_episodes: int, seed: int) -> dict[str, Any]:
+def evaluate(env: Env | HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int) -> dict[str, Any]:
     """Results of a policy in the nominal and in the randomised world, beside a policy that does nothing, as plain JSON.
 
-    All episodes of the policy run in one compiled call; they follow from the seed, so two policies meet the same ones.
+    All episodes of the policy run in one compiled call; they follow from the seed, so two policies meet the same ones. What is not ours
+    to randomise, a `HostEnv`, is nominal.
     """
+    if isinstance(env, HostEnv):
+        return _evaluate_on_host(env, policy, params, num_episodes, seed)
     draws, episodes = jax.random.split(jax.random.key(seed))
     nominal, randomised = repeat(env.nominal, num_episodes), draw(env.sample, draws, num_episodes)
     both: Params = jax.tree.map(lambda a, b: np.concatenate([a, b]), nominal, randomised)
@@ -33,7 +37,18 @@ def evaluate(env: Env, policy: Policy, params: Params, num_episodes: int, seed: 
     return {name: report.intervals(conditions[name]) for name in report.CONDITIONS} | {
         "num_episodes": num_episodes,
         "by_condition": {name: report.by_condition(one) for name, one in halves.items()},
-        "by_parameter": report.by_parameter(halves["randomised"], jax.device_get(randomised)),
+        "by_parameter": report.by_parameter(halves["randomised"], env.space.summary(jax.device_get(randomised)) if env.space else {}),
+    }
+
+
+def _evaluate_on_host(env: HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int) -> dict[str, Any]:
+    nominal, standing = (play_on_host(env, p, given, num_episodes, seed) for p, given in ((policy, params), (constant(policy.spec), ())))
+    return {
+        "nominal": report.intervals(nominal),
+        "standing_baseline": report.intervals(standing),
+        "num_episodes": num_episodes,
+        "by_condition": {"nominal": report.by_condition(nominal)},
+        "by_parameter": {},
     }
 
 
@@ -42,13 +57,23 @@ def _rows(played: Played, rows: slice) -> Played:
     return Played(steps[0], played.terminated[rows], played.diverged[rows], steps[1])
 
 
-def periodic(env: Env, policy: Policy, num_episodes: int, seed: int, num_seeds: int = 1) -> Callable[[Params], Metrics]:
-    """deployable parameters -> means over the same episodes in the randomised world each time; [num_seeds] with several seeds."""
+def _randomised(
+    env: Env | HostEnv, policy: Policy, num_episodes: int, seed: int, keep: Callable[[Step], Any] = returns
+) -> Callable[[Params], Played]:
+    """deployable parameters -> the same episodes each time, as numpy arrays, in the randomised world where there is one."""
+    if isinstance(env, HostEnv):
+        return lambda params: play_on_host(env, policy, params, num_episodes, seed, keep)
     draws, episodes = jax.random.split(jax.random.key(seed))
-    parameters, run = draw(env.sample, draws, num_episodes), play(env, policy, num_episodes=num_episodes)
+    parameters, run = draw(env.sample, draws, num_episodes), play(env, policy, keep=keep, num_episodes=num_episodes)
+    return lambda params: jax.device_get(run(params, parameters, episodes))
+
+
+def periodic(env: Env | HostEnv, policy: Policy, num_episodes: int, seed: int, num_seeds: int = 1) -> Callable[[Params], Metrics]:
+    """deployable parameters -> means over the same episodes in the randomised world each time; [num_seeds] with several seeds."""
+    run = _randomised(env, policy, num_episodes, seed)
 
     def means(params: Params) -> dict[str, float]:
-        played = jax.device_get(run(params, parameters, episodes))
+        played = run(params)
         return {f"episode/{name}": float(np.nanmean(values)) for name, values in report.metrics_of(played).items()}
 
     def measure(params: Params) -> Metrics:
@@ -60,14 +85,14 @@ def periodic(env: Env, policy: Policy, num_episodes: int, seed: int, num_seeds: 
     return measure
 
 
-def filmed(env: Env, policy: Policy, params: Params, seconds: float, seed: int, width: int, height: int) -> tuple[Any, float]:
+def filmed(env: Env | HostEnv, policy: Policy, params: Params, seconds: float, seed: int, width: int, height: int) -> tuple[Any, float]:
     """Frames [N, height, width, 3] uint8 of one episode in the randomised world, and their number per second.
 
     Raises:
         ValueError: the environment draws nothing.
         ImportError, RuntimeError: it cannot draw on this machine; says what to install.
     """
-    if env.render is None:
+    if isinstance(env, HostEnv) or env.render is None:
         raise ValueError(f"{env.spec.name} has nothing to draw")
     dt = env.spec.dt or UNTIMED_STEP
     steps = min(env.spec.episode_length, math.ceil(seconds / dt))
@@ -79,16 +104,14 @@ def filmed(env: Env, policy: Policy, params: Params, seconds: float, seed: int, 
     return env.render(states, width, height), 1 / (dt * stride)
 
 
-def recorded(env: Env, policy: Policy, params: Params, num_episodes: int, seed: int) -> Recording:
+def recorded(env: Env | HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int) -> Recording:
     """Episodes in the randomised world: what the policy saw and did."""
 
     def keep(step: Step) -> dict[str, Any]:
         seen = {name: step.observation[name] for name in policy.spec.observation}
         return {"observation": seen, "action": step.action, "reward": step.result.reward}
 
-    draws, episodes = jax.random.split(jax.random.key(seed))
-    parameters = draw(env.sample, draws, num_episodes)
-    played = jax.device_get(play(env, policy, keep=keep, num_episodes=num_episodes)(params, parameters, episodes))
+    played = _randomised(env, policy, num_episodes, seed, keep)(params)
     alive = played.alive.T  # [N, T]: a recording holds one episode after the other
     rows = jax.tree.map(lambda x: np.swapaxes(x, 0, 1)[alive], played.kept)
     return Recording(rows["observation"], rows["action"], rows["reward"], np.cumsum(alive.sum(1)), policy.spec)

@@ -38,7 +38,7 @@ class _Worlds(NamedTuple):
     diverged: Array
 
 
-def returns(step: Step) -> dict[str, Array]:
+def returns(step: Step) -> dict[str, Any]:
     """Keeps reward and metrics."""
     return {"reward": step.result.reward} | step.result.metrics
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from jaxrl.evaluation.play import Played
 from jaxrl.evaluation.statistics import breakdown, interval
-from jaxrl.ops.paths import flatten_names
-from jaxrl.types import Params
+from jaxrl.types import SUCCESS
 
 BINS = 5
 HIDDEN = ("reward/", "command/")  # metrics that are parts of others, or conditions
@@ -34,13 +33,18 @@ def _results(played: Played) -> tuple[np.ndarray, dict[str, np.ndarray], list[st
 def metrics_of(played: Played) -> dict[str, np.ndarray]:
     """One value per episode, [N]: return, length, fall (bool) and the mean over its steps of each metric that is a result.
 
-    The mean is NaN where an episode diverged in its first step.
+    The mean is NaN where an episode diverged in its first step. A metric `success` counts as it is at the last step (bool); an episode that
+    diverged is no success.
     """
     alive, kept, results = _results(played)
     reward = np.where(alive, kept["reward"], 0.0).sum(0, dtype=np.float64)
     per_episode = {"return": reward, "length": alive.sum(0), "fall_rate": np.asarray(played.terminated)}
-    means = {name: _per_episode(kept[name], alive) for name in results}
-    return per_episode | means | {"diverged": np.asarray(played.diverged)}
+    means = {name: _per_episode(kept[name], alive) for name in results if name != SUCCESS}
+    diverged = np.asarray(played.diverged)
+    if SUCCESS in results:
+        last = np.maximum(alive.sum(0) - 1, 0)
+        per_episode[SUCCESS] = (kept[SUCCESS][last, np.arange(alive.shape[1])] > 0) & ~diverged
+    return per_episode | means | {"diverged": diverged}
 
 
 def intervals(played: Played) -> dict[str, Any]:
@@ -69,34 +73,18 @@ def by_condition(played: Played) -> dict[str, Any]:
         rows = []
         for k in range(BINS):
             inside = alive & (kept[condition] >= edges[k]) & ((kept[condition] < edges[k + 1]) | (k == BINS - 1))
-            row = {name: _interval(_per_episode(kept[name], inside)) for name in ("reward", *results)}
+            row = {name: _interval(_per_episode(kept[name], inside)) for name in ("reward", *results) if name != SUCCESS}
             row["fall_rate"] = _interval((inside[last, episodes] & fell)[inside.any(0)])
             rows.append({"low": float(edges[k]), "high": float(edges[k + 1])} | row)
         table[condition] = rows
     return table
 
 
-def _scalars(parameters: Params) -> dict[str, np.ndarray]:
-    """One number per episode, [N]: of a vector of up to three its entries (`base_com/0`), of a longer one its mean (`motor_gain/mean`)."""
-    found: dict[str, np.ndarray] = {}
-    for name, leaf in flatten_names(parameters).items():
-        values = np.asarray(leaf, np.float64)
-        if name.startswith("fields/"):  # what the physics backend makes of the parameters
-            continue
-        if values.ndim == 1:
-            found[name] = values
-        elif values.ndim == 2 and values.shape[1] <= 3:
-            found |= {f"{name}/{k}": values[:, k] for k in range(values.shape[1])}
-        else:
-            found[f"{name}/mean"] = values.reshape(len(values), -1).mean(1)
-    return found
-
-
-def by_parameter(played: Played, parameters: Params) -> dict[str, Any]:
-    """Each value of `metrics_of` within bins of each physics parameter, [N, ...]; see `_scalars` for those that are no single number."""
+def by_parameter(played: Played, parameters: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Each value of `metrics_of` within bins of each physics parameter, [N]: that of each episode, by a name such as "link_mass/base"."""
     values = metrics_of(played)
     table: dict[str, Any] = {}
-    for name, parameter in _scalars(parameters).items():
+    for name, parameter in parameters.items():
         edges = _edges(parameter)
         if edges is None:
             continue
@@ -110,16 +98,21 @@ def by_parameter(played: Played, parameters: Params) -> dict[str, Any]:
 CONDITIONS = ("nominal", "randomised", "standing_baseline")
 
 
+def _conditions(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those that were evaluated: not every environment can be randomised."""
+    return tuple(condition for condition in CONDITIONS if condition in results)
+
+
 def names(results: Mapping[str, Any]) -> tuple[str, ...]:
     """The results worth a column; that of diverged worlds is, once there is one."""
-    diverged = any(results[condition]["diverged"]["value"] for condition in CONDITIONS)
+    diverged = any(results[condition]["diverged"]["value"] for condition in _conditions(results))
     return tuple(name for name in results[CONDITIONS[0]] if name != "length" and (name != "diverged" or diverged))
 
 
 def table(results: Mapping[str, Any], columns: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Rows of text for a terminal: a header, then one row per condition."""
     show = lambda x: "-" if x["value"] is None else f"{x['value']:.3f} [{_number(x['low'])}, {_number(x['high'])}]"  # noqa: E731
-    rows = [(condition, *(show(results[condition][name]) for name in columns)) for condition in CONDITIONS]
+    rows = [(condition, *(show(results[condition][name]) for name in columns)) for condition in _conditions(results)]
     return [("", *columns), *rows]
 
 

@@ -90,7 +90,7 @@ def _encoder(config: Config, observation: Spec, names: tuple[str, ...]) -> Netwo
     return Network(init, apply)
 
 
-def _behind(encoder: Network, head: Network) -> Network:
+def _behind(encoder: Network, head: Any) -> Network:
     """`head`, shown the encoder's features beside the flat groups."""
 
     def init(key: Key) -> Params:
@@ -110,12 +110,12 @@ def _blind_critic(config: Config, spec: EnvSpec | PolicySpec) -> Network:
     flat = {f"state/{name}": part for name, part in spec.observation.items() if name.startswith(kinds)}
     if not flat:
         raise ValueError("conv_actor_critic: image_critic is False, but there is no flat group for the critic to see")
-    critic = actor_critic(config.head, spec._replace(observation=flat)).critic
+    critic: Any = actor_critic(config.head, spec._replace(observation=flat)).critic
 
     def apply(params: Params, x: Observation, key: Key | None = None, train: bool = False) -> Any:
         return critic.apply(params, {name: x[name.removeprefix("state/")] for name in flat}, key, train)
 
-    return critic._replace(apply=apply)
+    return Network(critic.init, apply)
 
 
 def conv_actor_critic(config: Config, spec: EnvSpec | PolicySpec) -> ActorCritic:

@@ -12,19 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops.worlds import finite_rows, where_rows, world_keys
-from jaxrl.types import Array, Env, Key, Observation, Params, PyTree, TimeStep
-
-
-class Episodes(NamedTuple):
-    """Sums over the finished whole episodes of each world, [B]; recent ones weigh more (see `rollout.MEMORY`)."""
-
-    finished: Array
-    reward: Array
-    length: Array
-    terminated: Array
-    metrics: dict[str, Array]
-    diverged: Array  # of all time, undecayed
+from jaxrl.ops.worlds import finite_rows, world_keys
+from jaxrl.rollout.episodes import Episodes, Progress, anew, follow, nothing_seen
+from jaxrl.types import SUCCESS, Array, Curriculum, Env, Key, Observation, Params, PyTree, TimeStep
 
 
 class Worlds(NamedTuple):
@@ -33,6 +23,7 @@ class Worlds(NamedTuple):
     number: Array  # [B] int32
     env: PyTree
     parameters: Params
+    tag: PyTree  # [B, ...] what the curriculum credits this episode's outcome to
     observation: Observation
     clock: Array  # [B] int32, steps since the start, or since a random one in the first episode
     length: Array  # [B] int32, steps seen of this episode
@@ -41,92 +32,76 @@ class Worlds(NamedTuple):
     episodes: Episodes
 
 
+def _progress(worlds: Worlds) -> Progress:
+    return Progress(*(getattr(worlds, name) for name in Progress._fields))
+
+
+class Draws(NamedTuple):
+    """Where new physics parameters come from, and what became of those before."""
+
+    state: PyTree  # of the curriculum
+    tally: PyTree  # outcomes since the curriculum last looked
+
+
 class AutoReset(NamedTuple):
     """Worlds that start anew by themselves."""
 
-    pool: Callable[[Key], PyTree]  # key -> starts
-    init: Callable[[Key, Array, PyTree], Worlds]  # (key, global numbers [B], starts) -> worlds
-    step: Callable[[Worlds, Array, PyTree, Key], tuple[Worlds, TimeStep, Array]]
-    # (worlds, action [B, A], starts, key) -> worlds, what the step yielded, where an episode ended [B]
+    pool: Callable[[Key, Draws], PyTree]  # (key, draws) -> starts
+    init: Callable[[Key, Array, PyTree, Draws], Worlds]  # (key, global numbers [B], starts, draws) -> worlds
+    step: Callable[[Worlds, Array, PyTree, Draws, Key], tuple[Worlds, Draws, TimeStep, Array]]
+    # (worlds, action [B, A], starts, draws, key) -> worlds, draws, what the step yielded, where an episode ended [B]
 
 
-def auto_reset(env: Env, distribution: Callable[[Key], Params], pool_size: int = 512, stagger: bool = True) -> AutoReset:
-    """Worlds of `env` that never stop, with physics parameters from `distribution`, new in each episode.
+def auto_reset(env: Env, curriculum: Curriculum, pool_size: int = 512, stagger: bool = True) -> AutoReset:
+    """Worlds of `env` that never stop, with physics parameters drawn by `curriculum`, new in each episode.
 
     `stagger` spreads the first truncations evenly over an episode's length, so that worlds do not end all at once.
     """
-    names = env.spec.metrics
 
-    def pool(key: Key) -> PyTree:
+    def pool(key: Key, draws: Draws) -> PyTree:
         keys = jax.random.split(key, (pool_size, 2))
-        return jax.vmap(lambda k: env.reset(k[0], distribution(k[1]))[0])(keys)
+        return jax.vmap(lambda k: env.reset(k[0], curriculum.draw(draws.state, k[1])[0])[0])(keys)
 
-    def start(key: Key, starts: PyTree) -> tuple[PyTree, Params, Observation]:
+    def start(key: Key, starts: PyTree, state: PyTree) -> tuple[PyTree, Params, PyTree, Observation]:
         draw, choose, begin = jax.random.split(key, 3)
-        parameters = distribution(draw)
+        parameters, tag = curriculum.draw(state, draw)
         row = (jax.random.uniform(choose) * pool_size).astype(jnp.int32)
-        state, observation = env.restart(jax.tree.map(lambda leaf: leaf[row], starts), parameters, begin)
-        return state, parameters, observation
+        world, observation = env.restart(jax.tree.map(lambda leaf: leaf[row], starts), parameters, begin)
+        return world, parameters, tag, observation
 
-    def restart(worlds: Worlds, ended: Array, starts: PyTree, key: Key) -> Worlds:
+    def restart(worlds: Worlds, ended: Array, whole: Array, outcome: Array, starts: PyTree, draws: Draws, key: Key) -> tuple[Worlds, Draws]:
         size = ended.shape[0]
         chunk = min(size, max(8, size // 32))
 
-        def some(carry: tuple[Any, Array]) -> tuple[Any, Array]:
-            current, waiting = carry
+        def some(carry: tuple[Any, PyTree, Array]) -> tuple[Any, PyTree, Array]:
+            current, tally, waiting = carry
             rows = jnp.nonzero(waiting, size=chunk, fill_value=size)[0]
+            old_tags, outcomes = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), (current[2], outcome))
+            tally = curriculum.credit(tally, old_tags, outcomes, whole.at[rows].get(mode="fill", fill_value=0.0))
             keys = world_keys(key, worlds.number.at[rows].get(mode="clip"))
-            fresh = jax.vmap(start, (0, None))(keys, starts)
+            fresh = jax.vmap(start, (0, None, None))(keys, starts, draws.state)
             current = jax.tree.map(lambda old, new: old.at[rows].set(new, mode="drop"), current, fresh)
-            return current, waiting.at[rows].set(False, mode="drop")
+            return current, tally, waiting.at[rows].set(False, mode="drop")
 
-        current = (worlds.env, worlds.parameters, worlds.observation)
-        (state, parameters, observation), _ = jax.lax.while_loop(lambda carry: carry[1].any(), some, (current, ended))
-        sums = (worlds.clock, worlds.length, worlds.reward, worlds.metrics)
-        clock, length, reward, metrics = where_rows(ended, jax.tree.map(jnp.zeros_like, sums), sums)
-        return Worlds(worlds.number, state, parameters, observation, clock, length, reward, metrics, worlds.episodes)
+        current = (worlds.env, worlds.parameters, worlds.tag, worlds.observation)
+        (current, tally, _) = jax.lax.while_loop(lambda carry: carry[2].any(), some, (current, draws.tally, ended))
+        return Worlds(worlds.number, *current, **anew(_progress(worlds), ended)._asdict()), draws._replace(tally=tally)
 
-    def init(key: Key, index: Array, starts: PyTree) -> Worlds:
-        size = index.shape[0]
+    def init(key: Key, index: Array, starts: PyTree, draws: Draws) -> Worlds:
         spread, begin = jax.random.split(key)
-        state, parameters, observation = jax.vmap(start, (0, None))(world_keys(begin, index), starts)
-        zeros = jnp.zeros(size)
+        current = jax.vmap(start, (0, None, None))(world_keys(begin, index), starts, draws.state)
         clock = (jax.vmap(jax.random.uniform)(world_keys(spread, index)) * env.spec.episode_length).astype(jnp.int32)
-        sums = {name: zeros for name in names}
-        episodes = Episodes(zeros, zeros, zeros, zeros, sums, jnp.zeros(size, jnp.int32))
-        count = jnp.zeros(size, jnp.int32)
-        return Worlds(index, state, parameters, observation, clock if stagger else count, count, zeros, sums, episodes)
+        begun = nothing_seen(clock if stagger else jnp.zeros_like(clock), env.spec.metrics)
+        return Worlds(index, *current, **begun._asdict())
 
-    def step(worlds: Worlds, action: Array, starts: PyTree, key: Key) -> tuple[Worlds, TimeStep, Array]:
+    def step(worlds: Worlds, action: Array, starts: PyTree, draws: Draws, key: Key) -> tuple[Worlds, Draws, TimeStep, Array]:
         act, begin = jax.random.split(key)
         state, now = jax.vmap(env.step)(worlds.env, action, worlds.parameters, world_keys(act, worlds.number))
         good = finite_rows((state, now.observation, now.reward))
-        ones, zeros = jnp.ones_like(now.reward), jnp.zeros_like(now.reward)
-        clock = worlds.clock + 1
-        now = TimeStep(
-            observation=where_rows(good, now.observation, worlds.observation),
-            reward=jnp.where(good, now.reward, zeros),
-            discount=jnp.where(good, now.discount, ones),
-            truncation=jnp.where(good & (clock < env.spec.episode_length), now.truncation, ones),
-            metrics={name: jnp.where(good, now.metrics[name], zeros) for name in names},
-        )
-        now = now._replace(truncation=now.truncation * now.discount)  # a terminated episode is not cut
-        ended = (now.discount == 0) | (now.truncation > 0)
-        reward = worlds.reward + now.reward
-        length = worlds.length + 1
-        metrics = {name: worlds.metrics[name] + now.metrics[name] for name in names}
-        # The first episode of a staggered world lacks its beginning: it is no sample of the return.
-        whole = (ended & good & (length == clock)).astype(jnp.float32)
-        old = worlds.episodes
-        episodes = Episodes(
-            finished=old.finished + whole,
-            reward=old.reward + whole * reward,
-            length=old.length + whole * length,
-            terminated=old.terminated + whole * (1 - now.discount),
-            metrics={name: old.metrics[name] + whole * metrics[name] for name in names},
-            diverged=old.diverged + ~good,
-        )
-        later = Worlds(worlds.number, state, worlds.parameters, now.observation, clock, length, reward, metrics, episodes)
-        return restart(later, ended, starts, begin), now, ended
+        counted, now, ended, whole = follow(_progress(worlds), now, good, worlds.observation, env.spec.episode_length)
+        later = Worlds(worlds.number, state, worlds.parameters, worlds.tag, now.observation, *counted)
+        outcome = jnp.where(good, now.metrics.get(SUCCESS, now.discount), 0.0)
+        later, draws = restart(later, ended, whole, outcome, starts, draws, begin)
+        return later, draws, now, ended
 
     return AutoReset(pool, init, step)

@@ -1,6 +1,5 @@
 """Batches from a policy acting in many worlds."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,8 +9,9 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxrl.ops.specs import transition_spec
 from jaxrl.ops.worlds import where_rows, world_keys
-from jaxrl.rollout.auto_reset import Episodes, Worlds, auto_reset
-from jaxrl.types import Array, Env, Key, Metrics, Params, Policy, PyTree, Source, Transition
+from jaxrl.rollout.auto_reset import Draws, Worlds, auto_reset
+from jaxrl.rollout.episodes import forget, means
+from jaxrl.types import Array, Curriculum, Env, Key, Metrics, Params, Policy, PyTree, Source, Transition
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,14 @@ class RolloutState(NamedTuple):
     worlds: Worlds
     carry: PyTree  # of the policy, [B, ...]
     pool: PyTree  # [pool_size, ...] environment states, the same on every device
+    draws: Draws  # the curriculum, the same on every device
 
 
-MEMORY = 0.9  # weight of an episode's statistics after one more batch
+def rollout(config: Config, env: Env, curriculum: Curriculum, policy: Policy, mesh: Mesh | None = None) -> Source:
+    """A source of `Transition`s `[unroll_length, num_worlds, ...]` by `policy`, physics drawn by `curriculum`.
 
-
-def _forget(worlds: Worlds) -> Worlds:
-    episodes = worlds.episodes
-    faded: Episodes = jax.tree.map(lambda x: x * MEMORY, episodes)
-    return worlds._replace(episodes=faded._replace(diverged=episodes.diverged))
-
-
-def episode_metrics(state: RolloutState) -> Metrics:
-    """Means over recently finished whole episodes, metrics per step; NaN until one has finished."""
-    sums = jax.tree.map(jnp.sum, state.worlds.episodes)
-    per_episode = {"return": sums.reward, "length": sums.length, "fall_rate": sums.terminated}
-    means = {f"episode/{name}": total / sums.finished for name, total in per_episode.items()}
-    means |= {f"episode/{name}": total / sums.length for name, total in sums.metrics.items()}
-    return means | {"episode/diverged": sums.diverged.astype(jnp.float32)}
-
-
-def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], policy: Policy, mesh: Mesh | None = None) -> Source:
-    """A source of `Transition`s `[unroll_length, num_worlds, ...]` by `policy`, physics drawn from `distribution`.
-
-    On a mesh the worlds are shared out over the axis `data`; the batch does not depend on the number of devices.
+    `observe` lets the curriculum see the outcomes of the episodes that ended. On a mesh the worlds are shared out over the axis `data`; the
+    batch does not depend on the number of devices.
 
     Raises:
         ValueError: the numbers do not divide.
@@ -69,7 +53,7 @@ def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], pol
         raise ValueError(f"num_worlds is {config.num_worlds}, which {devices} devices on the mesh axis `data` do not divide")
     if config.unroll_length % executed:
         raise ValueError(f"unroll_length is {config.unroll_length}, no multiple of the {executed} steps the policy executes per inference")
-    worlds_of = auto_reset(env, distribution, config.pool_size, config.stagger)
+    worlds_of = auto_reset(env, curriculum, config.pool_size, config.stagger)
     per_device = config.num_worlds // devices
 
     def own_index() -> Array:
@@ -79,8 +63,9 @@ def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], pol
     def init_local(key: Key, behaviour: Params) -> RolloutState:
         del behaviour
         make, begin = jax.random.split(key)
-        starts = worlds_of.pool(make)
-        return RolloutState(worlds_of.init(begin, own_index(), starts), policy.init(per_device), starts)
+        draws = Draws(curriculum.init(), curriculum.tally())
+        starts = worlds_of.pool(make, draws)
+        return RolloutState(worlds_of.init(begin, own_index(), starts, draws), policy.init(per_device), starts, draws)
 
     def next_local(state: RolloutState, behaviour: Params, key: Key) -> tuple[RolloutState, Transition]:
         fresh_carry = policy.init(per_device)
@@ -88,10 +73,10 @@ def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], pol
         def execute(state: RolloutState, now: tuple[Array, Array, dict[str, Array]]) -> tuple[RolloutState, Transition]:
             step, action, extras = now
             before = state.worlds.observation
-            worlds, result, ended = worlds_of.step(state.worlds, action, state.pool, jax.random.fold_in(key, 2 * step))
+            worlds, draws, result, ended = worlds_of.step(state.worlds, action, state.pool, state.draws, jax.random.fold_in(key, 2 * step))
             carry = where_rows(ended, fresh_carry, state.carry)
             taken = Transition(before, action, result.reward, result.discount, result.truncation, result.observation, extras)
-            return RolloutState(worlds, carry, state.pool), taken
+            return RolloutState(worlds, carry, state.pool, draws), taken
 
         def infer(state: RolloutState, first: Array) -> tuple[RolloutState, Transition]:
             keys = world_keys(jax.random.fold_in(key, 2 * first + 1), state.worlds.number)
@@ -103,18 +88,29 @@ def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], pol
             repeated = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (executed, *x.shape)), extras)
             return jax.lax.scan(execute, state, (first + jnp.arange(executed), actions, repeated))
 
-        state = state._replace(worlds=_forget(state.worlds))
+        before = state.draws.tally
+        worlds = state.worlds._replace(episodes=forget(state.worlds.episodes))
+        state = state._replace(worlds=worlds, draws=Draws(state.draws.state, curriculum.tally()))
         state, batch = jax.lax.scan(infer, state, jnp.arange(0, config.unroll_length, executed))
+        new = state.draws.tally if mesh is None else jax.lax.psum(state.draws.tally, "data")
+        state = state._replace(draws=Draws(state.draws.state, jax.tree.map(jnp.add, before, new)))
         if executed > 1:
             batch = jax.tree.map(lambda x: jnp.reshape(x, (config.unroll_length, *x.shape[2:])), batch)
         return state, batch
+
+    def observe(state: RolloutState, feedback: PyTree) -> RolloutState:
+        del feedback
+        return state._replace(draws=Draws(curriculum.observe(*state.draws), curriculum.tally()))
+
+    def metrics(state: RolloutState) -> Metrics:
+        return means(state.worlds.episodes) | curriculum.metrics(state.draws.state)
 
     if mesh is None:
         init, advance = init_local, next_local
     else:
         data: Any = PartitionSpec("data")
         everywhere: Any = PartitionSpec()
-        state_spec = RolloutState(data, data, everywhere)
+        state_spec = RolloutState(data, data, everywhere, everywhere)
         init = jax.shard_map(init_local, mesh=mesh, in_specs=(everywhere, everywhere), out_specs=state_spec, check_vma=False)
         advance = jax.shard_map(
             next_local,
@@ -129,5 +125,6 @@ def rollout(config: Config, env: Env, distribution: Callable[[Key], Params], pol
         init=init,
         next=advance,
         steps_per_batch=config.unroll_length * config.num_worlds,
-        metrics=episode_metrics,
+        observe=observe,
+        metrics=metrics,
     )

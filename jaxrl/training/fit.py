@@ -159,7 +159,8 @@ def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key) ->
     """The same with a source that is called from Python."""
     if config.num_seeds > 1:
         raise ValueError("num_seeds above 1 needs a pure source: a host source runs outside the compiled program")
-    update = one_update(algorithm._replace(update=jax.jit(algorithm.update, donate_argnums=0)), source)
+    algorithm = algorithm._replace(init=jax.jit(algorithm.init), update=jax.jit(algorithm.update, donate_argnums=0))
+    update = one_update(algorithm, source)
 
     def call(run: Run, keys: Key) -> tuple[Run, Metrics]:
         means: Metrics = {}

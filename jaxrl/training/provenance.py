@@ -14,7 +14,7 @@ from jaxrl.config import difference, plain
 from jaxrl.ops import specs
 from jaxrl.types import PolicySpec
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujoco", "mujoco-mjx")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujoco", "mujoco-mjx", "dm_control")
 _CODE = ("jaxrl", "envs", "data")
 _ROOT = Path(jaxrl.__file__).resolve().parents[1]
 

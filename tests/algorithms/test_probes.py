@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
+from jaxrl.evaluation.play import play
+from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as Networks
-from jaxrl.networks.actor_critic import actor_critic
+from jaxrl.networks.recurrent_actor_critic import Config as Recurrent
+from jaxrl.networks.recurrent_actor_critic import recurrent_actor_critic
 from jaxrl.ops import running_statistics
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
 from jaxrl.types import Algorithm, Array, EnvSpec, Observation, TrainState, Transition
 from tests.conformance import factories
-from tests.probes import PROBES, STATES, Numbers, observe, probe_env
+from tests.probes import PROBES, STATES, Numbers, observe, probe_env, recall_env
 
 GAMMA = 0.5
 UNROLL = 8
@@ -81,7 +85,9 @@ def program(name: str) -> Callable[[Numbers, int], tuple[Array, Array]]:
     def train(table: Numbers, fault: Array) -> tuple[Array, Array]:
         env = probe_env(table)
         algorithm = probed.make(env.spec)
-        source = rollout(Rollout(num_worlds=32, unroll_length=UNROLL, pool_size=32, stagger=False), env, env.sample, algorithm.explore)
+        source = rollout(
+            Rollout(num_worlds=32, unroll_length=UNROLL, pool_size=32, stagger=False), env, fixed(env.sample), algorithm.explore
+        )
         init, begin, run = jax.random.split(jax.random.key(0), 3)
 
         def body(carry, key):
@@ -145,3 +151,55 @@ def test_a_fault_shows_only_where_it_matters():
     assert not complaint("ppo", "value", "does not discount")
     assert not complaint("ppo", "termination", "takes a truncation for a termination")
     assert not complaint("ppo", "discounting", "bootstraps from the observation after the reset")
+
+
+# Memory
+
+RECALL = recall_env(5)
+REMEMBERING: dict[str, Callable[[ActorCritic], Algorithm]] = {
+    "ppo": lambda networks: ppo.ppo(ppo.Config(learning_rate=1e-2, gamma=0.9, value_clip=None, num_minibatches=2), RECALL.spec, networks)
+}
+
+
+def missed(algorithm: Algorithm, updates: int = 60) -> float:
+    """By how much squared a trained policy misses the cue at the end of an episode. An unroll holds one and a half of them."""
+    source = rollout(Rollout(num_worlds=64, unroll_length=UNROLL, pool_size=16), RECALL, fixed(RECALL.sample), algorithm.explore)
+
+    @jax.jit
+    def train(key):
+        init, begin, run = jax.random.split(key, 3)
+
+        def body(carry, key):
+            state, source_state = carry
+            act, learn = jax.random.split(key)
+            source_state, batch = source.next(source_state, algorithm.behaviour(state), act)
+            return (algorithm.update(state, batch, learn)[0], source_state), None
+
+        state = algorithm.init(init)
+        carry = state, source.init(begin, algorithm.behaviour(state))
+        return jax.lax.scan(body, carry, jax.random.split(run, updates))[0][0]
+
+    state = train(jax.random.key(0))
+    played = play(RECALL, algorithm.policy)(algorithm.deployable(state), jnp.zeros(64), jax.random.key(1))
+    return float(played.kept["miss"].sum(0).mean())
+
+
+def taking_networks() -> list[str]:
+    """The algorithms whose networks may have a memory."""
+    found = factories(Algorithm)
+    return [name.rpartition(".")[2] for name, factory in found.items() if ActorCritic in typing.get_type_hints(factory).values()]
+
+
+@pytest.mark.parametrize("memory", ["gru", "window", None])
+@pytest.mark.parametrize("name", taking_networks())
+def test_a_memory_recalls_what_nothing_else_can(name, memory):
+    assert name in REMEMBERING, f"{name} takes networks that may have a memory: say in REMEMBERING of {__file__} how to probe it"
+    if memory is None:
+        networks = actor_critic(_NETWORKS, RECALL.spec)
+    else:
+        networks = recurrent_actor_critic(Recurrent(memory, 8, actor_hidden=(16,), critic_hidden=(16,), initial_std=0.5), RECALL.spec)
+    found = missed(REMEMBERING[name](networks))
+    if memory is None:
+        assert found > 0.2, "the probe can be passed without a memory"
+    else:
+        assert found < 0.05

@@ -11,7 +11,7 @@ import pytest
 from jaxrl.cli.main import main
 from jaxrl_envs.tasks import cartpole
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+CONFIG = Path(__file__).parents[2] / "experiments" / "ppo_cartpole_swingup.py"
 
 ACTIONS = (0.5, -1.0, 0.25, 0.8, -0.3, 0.1, 0.9, -0.7, 0.6, -0.2)
 # Start, and after the ten ACTIONS: qpos, qvel and the last reward of dm_control's cartpole-swingup. The second hits the end of the rail.
@@ -28,7 +28,7 @@ def build(**fields):
 
 def begin(env, qpos, qvel=(0.0, 0.0)):
     state, _ = env.reset(jax.random.key(0), env.nominal)
-    return state._replace(qpos=jnp.array(qpos), qvel=jnp.array(qvel))
+    return state._replace(physics=state.physics._replace(qpos=jnp.array(qpos), qvel=jnp.array(qvel)))
 
 
 @pytest.mark.parametrize("name", TRAJECTORIES)
@@ -38,7 +38,7 @@ def test_motion_and_reward_are_those_of_dm_control(name):
     state = begin(env, start[:2], start[2:])
     for action in ACTIONS:
         state, now = step(state, jnp.array([action]), env.nominal, jax.random.key(0))
-    np.testing.assert_allclose(np.concatenate([state.qpos, state.qvel]), end, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([state.physics.qpos, state.physics.qvel]), end, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(now.reward, reward, rtol=1e-5)
     x, angle = end[:2]
     np.testing.assert_allclose(now.observation["state/position"], [x, np.cos(angle), np.sin(angle)], rtol=1e-5)
@@ -84,7 +84,7 @@ def test_repeated_actions_sum_their_rewards():
         total += float(now.reward)
     later, now = repeat_step(begin(repeated, (0.1, 0.5)), jnp.array([0.3]), repeated.nominal, jax.random.key(0))
     np.testing.assert_allclose(now.reward, total, rtol=1e-6)
-    np.testing.assert_array_equal(later.qpos, once.qpos)
+    np.testing.assert_array_equal(later.physics.qpos, once.physics.qpos)
 
 
 def test_actions_beyond_the_limits_count_as_the_limits():
@@ -108,11 +108,10 @@ def test_config_refuses(fields, message):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("task", "backend", "score"), [("balance", "native", 950), ("swingup", "native", 800), ("swingup", "mjx", 800)])
-def test_ppo_learns(task, backend, score, tmp_path):
-    config = EXPERIMENTS / f"ppo_cartpole_{task}.py"
+@pytest.mark.parametrize("backend", ["native", "mjx"])
+def test_ppo_learns(backend, tmp_path):
     chosen = [f"--config.env.backend={backend}", "--config.evaluation.num_episodes=20", "--config.evaluation.video_seconds=0.1"]
-    assert main(["train", "--config", str(config), "--workdir", str(tmp_path), *chosen]) == 0
+    assert main(["train", "--config", str(CONFIG), "--workdir", str(tmp_path), *chosen]) == 0
     results = json.loads((tmp_path / "evaluation.json").read_text())
-    assert results["nominal"]["return"]["low"] > score
-    assert results["standing_baseline"]["return"]["high"] < score
+    assert results["nominal"]["return"]["low"] > 800
+    assert results["standing_baseline"]["return"]["high"] < 800

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxrl_envs.randomization import Ranges
-from jaxrl_envs.tasks.go2_flat import JOINTS, Config, go2_flat, model
+from jaxrl_envs.tasks._go2 import JOINTS, model
+from jaxrl_envs.tasks.go2_flat import Config, go2_flat
 
 B = 4
 
@@ -140,5 +141,5 @@ def test_commands_are_those_promised():
 
 
 def test_a_delay_beyond_one_control_step_is_refused():
-    with pytest.raises(ValueError, match=r"action_delay goes up to 0.03 s, longer than one control step of 0.02 s"):
-        Config(randomization=Ranges(action_delay=(0.0, 0.03)))
+    with pytest.raises(ValueError, match=r"up to 0.03 s, but the buffer holds 1 control steps of 0.02 s; it needs 2 \(delay_steps=2\)"):
+        go2_flat(Config(randomization=Ranges(action_delay=(0.0, 0.03))))

@@ -20,10 +20,11 @@ from jaxrl.rollout.auto_reset import auto_reset
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
 from jaxrl.training.fit import initial, many_updates
-from jaxrl.types import ArraySpec, Env, EnvSpec, TimeStep
-from jaxrl_envs.randomization import visual
+from jaxrl.types import ArraySpec, Env, EnvSpec, Steering, TimeStep
+from jaxrl_envs.randomization import Ranges, visual
 from jaxrl_envs.randomization.visual import Visual
 from jaxrl_envs.rendering import Pool, Scene, open_gl
+from jaxrl_envs.tasks import cartpole
 from jaxrl_envs.wrappers.pixels import Config, Parameters, pixels
 
 # A red ball on a rail along x and a blue block that mocap moves, on a floor without end; they shine, so light does not change them.
@@ -244,11 +245,10 @@ def test_several_frames_are_the_latest_and_begin_with_the_first():
     assert jax.tree.structure(restarted) == jax.tree.structure(state)
 
 
-@pytest.mark.parametrize(("state", "name"), [("keep", "state/place"), ("privileged", "privileged/state_place"), ("drop", None)])
-def test_state_observations_are_kept_hidden_or_dropped(state, name):
-    env = build(state=state)
-    _, observation = env.reset(KEY, env.nominal)
-    assert set(observation) == set(env.spec.observation) == {"image/above", *([name] if name else [])}
+def test_state_observations_are_kept_or_dropped():
+    assert set(build().spec.observation) == {"state/place", "image/above"}
+    env = build(keep_state=False)
+    assert set(env.reset(KEY, env.nominal)[1]) == set(env.spec.observation) == {"image/above"}
     assert env.spec.observation["image/above"] == ArraySpec((SIZE, SIZE, 3), "uint8")
 
 
@@ -263,6 +263,20 @@ def test_parameters_are_those_of_the_task_and_the_look():
     drawn = env.sample(KEY)
     assert isinstance(drawn, Parameters) and set(drawn.fields) == {"cam_fovy", "cam_intrinsic"}
     assert ((drawn.fields["cam_fovy"] >= 22.4) & (drawn.fields["cam_fovy"] <= 27.1)).all()
+
+
+def test_what_a_curriculum_varies_and_a_person_steers_is_that_of_the_task():
+    task = cartpole.cartpole(cartpole.Config(randomization=Ranges(joint_damping=(0.5, 2.0))))
+    steering = Steering(("force",), (-1.0,), (1.0,), lambda state, command: state._replace(target=command))
+    env = pixels(Config(("side",), 8, 8, visual=Visual(recolour=1.0)), task._replace(steering=steering))
+    first, other = (jax.jit(env.space.at)(jnp.full(task.space.draw(KEY).shape, x)) for x in (0.25, 0.75))
+    jax.tree.map(np.testing.assert_array_equal, first.physics, task.space.at(jnp.full(task.space.draw(KEY).shape, 0.25)))
+    assert jax.tree.structure(first) == jax.tree.structure(env.nominal)
+    assert (first.fields["mat_rgba"] != other.fields["mat_rgba"]).any()
+    rows = jax.tree.map(lambda x: x[None], first)
+    assert env.space.summary(rows).keys() == task.space.summary(rows.physics).keys()
+    state = jax.jit(env.reset)(KEY, first)[0]
+    assert env.steering.set(state, jnp.array([0.5])).world.target == 0.5
 
 
 def test_videos_are_drawn_as_of_the_task():
@@ -327,7 +341,7 @@ def test_the_look_refuses(fields, message):
 
 @pytest.mark.slow
 def test_ppo_learns_from_pixels_alone():
-    env = pixels(Config(("above",), SIZE, SIZE, state="drop"), ball(spread=0.9))
+    env = pixels(Config(("above",), SIZE, SIZE, keep_state=False), ball(spread=0.9))
     layers = conv_actor_critic.Config(layers=((8, 8, 8), (16, 2, 1)), features=32)
     networks = conv_actor_critic.conv_actor_critic(layers, env.spec)
     numbers = ppo.Config(learning_rate=3e-3, gamma=0.9, value_clip=None, entropy_weight=0.0)

@@ -84,7 +84,7 @@ def test_breakdowns_name_their_bins(played):
     assert bins[0]["low"] == -1.0 and bins[-1]["high"] == 4.0 and sum(row["count"]["n"] for row in bins) == 4
     by = report.by_parameter(played, {"limit": np.array([2.0, 4.0, 0.0, -1.0])})["limit"]
     assert by[-1]["return"]["value"] == 4.0
-    assert report.by_parameter(played, {"same": np.ones(4), "many": np.ones((4, 2))}) == {}
+    assert report.by_parameter(played, {"same": np.ones(4)}) == {}
 
 
 def test_chunks_are_executed_whole_before_the_next_inference():
@@ -97,6 +97,19 @@ def test_chunks_are_executed_whole_before_the_next_inference():
     chunked = Policy(asked, lambda size: (), act)
     out = play(countdown(), chunked, keep=lambda step: step.action)((), jnp.zeros(2), jax.random.key(0))
     np.testing.assert_array_equal(out.kept[:, 0, 0], [0, 1, 2, 3, 4, 5])
+
+
+def test_a_policy_remembers_within_an_episode_and_begins_the_next_call_anew():
+    def act(params, observation, carry, key, context=None):
+        later = {"seen": carry["seen"] + 1.0}
+        return later["seen"][:, None, None] + 10 * observation["state/count"][:, None], later, {}
+
+    counting = Policy(SPEC, lambda size: {"seen": jnp.zeros(size)}, act)
+    run = play(countdown(), counting, keep=lambda step: step.action)
+    for _ in range(2):  # every step of every world has been counted, and its own observation was seen
+        out = jax.device_get(run((), jnp.array([0.0, 3.0]), jax.random.key(0)))
+        np.testing.assert_array_equal(out.kept[:, 0, 0], 1 + 11 * np.arange(LENGTH))
+        np.testing.assert_array_equal(out.kept[:3, 1, 0], [1, 12, 23])
 
 
 def test_draws_differ_and_repeats_do_not():

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.rollout.auto_reset import auto_reset
+from jaxrl.curricula.static import fixed
+from jaxrl.rollout.auto_reset import Draws, auto_reset
 from jaxrl.types import ArraySpec, Env, EnvSpec, TimeStep
 
 LENGTH = 7
+DRAWS = Draws((), ())  # of a curriculum without state
 
 
 def counting_env() -> Env:
@@ -34,10 +36,15 @@ def counting_env() -> Env:
 
 @pytest.fixture(scope="module")
 def worlds():
-    built = auto_reset(counting_env(), jax.random.uniform, pool_size=4, stagger=False)
-    pool = built.pool(jax.random.key(0))
-    start = built.init(jax.random.key(1), jnp.arange(5, dtype=jnp.int32), pool)
-    step = jax.jit(lambda w, a, k: built.step(w, a, pool, k))
+    built = auto_reset(counting_env(), fixed(jax.random.uniform), pool_size=4, stagger=False)
+    pool = built.pool(jax.random.key(0), DRAWS)
+    start = built.init(jax.random.key(1), jnp.arange(5, dtype=jnp.int32), pool, DRAWS)
+
+    @jax.jit
+    def step(worlds, action, key):
+        worlds, _, result, ended = built.step(worlds, action, pool, DRAWS, key)
+        return worlds, result, ended
+
     return start, step
 
 
@@ -86,22 +93,22 @@ def test_a_diverged_world_is_quarantined_and_touches_no_other(worlds):
 
 
 def test_randomness_follows_the_global_index_not_the_position():
-    built = auto_reset(counting_env(), jax.random.uniform, pool_size=4)
-    pool = built.pool(jax.random.key(0))
-    whole = built.init(jax.random.key(1), jnp.arange(6, dtype=jnp.int32), pool)
-    half = built.init(jax.random.key(1), jnp.arange(3, 6, dtype=jnp.int32), pool)
+    built = auto_reset(counting_env(), fixed(jax.random.uniform), pool_size=4)
+    pool = built.pool(jax.random.key(0), DRAWS)
+    whole = built.init(jax.random.key(1), jnp.arange(6, dtype=jnp.int32), pool, DRAWS)
+    half = built.init(jax.random.key(1), jnp.arange(3, 6, dtype=jnp.int32), pool, DRAWS)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(half), strict=True):
         np.testing.assert_array_equal(a[3:], b)
 
 
 def test_stagger_spreads_the_first_ends_and_leaves_partial_episodes_out():
-    built = auto_reset(counting_env(), jax.random.uniform, pool_size=4, stagger=True)
-    pool = built.pool(jax.random.key(0))
-    state = built.init(jax.random.key(1), jnp.arange(200, dtype=jnp.int32), pool)
+    built = auto_reset(counting_env(), fixed(jax.random.uniform), pool_size=4, stagger=True)
+    pool = built.pool(jax.random.key(0), DRAWS)
+    state = built.init(jax.random.key(1), jnp.arange(200, dtype=jnp.int32), pool, DRAWS)
     assert set(np.asarray(state.clock).tolist()) == set(range(LENGTH))
-    step = jax.jit(lambda w, k: built.step(w, jnp.zeros((200, 1)), pool, k))
+    step = jax.jit(lambda w, k: built.step(w, jnp.zeros((200, 1)), pool, DRAWS, k))
     for t in range(LENGTH):
-        state, _, ended = step(state, jax.random.key(t))
+        state, _, _, ended = step(state, jax.random.key(t))
         assert 5 < int(ended.sum()) < 60
     whole = np.asarray(state.episodes.finished)
     lengths = np.asarray(state.episodes.length)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
 from jaxrl.networks.actor_critic import Config as Networks
 from jaxrl.networks.actor_critic import actor_critic
 from jaxrl.ops.paths import flatten_names
@@ -33,7 +34,10 @@ def heavy(source: Source) -> Source:
         own, batch = source.next(state[0], behaviour, key)
         return (own, state[1] + 1.0), batch
 
-    return source._replace(init=init, next=advance, metrics=lambda state: source.metrics(state[0]))
+    def observe(state, feedback):
+        return source.observe(state[0], feedback), state[1]
+
+    return source._replace(init=init, next=advance, observe=observe, metrics=lambda state: source.metrics(state[0]))
 
 
 def main(workdir: Path) -> None:
@@ -42,7 +46,7 @@ def main(workdir: Path) -> None:
     algorithm = ppo.ppo(
         ppo.Config(num_minibatches=2, num_epochs=1), env.spec, actor_critic(Networks(actor_hidden=(8,), critic_hidden=(8,)), env.spec)
     )
-    source = heavy(rollout(Rollout(num_worlds=8, unroll_length=4, pool_size=4), env, env.sample, algorithm.explore))
+    source = heavy(rollout(Rollout(num_worlds=8, unroll_length=4, pool_size=4), env, fixed(env.sample), algorithm.explore))
     checkpoints = open_checkpoints(workdir / "checkpoints")
     extras = fit.Extras(
         callback=Callback(lambda report: print(report.update, flush=True), lambda: None), checkpoints=checkpoints, say=print

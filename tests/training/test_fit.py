@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
 from jaxrl.distributed.mesh import data_mesh
 from jaxrl.networks.actor_critic import Config as Networks
 from jaxrl.networks.actor_critic import actor_critic
@@ -35,7 +36,9 @@ def parts(mesh=None, **changes):
     networks = actor_critic(Networks(actor_hidden=(8,), critic_hidden=(8,)), env.spec)
     config = dataclasses.replace(ppo.Config(num_minibatches=2, num_epochs=2, target_kl=0.01), **changes)
     algorithm = ppo.ppo(config, env.spec, networks)
-    return algorithm, rollout(Rollout(num_worlds=WORLDS, unroll_length=UNROLL, pool_size=4), env, env.sample, algorithm.explore, mesh)
+    return algorithm, rollout(
+        Rollout(num_worlds=WORLDS, unroll_length=UNROLL, pool_size=4), env, fixed(env.sample), algorithm.explore, mesh
+    )
 
 
 def assert_same(a, b):
@@ -160,7 +163,7 @@ def test_native_physics_on_four_devices_gives_the_batches_of_one_bit_for_bit(mon
         sizes.clear()
         env = cartpole.cartpole(cartpole.Config(backend="native"))
         policy = Policy(PolicySpec(env.spec.observation, env.spec.action), lambda size: (), at_random)
-        source = rollout(Rollout(num_worlds=WORLDS, unroll_length=12, pool_size=3), env, env.sample, policy, mesh)
+        source = rollout(Rollout(num_worlds=WORLDS, unroll_length=12, pool_size=3), env, fixed(env.sample), policy, mesh)
         batch = jax.jit(lambda key, source=source: source.next(source.init(key, ()), (), key))(jax.random.key(0))
         batches.append(jax.block_until_ready(batch))
         # Starts are made on each device; then each steps the worlds of its own.
@@ -252,11 +255,11 @@ def test_numbers_that_do_not_divide_are_refused():
         fit.Config(total_updates=5, updates_per_call=2)
     with pytest.raises(ValueError, match="num_worlds is 6, which 4 devices"):
         env = probe_env(PROBES["value"].numbers)
-        rollout(Rollout(num_worlds=6), env, env.sample, parts()[0].explore, data_mesh(4))
+        rollout(Rollout(num_worlds=6), env, fixed(env.sample), parts()[0].explore, data_mesh(4))
     env = probe_env(PROBES["value"].numbers)
     networks = actor_critic(Networks(actor_hidden=(8,), critic_hidden=(8,)), env.spec)
     algorithm = ppo.ppo(ppo.Config(num_minibatches=3), env.spec, networks)
-    source = rollout(Rollout(num_worlds=WORLDS, unroll_length=UNROLL), env, env.sample, algorithm.explore)
+    source = rollout(Rollout(num_worlds=WORLDS, unroll_length=UNROLL), env, fixed(env.sample), algorithm.explore)
     with pytest.raises(ValueError, match="unroll_length is 4, no multiple of num_minibatches, 3"):
         fit.fit(CONFIG, algorithm, source)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
 from jaxrl.networks.actor_critic import Config as Networks
 from jaxrl.networks.actor_critic import actor_critic
 from jaxrl.rollout.rollout import Config as Rollout
@@ -29,7 +30,7 @@ def parts():
 
     networks = actor_critic(Networks(actor_hidden=(8,), critic_hidden=(8,)), env.spec)
     algorithm = ppo.ppo(ppo.Config(num_minibatches=1, num_epochs=1, target_kl=0.01), env.spec, networks)
-    return algorithm, rollout(Rollout(num_worlds=8, unroll_length=UNROLL, pool_size=4), env, heavier, algorithm.explore)
+    return algorithm, rollout(Rollout(num_worlds=8, unroll_length=UNROLL, pool_size=4), env, fixed(heavier), algorithm.explore)
 
 
 def test_a_run_resumed_from_its_middle_is_the_whole_run(tmp_path):
@@ -43,5 +44,5 @@ def test_a_run_resumed_from_its_middle_is_the_whole_run(tmp_path):
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(whole.run), jax.tree.leaves(resumed.run), strict=True):
         np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
     after = resumed.run.source_state.worlds
-    assert (before.env.qpos != after.env.qpos).all()
+    assert (before.env.physics.qpos != after.env.physics.qpos).all()
     assert (before.parameters.fields["body_mass"][:, 1:] != after.parameters.fields["body_mass"][:, 1:]).all()

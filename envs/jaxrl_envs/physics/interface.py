@@ -9,16 +9,19 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 
 from jaxrl.types import Array
 
-Fields = dict[str, Array]  # fields of MjModel that differ between worlds, by name, each of the model's own shape, float32
+# What differs between worlds, each of the model's own shape, float32: fields of MjModel, and numbers of MjOption such as "opt.gravity".
+Fields = dict[str, Array]
 
 
 class PhysicsState(NamedTuple):
     """The integration state of one world, float32, and the sensors.
 
-    `sensordata` describes the state before the last substep, as `mj_step` leaves it.
+    `sensordata` describes the state before the last substep, as `mj_step` leaves it. In a backend made with `current_sensors` those of
+    positions and velocities describe this very state, as in the DeepMind Control Suite; those of forces and accelerations never do.
     """
 
     qpos: Array  # [nq]
@@ -30,6 +33,11 @@ class PhysicsState(NamedTuple):
 
 
 INTEGRATED = PhysicsState._fields[:-1]  # all but the sensors
+
+
+def late_sensors(model: mujoco.MjModel) -> np.ndarray:
+    """[nsensordata] bool: the entries of `sensordata` that need forces and accelerations."""
+    return np.repeat(model.sensor_needstage == mujoco.mjtStage.mjSTAGE_ACC, model.sensor_dim)
 
 
 def at_rest(model: mujoco.MjModel) -> PhysicsState:

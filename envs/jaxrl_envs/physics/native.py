@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
-from mujoco.batch import Batch, SimulationError
+from mujoco.batch import MODEL_FIELDS, Batch, SimulationError
 
 from jaxrl.types import Array
-from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest
+from jaxrl_envs.physics.fields import check_fields, own_value
+from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest, late_sensors
 
 _HostFields = dict[str, np.ndarray]  # [rows, ...] float32
 _Advance = Callable[[Batch, np.ndarray], np.ndarray]  # (batch, ctrl [rows, substeps, nu]) -> sensordata [rows, nsensordata]
@@ -111,31 +112,60 @@ def _step(batch: Batch, ctrl: np.ndarray) -> np.ndarray:
     return batch.rollout(ctrl.shape[1], ctrl, record=("sensordata",))["sensordata"][:, -1]
 
 
-def native(model: mujoco.MjModel) -> Physics:
+def _step_then_sense(batch: Batch, ctrl: np.ndarray) -> np.ndarray:
+    before = _step(batch, ctrl)
+    batch.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
+    return np.where(late_sensors(batch.model), before, batch.bind("sensordata"))
+
+
+def _is_floats(model: mujoco.MjModel, name: str) -> bool:
+    try:
+        return bool(np.issubdtype(own_value(model, name).dtype, np.floating))
+    except AttributeError:
+        return False
+
+
+# What a world would carry beyond `PhysicsState`. Sleep needs an MjData for each world.
+_STATEFUL: dict[str, Callable[[mujoco.MjModel], bool]] = {
+    "delays of actuators or sensors": lambda m: m.nhistory > 0,
+    "engine plugins with a state": lambda m: m.npluginstate > 0,
+    "sleeping": lambda m: bool(m.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP),
+}
+
+
+def native(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
     """Physics on the cores of the CPU; one call handles all rows of a `vmap`, on as many threads as there are cores.
 
     Under `shard_map` each device calls with its own rows. Not differentiable. Results do not depend on the number of threads.
 
     Raises:
         RuntimeError: JAX computes on another device than a CPU.
+        ValueError: the model has a state beyond `PhysicsState`, which the backend would have to keep.
     """
     if jax.default_backend() != "cpu":
         raise RuntimeError(
             f"physics backend native works on the memory of a CPU, but JAX computes on {jax.default_backend()}: "
             'use backend="mjx", or set the environment variable JAX_PLATFORMS=cpu'
         )
+    kept = [name for name, uses in _STATEFUL.items() if uses(model)]
+    if kept:
+        raise ValueError(f"physics backend native cannot simulate this model: {', '.join(kept)}: PhysicsState does not hold their state")
     # A world that MuJoCo warns of comes back as NaN and is counted; its own handler would print and append to MUJOCO_LOG.TXT for each.
     mujoco.set_mju_user_warning(lambda message: None)
     pools: dict[tuple[str, ...], _Pool] = {}
 
     shapes = jax.eval_shape(lambda: at_rest(model))
+    varying = frozenset(name for name in MODEL_FIELDS if _is_floats(model, name))
+
+    def check(fields: Fields) -> None:
+        check_fields(model, "native", varying, {}, fields)
 
     def on_host(advance: _Advance) -> Callable[[PhysicsState, Array, Fields], PhysicsState]:
         def call(context: Any, out: Any, *given: Any) -> None:
             out, (state, ctrl, fields) = jax.tree.map(np.asarray, (out, given))
             size = state.time.size
-            host_fields = {name: value.reshape(size, *getattr(model, name).shape) for name, value in fields.items()}
-            host_ctrl = ctrl.reshape(size, -1, model.nu).astype(np.float64)
+            host_fields = {name: value.reshape(size, *own_value(model, name).shape) for name, value in fields.items()}
+            host_ctrl = ctrl.reshape(size, ctrl.shape[-2], model.nu).astype(np.float64)
             pool = pools.setdefault(tuple(sorted(fields)), _Pool(model))
             rows = pool.borrow(size, host_fields)
             try:
@@ -146,14 +176,20 @@ def native(model: mujoco.MjModel) -> Physics:
 
         return buffer_callback(call, shapes, vmap_method="broadcast_all")
 
-    forward_on_host, step_on_host = on_host(_forward), on_host(_step)
+    forward_on_host, step_on_host = on_host(_forward), on_host(_step_then_sense if current_sensors else _step)
 
     def forward(qpos: Array, qvel: Array, fields: Fields) -> PhysicsState:
+        check(fields)
         start = at_rest(model)._replace(qpos=qpos, qvel=qvel)
         no_ctrl = jnp.zeros((1, model.nu))
         return forward_on_host(start, no_ctrl, fields)
 
     def step(state: PhysicsState, ctrl: Array, fields: Fields) -> PhysicsState:
+        check(fields)
         return step_on_host(state, ctrl, fields)
 
-    return Physics(model, forward, step, derive=lambda fields: fields)
+    def derive(fields: Fields) -> Fields:
+        check(fields)
+        return fields  # MuJoCo's own set_const follows them
+
+    return Physics(model, forward, step, derive)

@@ -1,5 +1,7 @@
-"""Domain randomisation: typed physics parameters and the distributions they are drawn from."""
+"""Domain randomisation: typed physics parameters, how they are drawn, and what they do."""
 
-from jaxrl_envs.randomization.parameters import Parameters, Ranges, distribution, nominal
+from jaxrl_envs.randomization.parameters import QUANTITIES, Parameters, Ranges
+from jaxrl_envs.randomization.ranges import Range
+from jaxrl_envs.randomization.space import Randomised, randomised
 
-__all__ = ["Parameters", "Ranges", "distribution", "nominal"]
+__all__ = ["QUANTITIES", "Parameters", "Randomised", "Range", "Ranges", "randomised"]

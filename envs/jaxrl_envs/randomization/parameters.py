@@ -1,148 +1,243 @@
-"""The physics parameters of one episode, and how they are drawn.
+"""The physics parameters of one episode: their names, units and meaning.
 
 Parameters are an argument of `Env.reset` and `Env.step`, never a change of the model: each world has its own, new in each episode, and a
 privileged critic may see them. `fields` holds what the physics backend needs of them; the rest is read by the task.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jaxrl.ops.draws import uniforms
-from jaxrl.types import Array, Key
-from jaxrl_envs.physics import Fields, Physics
+from jaxrl.ops.suggestion import suggestion
+from jaxrl.types import Array
+from jaxrl_envs.physics import Fields
+from jaxrl_envs.randomization.ranges import Interval, Range
 
-Interval = tuple[float, float]
+Drawn = Interval | Range | dict[str, Interval | Range] | None
 
 
 class Parameters(NamedTuple):
-    """One episode's physics. What a task does not read has no effect there."""
+    """One episode's physics, float32. What a task does not read has no effect there. Units are in `QUANTITIES`."""
 
+    # the world
     friction: Array  # [] sliding friction of everything that collides
-    base_mass: Array  # [] kg, added to the base
-    base_com: Array  # [3] m, shift of the base's centre of mass
-    link_mass: Array  # [nbody] factor on mass and inertia
-    motor_gain: Array  # [nu] factor on the actuators' gains
-    motor_strength: Array  # [nu] factor on the torque limits
-    joint_offset: Array  # [nu] rad, encoder reading minus joint angle
-    action_delay: Array  # [] s
-    observation_noise: Array  # [] factor on the task's noise levels
+    friction_torsion: Array  # [] factor on its torsional and rolling friction
+    contact_time: Array  # [] s, time constant of contacts
+    contact_damping: Array  # [] damping ratio of contacts
+    contact_width: Array  # [] m, depth over which a contact reaches its full stiffness
+    gravity: Array  # [3] m/s^2, added to the model's
+    terrain: Array  # [] difficulty of the ground, 0 flat to 1 hardest
     push_velocity: Array  # [] m/s, largest change of the base's velocity by a push
+    # bodies
+    link_mass: Array  # [nbody] factor on mass, and on inertia with it
+    inertia: Array  # [nbody, 6] log-Cholesky coordinates of the mass distribution about its centre (see `inertia.stretch`)
+    center_of_mass: Array  # [nbody, 3] m, shift in the body's frame
+    payload: Array  # [nbody] kg, a point mass that the body carries
+    payload_place: Array  # [nbody, 3] m, where, in the body's frame
+    # joints
+    joint_damping: Array  # [njnt] factor
+    joint_friction: Array  # [njnt] factor on the friction loss
+    armature: Array  # [njnt] factor
+    # motors
+    motor_gain: Array  # [nu] factor on gain and bias
+    motor_strength: Array  # [nu] factor on the torque limits
+    motor_speed: Array  # [nu] rad/s at which a motor has no torque left; its limit falls linearly towards it
+    deadband: Array  # [nu] N m, wanted torques below it have no effect
+    backlash: Array  # [nu] rad, play of the gears
+    joint_offset: Array  # [nu] rad, encoder reading minus joint angle
+    # commands on their way to the motors
+    action_delay: Array  # [] s
+    action_jitter: Array  # [] s, largest change of the delay from step to step
+    action_drop: Array  # [] probability that a step's command is lost; the motors hold the last one
+    # measurements on their way to the policy
+    observation_noise: Array  # [] factor on the task's noise levels
+    observation_drift: Array  # [] factor on the task's rates of bias drift
+    observation_resolution: Array  # [] factor on the steps in which sensors count
+    observation_delay: Array  # [] s
+    observation_drop: Array  # [] probability that a step's measurements are lost; the policy sees the last ones
     fields: Fields
 
 
 @dataclass(frozen=True)
-class Ranges:
-    """Lowest and highest value of each uniform distribution; None keeps the model's own value. Units as in `Parameters`.
+class Quantity:
+    """What a parameter is: one number (or vector) for the world, or for each body, joint or motor."""
 
-    Numbers with several entries (one per axis, link or joint) are drawn independently.
-    """
-
-    friction: Interval | None = None
-    base_mass: Interval | None = None
-    base_com: Interval | None = None
-    link_mass: Interval | None = None
-    motor_gain: Interval | None = None
-    motor_strength: Interval | None = None
-    joint_offset: Interval | None = None
-    action_delay: Interval | None = None
-    observation_noise: Interval | None = None
-    push_velocity: Interval | None = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            interval = getattr(self, field.name)
-            if interval is not None and interval[0] > interval[1]:
-                raise ValueError(f"{field.name}: the lower bound {interval[0]} is above the upper bound {interval[1]}")
-        for name in ("friction", "link_mass", "motor_gain", "motor_strength", "action_delay", "observation_noise", "push_velocity"):
-            interval = getattr(self, name)
-            if interval is not None and interval[0] < 0:
-                raise ValueError(f"{name}: the lower bound {interval[0]} is negative")
+    unit: str
+    of: Literal["world", "body", "joint", "motor"] = "world"
+    parts: tuple[str, ...] = ()  # of the vector that each entry is; () for a number
+    nominal: float = 0.0
+    lowest: float = -np.inf
+    highest: float = np.inf
+    open_end: bool = False  # `lowest` itself is refused too
+    must_be_named: bool = False  # what has no natural default among the entries
+    touches: tuple[str, ...] = ()  # fields of MjModel; others stay out of the backends' way
 
 
-# Which fields of MjModel a range touches; the others stay out of the backends' way.
-_TOUCHES = {
-    "friction": ("geom_friction",),
-    "base_mass": ("body_mass", "body_inertia"),
-    "base_com": ("body_ipos",),
-    "link_mass": ("body_mass", "body_inertia"),
-    "motor_gain": ("actuator_gainprm", "actuator_biasprm"),
-    "motor_strength": ("actuator_forcerange",),
+_XYZ = ("x", "y", "z")
+_MASS = ("body_mass", "body_inertia")
+_FRAME = ("body_mass", "body_inertia", "body_iquat", "body_ipos")
+_SHEARS = ("log_x", "log_y", "log_z", "xy", "yz", "xz")
+
+
+def _factor(of: Literal["world", "body", "joint", "motor"], touches: tuple[str, ...], open_end: bool = False) -> Quantity:
+    return Quantity("1", of, nominal=1.0, lowest=0.0, open_end=open_end, touches=touches)
+
+
+def _share() -> Quantity:
+    return Quantity("1", lowest=0.0, highest=1.0)
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "friction": Quantity("1", lowest=0.0, touches=("geom_friction",)),
+    "friction_torsion": _factor("world", ("geom_friction",)),
+    "contact_time": Quantity("s", lowest=0.0, open_end=True, touches=("geom_solref",)),
+    "contact_damping": Quantity("1", lowest=0.0, open_end=True, touches=("geom_solref",)),
+    "contact_width": Quantity("m", lowest=0.0, open_end=True, touches=("geom_solimp",)),
+    "gravity": Quantity("m/s^2", parts=_XYZ, touches=("opt.gravity",)),
+    "terrain": _share(),
+    "push_velocity": Quantity("m/s", lowest=0.0),
+    "link_mass": _factor("body", _MASS, open_end=True),
+    "inertia": Quantity("1", "body", parts=_SHEARS, touches=("body_inertia", "body_iquat")),
+    "center_of_mass": Quantity("m", "body", parts=_XYZ, touches=("body_ipos",)),
+    "payload": Quantity("kg", "body", lowest=0.0, must_be_named=True, touches=_FRAME),
+    "payload_place": Quantity("m", "body", parts=_XYZ, must_be_named=True, touches=_FRAME),
+    "joint_damping": _factor("joint", ("dof_damping",)),
+    "joint_friction": _factor("joint", ("dof_frictionloss",)),
+    "armature": _factor("joint", ("dof_armature",)),
+    "motor_gain": _factor("motor", ("actuator_gainprm", "actuator_biasprm")),
+    "motor_strength": _factor("motor", ("actuator_forcerange",)),
+    "motor_speed": Quantity("rad/s", "motor", nominal=np.inf, lowest=0.0, open_end=True),
+    "deadband": Quantity("N m", "motor", lowest=0.0),
+    "backlash": Quantity("rad", "motor", lowest=0.0),
+    "joint_offset": Quantity("rad", "motor"),
+    "action_delay": Quantity("s", lowest=0.0),
+    "action_jitter": Quantity("s", lowest=0.0),
+    "action_drop": _share(),
+    "observation_noise": Quantity("1", lowest=0.0),
+    "observation_drift": Quantity("1", lowest=0.0),
+    "observation_resolution": Quantity("1", lowest=0.0),
+    "observation_delay": Quantity("s", lowest=0.0),
+    "observation_drop": _share(),
 }
 
 
-def _model_fields(model: mujoco.MjModel, base: int, p: Parameters, names: frozenset[str]) -> Fields:
-    """The named fields of `model` under `p`; each of the model's shape. `base` is the body that `base_mass` and `base_com` mean."""
-    own = {name: jnp.asarray(np.asarray(getattr(model, name), np.float32)) for name in names}
-    is_base = (np.arange(model.nbody) == base).astype(np.float32)
-    out: Fields = {}
-    if "geom_friction" in names:
-        collides = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
-        slide = jnp.where(collides, p.friction, own["geom_friction"][:, 0])
-        out["geom_friction"] = jnp.concatenate([slide[:, None], own["geom_friction"][:, 1:]], 1)
-    if "body_mass" in names:
-        mass = own["body_mass"] * p.link_mass + p.base_mass * is_base
-        # Added mass has the shape of the base: its inertia grows in proportion.
-        ratio = mass / jnp.where(own["body_mass"] > 0, own["body_mass"], 1.0)
-        out["body_mass"] = mass
-        out["body_inertia"] = own["body_inertia"] * ratio[:, None]
-    if "body_ipos" in names:
-        out["body_ipos"] = own["body_ipos"] + p.base_com[None, :] * is_base[:, None]
-    if "actuator_gainprm" in names:
-        out["actuator_gainprm"] = own["actuator_gainprm"] * p.motor_gain[:, None]
-        out["actuator_biasprm"] = own["actuator_biasprm"] * p.motor_gain[:, None]
-    if "actuator_forcerange" in names:
-        out["actuator_forcerange"] = own["actuator_forcerange"] * p.motor_strength[:, None]
+@dataclass(frozen=True)
+class Ranges:
+    """How each parameter is drawn; None keeps the model's own value. Units as in `Parameters`.
+
+    `(low, high)` is uniform; a `Range` has other distributions. What belongs to bodies, joints or motors is drawn for each of them, and may
+    be given by name instead: `{"base": (0.8, 1.2)}`; names not mentioned keep their own values. `correlations` holds triples
+    ("friction", "motor_gain", 0.5) of parameters and their correlation.
+
+    Raises:
+        ValueError: bounds are reversed, or beyond what the parameter can be.
+    """
+
+    friction: Drawn = None
+    friction_torsion: Drawn = None
+    contact_time: Drawn = None
+    contact_damping: Drawn = None
+    contact_width: Drawn = None
+    gravity: Drawn = None
+    terrain: Drawn = None
+    push_velocity: Drawn = None
+    link_mass: Drawn = None
+    inertia: Drawn = None
+    center_of_mass: Drawn = None
+    payload: Drawn = None
+    payload_place: Drawn = None
+    joint_damping: Drawn = None
+    joint_friction: Drawn = None
+    armature: Drawn = None
+    motor_gain: Drawn = None
+    motor_strength: Drawn = None
+    motor_speed: Drawn = None
+    deadband: Drawn = None
+    backlash: Drawn = None
+    joint_offset: Drawn = None
+    action_delay: Drawn = None
+    action_jitter: Drawn = None
+    action_drop: Drawn = None
+    observation_noise: Drawn = None
+    observation_drift: Drawn = None
+    observation_resolution: Drawn = None
+    observation_delay: Drawn = None
+    observation_drop: Drawn = None
+    correlations: tuple[tuple[str, str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        given = tables(self)
+        for name, table in given.items():
+            quantity = QUANTITIES[name]
+            for entry, one in table.items():
+                where = f"{name}.{entry}" if entry else name
+                low, high = one.bounds
+                if low < quantity.lowest or (quantity.open_end and low == quantity.lowest):
+                    least = f"above {quantity.lowest}" if quantity.open_end else f"at least {quantity.lowest}"
+                    raise ValueError(f"{where}: the lower bound {low} {quantity.unit} must be {least}")
+                if high > quantity.highest:
+                    raise ValueError(f"{where}: the upper bound {high} {quantity.unit} must be at most {quantity.highest}")
+        if "payload_place" in given and "payload" not in given:
+            raise ValueError("payload_place: there is no payload; give its range in kg beside it")
+        for a, b, value in self.correlations:
+            for name in (a, b):
+                if name not in given:
+                    raise ValueError(f"correlations: {name} is not drawn; {suggestion(name, list(given))}")
+            if a == b or not -1 <= value <= 1:
+                raise ValueError(f"correlations: {a}, {b}: {value}: expected two parameters and a number between -1 and 1")
+
+
+def tables(ranges: Ranges) -> dict[str, dict[str, Range]]:
+    """Of each parameter that is drawn, the ranges by the name of an entry; "" stands for all entries.
+
+    Raises:
+        ValueError: bounds are reversed or not finite.
+    """
+    out: dict[str, dict[str, Range]] = {}
+    for name in (f.name for f in fields(ranges) if f.name != "correlations"):
+        given = getattr(ranges, name)
+        table = {} if given is None else given if isinstance(given, dict) else {"": given}
+        for entry, one in table.items():
+            try:
+                out.setdefault(name, {})[entry] = one if isinstance(one, Range) else Range(*one)
+            except ValueError as error:
+                raise ValueError(f"{f'{name}.{entry}' if entry else name}: {error}") from None
     return out
 
 
-def _own_values(model: mujoco.MjModel) -> Parameters:
+def _collides(model: mujoco.MjModel) -> np.ndarray:
+    """[ngeom] bool."""
+    return (model.geom_contype != 0) | (model.geom_conaffinity != 0)
+
+
+def entries(model: mujoco.MjModel, of: str) -> list[str]:
+    """The names of the model's bodies, joints or motors, in order; nameless ones are "body 3"."""
+    count = {"world": 0, "body": model.nbody, "joint": model.njnt, "motor": model.nu}[of]
+    get = {"body": model.body, "joint": model.joint, "motor": model.actuator}.get(of)
+    return [] if get is None else [get(i).name or f"{of} {i}" for i in range(count)]
+
+
+def own_values(model: mujoco.MjModel) -> Parameters:
     """The model's own parameters, without fields: no noise, no delay, no pushes."""
-    colliding = np.flatnonzero((model.geom_contype != 0) | (model.geom_conaffinity != 0))
-    priority = model.geom_priority[colliding] if colliding.size else np.zeros(1)
-    first = colliding[np.argmax(priority)] if colliding.size else None
-    zero = jnp.zeros(())
-    return Parameters(
-        friction=jnp.asarray(1.0 if first is None else model.geom_friction[first, 0], jnp.float32),
-        base_mass=zero,
-        base_com=jnp.zeros(3),
-        link_mass=jnp.ones(model.nbody),
-        motor_gain=jnp.ones(model.nu),
-        motor_strength=jnp.ones(model.nu),
-        joint_offset=jnp.zeros(model.nu),
-        action_delay=zero,
-        observation_noise=zero,
-        push_velocity=zero,
-        fields={},
-    )
-
-
-def nominal(physics: Physics, ranges: Ranges = Ranges()) -> Parameters:
-    """The parameters of the model as it is, with the same tree as those drawn from `ranges`."""
-    own = _own_values(physics.model)
-    names = frozenset(name for key, touched in _TOUCHES.items() if getattr(ranges, key) is not None for name in touched)
-    compiled = {name: jnp.asarray(np.asarray(getattr(physics.model, name), np.float32)) for name in sorted(names)}
-    return own._replace(fields=physics.derive(compiled))
-
-
-def distribution(physics: Physics, ranges: Ranges = Ranges(), base: int = 1) -> Callable[[Key], Parameters]:
-    """key -> parameters of a new episode, uniform within `ranges`; derived constants follow the drawn values."""
-    model = physics.model
-    own = _own_values(model)
-    drawn = {f.name: getattr(ranges, f.name) for f in fields(ranges) if getattr(ranges, f.name) is not None}
-    names = frozenset(name for key in drawn for name in _TOUCHES.get(key, ()))
-    sizes = {name: getattr(own, name).size for name in drawn}
-
-    def sample(key: Key) -> Parameters:
-        draws = uniforms(key, **sizes)
-        values: dict[str, Any] = {
-            name: jnp.reshape(low + (high - low) * draws[name], getattr(own, name).shape) for name, (low, high) in drawn.items()
+    sizes = {"world": (), "body": (model.nbody,), "joint": (model.njnt,), "motor": (model.nu,)}
+    colliding = np.flatnonzero(_collides(model))
+    # Of two that touch, that of higher priority decides.
+    first = colliding[np.argmax(model.geom_priority[colliding])] if colliding.size else None
+    absolute = (
+        {}
+        if first is None
+        else {
+            "friction": model.geom_friction[first, 0],
+            "contact_time": model.geom_solref[first, 0],
+            "contact_damping": model.geom_solref[first, 1],
+            "contact_width": model.geom_solimp[first, 2],
         }
-        parameters = own._replace(**values)
-        return parameters._replace(fields=physics.derive(_model_fields(model, base, parameters, names)))
-
-    return sample
+    )
+    values = {
+        name: jnp.full((*sizes[q.of], *((len(q.parts),) if q.parts else ())), absolute.get(name, q.nominal), jnp.float32)
+        for name, q in QUANTITIES.items()
+    }
+    return Parameters(**values, fields={})

@@ -1,7 +1,7 @@
 """What a task shows of its states."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mujoco
@@ -27,3 +27,12 @@ class Scene:
     def __call__(self, states: Any, width: int, height: int) -> NDArray[np.uint8]:
         """Frames [N, height, width, 3] of N states as numpy, in the quality of a video."""
         return frames(self.model, self.pose(states), width, height, self.camera)
+
+
+def within(render: Any, inner: Callable[[Any], Any]) -> Any:
+    """The `render` of an environment around another, whose state holds that of the other as `inner` says; None where that one has none."""
+    if render is None:
+        return None
+    if isinstance(render, Scene):
+        return replace(render, pose=lambda state: render.pose(inner(state)))
+    return lambda states, width, height: render(inner(states), width, height)

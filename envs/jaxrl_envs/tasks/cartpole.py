@@ -1,7 +1,7 @@
 """Cartpole: keep a pole upright on a cart, from upright (balance) or from below (swing-up), as in the DeepMind Control Suite.
 
 Start, observation, reward and length are those of Tassa et al. 2018 (https://arxiv.org/abs/1801.00690), so returns compare with published
-ones: an episode is 1000 control steps of 10 ms, each with a reward between 0 and 1. It never terminates.
+ones. The model is our own, so that this task needs nothing but MuJoCo; `control_suite` has the same task on the suite's model.
 """
 
 from dataclasses import dataclass
@@ -12,27 +12,26 @@ import jax.numpy as jnp
 import mujoco
 
 from jaxrl.ops.tolerance import tolerance
-from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
-from jaxrl_envs import randomization, robots
-from jaxrl_envs.physics import PhysicsState, make
-from jaxrl_envs.randomization import Parameters
-from jaxrl_envs.rendering import Scene
-from jaxrl_envs.tasks import _action_repeat
+from jaxrl.types import SUCCESS, Array, ArraySpec, Env, Key, Metrics, Observation
+from jaxrl_envs import robots
+from jaxrl_envs.randomization import Ranges
+from jaxrl_envs.tasks._control_task import Seen, Start, Task, check, control_task
 
-CONTROL_STEPS = 1000
-METRICS = ("upright", "centered")  # factors of the reward
+TASKS = ("balance", "balance_sparse", "swingup", "swingup_sparse")
+METRICS = ("upright", "centered", SUCCESS)  # factors of the smooth reward, and the sparse reward
 
 
 @dataclass(frozen=True)
 class Config:
     """`action_repeat` control steps take the same action, and their rewards are summed."""
 
-    task: Literal["balance", "swingup"] = "swingup"
+    task: Literal["balance", "balance_sparse", "swingup", "swingup_sparse"] = "swingup"
     backend: str = "auto"
     action_repeat: int = 1
+    randomization: Ranges = Ranges()
 
     def __post_init__(self) -> None:
-        _action_repeat.check(self.action_repeat, CONTROL_STEPS)
+        check(self.action_repeat)
 
 
 def model() -> mujoco.MjModel:
@@ -50,63 +49,45 @@ def reward_factors(qpos: Array, qvel: Array, control: Array) -> dict[str, Array]
     }
 
 
-def _start(task: str, key: Key) -> tuple[Array, Array]:
-    """qpos and qvel of an episode's first state."""
+def _swinging_start(key: Key, attempt: Array) -> Start:
     place, speed = jax.random.split(key)
-    qvel = 0.01 * jax.random.normal(speed, (2,))
-    if task == "swingup":
-        return jnp.array([0.0, jnp.pi]) + 0.01 * jax.random.normal(place, (2,)), qvel
-    return jnp.array([0.1, 0.034]) * jax.random.uniform(place, (2,), minval=-1.0, maxval=1.0), qvel
+    return Start(jnp.array([0.0, jnp.pi]) + 0.01 * jax.random.normal(place, (2,)), 0.01 * jax.random.normal(speed, (2,)))
 
 
-def _observe(state: PhysicsState) -> Observation:
-    cart, pole = state.qpos
-    return {
-        "state/position": jnp.stack([cart, jnp.cos(pole), jnp.sin(pole)]),
-        "state/velocity": state.qvel,
+def _balanced_start(key: Key, attempt: Array) -> Start:
+    place, speed = jax.random.split(key)
+    qpos = jnp.array([0.1, 0.034]) * jax.random.uniform(place, (2,), minval=-1.0, maxval=1.0)
+    return Start(qpos, 0.01 * jax.random.normal(speed, (2,)))
+
+
+def _observe(seen: Seen) -> Observation:
+    cart, pole = seen.qpos
+    return {"state/position": jnp.stack([cart, jnp.cos(pole), jnp.sin(pole)]), "state/velocity": seen.qvel}
+
+
+def _reward(seen: Seen, control: Array, sparse: bool) -> tuple[Array, Metrics]:
+    factors = reward_factors(seen.qpos, seen.qvel, control)
+    smooth = jnp.stack(list(factors.values())).prod()
+    balanced = tolerance(seen.qpos[0], (-0.25, 0.25)) * tolerance(jnp.cos(seen.qpos[1]), (0.995, 1.0))
+    return balanced if sparse else smooth, {"upright": factors["upright"], "centered": factors["centered"], SUCCESS: balanced}
+
+
+def on(compiled: mujoco.MjModel, task: str, camera: str) -> Task:
+    """The task on a model whose coordinates are those of `model`."""
+    observation = {
+        "state/position": ArraySpec((3,), names=("cart", "pole_cosine", "pole_sine"), unit="m,1,1"),
+        "state/velocity": ArraySpec((2,), names=("cart", "pole"), unit="m/s,rad/s"),
     }
+    start = _swinging_start if task.startswith("swingup") else _balanced_start
+    sparse = task.endswith("sparse")
+
+    def reward(seen: Seen, control: Array) -> tuple[Array, Metrics]:
+        return _reward(seen, control, sparse)
+
+    return Task(compiled, compiled.opt.timestep, observation, start, _observe, reward, METRICS, camera=camera)
 
 
 def cartpole(config: Config = Config()) -> Env:
     """The task as an `Env`; the action [1] is the force on the cart in units of 10 N, clipped to [-1, 1]."""
-    compiled = model()
-    physics = make(compiled, config.backend)
-
-    def reset(key: Key, parameters: Parameters) -> tuple[PhysicsState, Observation]:
-        state = physics.forward(*_start(config.task, key), parameters.fields)
-        return state, _observe(state)
-
-    def restart(state: PhysicsState, parameters: Parameters, key: Key) -> tuple[PhysicsState, Observation]:
-        del parameters, key  # nothing that is seen depends on them
-        return state, _observe(state)
-
-    def step(state: PhysicsState, action: Array, parameters: Parameters, key: Key) -> tuple[PhysicsState, TimeStep]:
-        del key
-        control = jnp.clip(action, -1.0, 1.0)
-        later = physics.step(state, control[None, :], parameters.fields)
-        factors = reward_factors(later.qpos, later.qvel, control)
-        reward = jnp.stack(list(factors.values())).prod()
-        metrics = {name: factors[name] for name in METRICS}
-        return later, TimeStep(_observe(later), reward, jnp.ones(()), jnp.zeros(()), metrics)
-
-    spec = EnvSpec(
-        name=f"cartpole_{config.task}",
-        observation={
-            "state/position": ArraySpec((3,), names=("cart", "pole_cosine", "pole_sine"), unit="m,1,1"),
-            "state/velocity": ArraySpec((2,), names=("cart", "pole"), unit="m/s,rad/s"),
-        },
-        action=ArraySpec((1,), names=("force",), unit="10 N", low=-1.0, high=1.0),
-        episode_length=CONTROL_STEPS,
-        dt=compiled.opt.timestep,
-        metrics=METRICS,
-    )
-    env = Env(
-        spec,
-        reset,
-        step,
-        restart,
-        nominal=randomization.nominal(physics),
-        sample=randomization.distribution(physics),
-        render=Scene(compiled, lambda state: {"qpos": state.qpos}, "side"),
-    )
-    return _action_repeat.repeat_action(env, config.action_repeat)
+    task = on(model(), config.task, camera="side")
+    return control_task(f"cartpole_{config.task}", task, config.backend, config.action_repeat, config.randomization)

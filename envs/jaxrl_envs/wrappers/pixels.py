@@ -7,8 +7,8 @@ the model says.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +16,18 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 
 from jaxrl.ops.suggestion import suggestion
-from jaxrl.types import Array, ArraySpec, Env, Key, Observation, Params, PyTree, Spec, TimeStep
+from jaxrl.types import Array, ArraySpec, Env, Key, Observation, Params, PyTree, Space, Spec, Steering, TimeStep
 from jaxrl_envs.physics import Fields
 from jaxrl_envs.randomization import visual
 from jaxrl_envs.randomization.visual import Visual
 from jaxrl_envs.rendering import Pool, Scene, open_gl
 from jaxrl_envs.rendering.renderer import camera_names
+from jaxrl_envs.rendering.scene import within
 
 
 @dataclass(frozen=True)
 class Config:
-    """`state` observations stay, become privileged (seen by the critic alone), or are dropped.
+    """`keep_state` False drops the `state/<group>` observations; to leave them to the critic, hide them instead (`config.hidden`).
 
     `frames` is the number of the latest images in one observation, oldest first along the channels; at the start of an episode they
     are all the first.
@@ -36,7 +37,7 @@ class Config:
     width: int = 64
     height: int = 64
     frames: int = 1
-    state: Literal["keep", "privileged", "drop"] = "keep"
+    keep_state: bool = True
     visual: Visual = field(default_factory=Visual)
 
     def __post_init__(self) -> None:
@@ -112,19 +113,29 @@ def _check(config: Config, env: Env) -> Scene:
     return env.render
 
 
-def _renamed(config: Config, observed: dict[str, Any]) -> dict[str, Any]:
+def _kept(config: Config, observed: dict[str, Any]) -> dict[str, Any]:
     """Observations, or their specs, without those that are dropped."""
-    if config.state == "keep":
-        return dict(observed)
-    rest = {name: value for name, value in observed.items() if not name.startswith("state/")}
-    if config.state == "drop":
-        return rest
-    return rest | {name.replace("state/", "privileged/state_", 1): value for name, value in observed.items() if name not in rest}
+    return {name: value for name, value in observed.items() if config.keep_state or not name.startswith("state/")}
 
 
 def _earlier(images: dict[str, Array]) -> dict[str, Array]:
     """What the next observation needs of this one."""
     return {name: image[..., 3:] for name, image in images.items() if image.shape[-1] > 3}
+
+
+def _space(space: Space, look: Callable[[Key], Fields]) -> Space:
+    """That of the physics. The look follows from the point as if it were drawn: points that differ at all have nothing in common."""
+
+    def at(point: Array) -> Parameters:
+        bits = jax.lax.bitcast_convert_type(point, jnp.uint32)
+        odd = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
+        return Parameters(space.at(point), look(jax.random.fold_in(jax.random.key(0), (bits * odd).sum(dtype=jnp.uint32))))
+
+    return space._replace(at=at, summary=lambda parameters: space.summary(parameters.physics))
+
+
+def _steering(steering: Steering) -> Steering:
+    return steering._replace(set=lambda state, command: state._replace(world=steering.set(state.world, command)))
 
 
 def pixels(config: Config, env: Env) -> Env:
@@ -141,7 +152,7 @@ def pixels(config: Config, env: Env) -> Env:
     draw = on_host(config, scene)
 
     def show(observation: Observation, images: dict[str, Array]) -> Observation:
-        return _renamed(config, observation) | {f"image/{name}": image for name, image in images.items()}
+        return _kept(config, observation) | {f"image/{name}": image for name, image in images.items()}
 
     def begin(world: PyTree, observation: Observation, parameters: Parameters) -> tuple[State, Observation]:
         first = draw(scene.pose(world), parameters.fields)
@@ -165,7 +176,7 @@ def pixels(config: Config, env: Env) -> Env:
         return Parameters(env.sample(physics), look(picture))
 
     image = ArraySpec((config.height, config.width, 3 * config.frames), "uint8")
-    observation: Spec = _renamed(config, dict(env.spec.observation)) | {f"image/{name}": image for name in config.cameras}
+    observation: Spec = _kept(config, dict(env.spec.observation)) | {f"image/{name}": image for name in config.cameras}
     return Env(
         spec=env.spec._replace(observation=observation),
         reset=reset,
@@ -173,5 +184,7 @@ def pixels(config: Config, env: Env) -> Env:
         restart=restart,
         nominal=Parameters(env.nominal, plain),
         sample=sample,
-        render=replace(scene, pose=lambda state: scene.pose(state.world)),
+        render=within(scene, lambda state: state.world),
+        space=env.space and _space(env.space, look),
+        steering=env.steering and _steering(env.steering),
     )

@@ -1,0 +1,1 @@
+"""How physics parameters are drawn over the course of a training run, one file each. All but `static` learn from successes and failures."""

@@ -1,0 +1,85 @@
+"""Whole episodes of a policy in worlds on the host, as `play` makes them of an `Env`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.evaluation.play import Played, Step, returns
+from jaxrl.ops.worlds import world_keys
+from jaxrl.types import HostEnv, HostWorlds, Params, Policy, TimeStep
+
+WORLDS = 16  # open at the same time
+
+
+def play_on_host(
+    env: HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int, keep: Callable[[Step], Any] = returns
+) -> Played:
+    """N episodes, as numpy arrays; T is the length of the longest. Episode i begins with the seed `seed + i`.
+
+    What `keep` is given has no state. Worlds whose episode ended run on, unseen, until all of their batch have.
+    """
+    size = min(WORLDS, num_episodes)
+    worlds = env.open(size)
+    try:
+        batches = [_batch(env, policy, params, worlds, size, first, seed, keep) for first in range(0, num_episodes, size)]
+    finally:
+        worlds.close()
+    steps = max(len(batch.alive) for batch in batches)
+    over_time = [jax.tree.map(lambda x: _pad(x, steps), (batch.alive, batch.kept)) for batch in batches]
+    over_episodes = [(batch.terminated, batch.diverged) for batch in batches]
+    alive, kept = jax.tree.map(lambda *x: np.concatenate(x, 1)[:, :num_episodes], *over_time)
+    terminated, diverged = jax.tree.map(lambda *x: np.concatenate(x)[:num_episodes], *over_episodes)
+    return Played(alive, terminated, diverged, kept)
+
+
+def _pad(steps: Any, length: int) -> Any:
+    """[T, ...] with zeros up to `length`."""
+    return np.concatenate([steps, np.zeros((length - len(steps), *steps.shape[1:]), steps.dtype)])
+
+
+def _finite(result: TimeStep) -> Any:
+    """[N] bool"""
+    floats = [x for x in (*result.observation.values(), result.reward) if np.issubdtype(x.dtype, np.floating)]
+    return np.stack([np.isfinite(x.reshape(len(x), -1)).all(1) for x in floats]).all(0)
+
+
+def _batch(
+    env: HostEnv,
+    policy: Policy,
+    params: Params,
+    worlds: HostWorlds,
+    size: int,
+    first: int,
+    seed: int,
+    keep: Callable[[Step], Any],
+) -> Played:
+    """The episodes from number `first` on, one in each world."""
+    act = jax.jit(policy.act)  # compiled once: the same function finds its program again
+    key = jax.random.key(seed)
+    number = first + jnp.arange(size)
+    observation = worlds.reset(np.ones(size, bool), seed + first)
+    memory = policy.init(size)
+    running: Any = np.ones(size, bool)
+    terminated, diverged = running & False, running & False
+    alive: list[Any] = []
+    kept: list[Any] = []
+    while running.any() and len(alive) < env.spec.episode_length:
+        keys = world_keys(jax.random.fold_in(key, len(alive)), number)
+        chunk, memory, _ = act(params, observation, memory, keys, None)
+        for action in np.moveaxis(np.asarray(chunk), 1, 0)[: policy.spec.executed_steps]:
+            if len(alive) == env.spec.episode_length:
+                break
+            result = worlds.step(action)
+            good = _finite(result)
+            kept.append(jax.tree.map(np.asarray, keep(Step((), observation, action, result))))
+            alive.append(running & good)
+            ended = ~good | (result.discount == 0) | (result.truncation > 0)
+            terminated = terminated | (alive[-1] & (result.discount == 0))
+            diverged = diverged | (running & ~good)
+            running = running & ~ended
+            observation = worlds.reset(ended) if ended.any() else result.observation
+    seen: Any = np.stack(alive)
+    return Played(seen, terminated, diverged, jax.tree.map(lambda *x: np.stack(x), *kept))
