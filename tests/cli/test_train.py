@@ -202,12 +202,12 @@ def test_sections_without_effect_are_refused(tmp_path, capsys):
 
 
 def test_training_goes_on_without_opengl(tmp_path, monkeypatch, capsys):
-    from jaxrl_envs import rendering
+    from jaxrl_envs.rendering import scene
 
     def broken(*_: object, **__: object) -> None:
         raise ImportError("no OpenGL: pip install what is missing")
 
-    monkeypatch.setattr(rendering, "frames", broken)
+    monkeypatch.setattr(scene, "frames", broken)
     assert train(tmp_path / "run") == 0
     told = capsys.readouterr().out
     assert "no video: no OpenGL" in told and (tmp_path / "run" / "evaluation.json").exists()
