@@ -61,7 +61,7 @@ def _jacobians(model: engine.Model, data: engine.Data) -> tuple[Array, Array]:
     turn, shift = data.cdof[None, :, :3], data.cdof[None, :, 3:]
     # From the joint itself: by way of the robot's centre, to which `cdof` refers, a lever would be the small difference of large ones.
     lever = data.xipos[:, None, :] - data.xanchor[model.dof_jntid][None, :, :]
-    return moves * jnp.where(_is_sliding(model)[None, :, None], shift, jnp.cross(turn, lever)), moves * turn
+    return moves * jnp.where(_is_sliding(model)[None, :, None], shift, jnp.cross(turn, lever)), jnp.asarray(moves * turn)
 
 
 def _mass_matrix(model: engine.Model, data: engine.Data, jacobians: tuple[Array, Array]) -> Array:
