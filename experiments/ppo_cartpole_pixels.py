@@ -37,8 +37,8 @@ def get_config() -> ConfigDict:
         {
             "name": "jaxrl.algorithms.ppo",
             "learning_rate": 1e-3,
-            "target_kl": 0.01,
-            "num_epochs": 2,
+            "target_kl": 0.02,
+            "num_epochs": 4,
             "num_minibatches": 8,
             "gamma": 0.98,
             "gae_lambda": 0.95,

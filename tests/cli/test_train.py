@@ -94,6 +94,8 @@ def test_resuming_with_another_config_is_refused_with_the_difference(trained, ca
         ("--config.algorithm.learning_rate=fast", "config.algorithm.learning_rate: expected float, got"),
         ("--config.env.name=jaxrl_envs.tasks.cartpol", "cartpole"),
         ("--config.hidden=('state/velocitty',)", "no state group state/velocitty to hide; did you mean state/velocity?"),
+        ("--config.wrapper.name=jaxrl_envs.wrappers.pixel", "jaxrl_envs.wrappers has no such module; did you mean pixels?"),
+        ("--config.wrapper.name=pixels", "config.wrapper.cameras: missing; expected"),
         ("--config.source.unroll_length=9", "unroll_length is 9, no multiple of num_minibatches"),
         ("--config.devices=3", "num_worlds is 8, which 3 devices"),
         ("--config.training.total_updates=3", "total_updates is 3, no multiple of updates_per_call, 8"),

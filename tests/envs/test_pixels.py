@@ -14,9 +14,10 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxrl.algorithms import ppo
+from jaxrl.curricula.static import fixed
 from jaxrl.evaluation.play import play
 from jaxrl.networks import conv_actor_critic
-from jaxrl.rollout.auto_reset import auto_reset
+from jaxrl.rollout.auto_reset import Draws, auto_reset
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
 from jaxrl.training.fit import initial, many_updates
@@ -203,14 +204,14 @@ def test_the_nominal_world_looks_as_the_model_says_whatever_varies():
 
 def test_the_final_image_is_the_true_one():
     env = build()
-    worlds = auto_reset(env, env.sample, pool_size=2, stagger=False)
+    worlds, draws = auto_reset(env, fixed(env.sample), pool_size=2, stagger=False), Draws((), ())
 
     def run(key):
-        starts = worlds.pool(key)
-        first = worlds.init(key, jnp.arange(3, dtype=jnp.int32), starts)
+        starts = worlds.pool(key, draws)
+        first = worlds.init(key, jnp.arange(3, dtype=jnp.int32), starts, draws)
 
         def body(state, key):
-            state, result, ended = worlds.step(state, jnp.full((3, 1), 0.2), starts, key)
+            state, _, result, ended = worlds.step(state, jnp.full((3, 1), 0.2), starts, draws, key)
             return state, (result.observation, state.observation, ended)
 
         return jax.lax.scan(body, first, jax.random.split(key, LENGTH + 1))[1]
@@ -347,7 +348,7 @@ def test_ppo_learns_from_pixels_alone():
     numbers = ppo.Config(learning_rate=3e-3, gamma=0.9, value_clip=None, entropy_weight=0.0)
     algorithm = ppo.ppo(numbers, env.spec, networks)
     assert set(algorithm.policy.spec.observation) == {"image/above"}
-    source = rollout(Rollout(num_worlds=32, unroll_length=8, pool_size=32), env, env.sample, algorithm.explore)
+    source = rollout(Rollout(num_worlds=32, unroll_length=8, pool_size=32), env, fixed(env.sample), algorithm.explore)
     run = jax.jit(initial(algorithm, source, None))(KEY)
     update = jax.jit(many_updates(algorithm, source, 20))
     episodes = play(env, algorithm.policy, num_episodes=64)
