@@ -31,6 +31,7 @@ PACKAGES = {
     "curriculum": "jaxrl.curricula",
     "task": "jaxrl_envs.tasks",
     "adapter": "jaxrl_envs.adapters",
+    "wrapper": "jaxrl_envs.wrappers",
 }
 _EXTRA_OF = {
     "mujoco": "envs",

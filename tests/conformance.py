@@ -129,16 +129,33 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
     "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
+    "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
     "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
     "jaxrl_envs.adapters.brax": {"task": "fast", "episode_length": 10},
     "jaxrl_envs.adapters.playground": {"task": "PendulumSwingup", "episode_length": 10},
 }
 
 
+def drawn_env() -> Env:
+    """One that has something to draw, where there is OpenGL to draw it."""
+    from jaxrl_envs.rendering import open_gl
+    from jaxrl_envs.tasks import cartpole
+
+    try:
+        open_gl()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    return cartpole.cartpole()
+
+
+# What a factory takes in place of what its parameter's type says, by module.
+SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {"jaxrl_envs.wrappers.pixels": {Env: drawn_env}}
+
+
 @functools.cache
 def build(path: str, factory: Callable[..., Any]) -> Any:
     """What the factory makes from small arguments, made once."""
-    return make(path, factory, SUPPLIES)
+    return make(path, factory, SUPPLIES | SPECIAL.get(path.rpartition(".")[0], {}))
 
 
 def make(path: str, factory: Callable[..., Any], supplies: Mapping[Any, Callable[[], Any]]) -> Any:

@@ -62,6 +62,7 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env,),
     "jaxrl_envs.adapters": (Env, HostEnv),
+    "jaxrl_envs.wrappers": (Env,),
 }
 
 

@@ -217,7 +217,7 @@ def _adapt(config: Config, learning_rate: Array, kl: Array) -> Array:
 def _policies(config: Config, spec: EnvSpec, networks: RecurrentActorCritic) -> tuple[Policy, Policy]:
     """The one that draws its actions, and the one that takes the mode. Each carries what the networks remember that it needs."""
     distribution = networks.distribution
-    public = {name: part for name, part in spec.observation.items() if name.startswith("state/")}
+    public = {name: part for name, part in spec.observation.items() if not name.startswith("privileged/")}
     shown = PolicySpec(public, spec.action, rate=1.0 / spec.dt if spec.dt else 0.0)
     per_action = ArraySpec(spec.action.shape, names=spec.action.names)
     kept = {"x": per_action, "mean": per_action, "log_std": per_action, "log_prob": ArraySpec(())}

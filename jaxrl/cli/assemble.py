@@ -62,6 +62,7 @@ class Settings:
     algorithm: Section
     source: Section
     env: Section | None = None
+    wrapper: Section = field(default_factory=dict)  # around env, such as jaxrl_envs.wrappers.pixels
     hidden: tuple[str, ...] = ()
     networks: Section = field(default_factory=dict)
     curriculum: Section = field(default_factory=dict)  # by default jaxrl.curricula.static
@@ -73,7 +74,14 @@ class Settings:
     devices: int = 1
 
 
-_KINDS = {"env": "task", "networks": "network", "algorithm": "algorithm", "source": "source", "curriculum": "curriculum"}
+_KINDS = {
+    "env": "task",
+    "wrapper": "wrapper",
+    "networks": "network",
+    "algorithm": "algorithm",
+    "source": "source",
+    "curriculum": "curriculum",
+}
 
 
 def _whole(section: Section, kind: str, where: str) -> dict[str, Any]:
@@ -103,18 +111,23 @@ class Parts(NamedTuple):
 
 
 def environment(settings: Settings) -> Env | HostEnv | None:
-    """The environment of `config.env` without what is hidden; None where the config has none."""
+    """The environment of `config.env`, in its wrapper, without what is hidden; None where the config has none."""
+    around = [name for name in ("wrapper", "hidden") if getattr(settings, name)]
     if settings.env is None:
-        if settings.hidden:
-            raise ValueError("config.hidden: has no effect without config.env; leave it out")
+        for name in around:
+            raise ValueError(f"config.{name}: has no effect without config.env; leave it out")
         return None
     make, config = part(settings.env, "task", "config.env")
-    env: Env | HostEnv = make(config)
-    if not settings.hidden:
-        return env
-    if isinstance(env, HostEnv):
-        raise ValueError(f"config.hidden: {env.spec.name} is stepped on the host, where nothing can be hidden; leave it out")
-    return hide(env, settings.hidden)
+    made: Env | HostEnv = make(config)
+    if isinstance(made, HostEnv):
+        for name in around:
+            raise ValueError(f"config.{name}: {made.spec.name} is stepped on the host, where it has no effect; leave it out")
+        return made
+    env: Env = made
+    if settings.wrapper:
+        wrap, wrapper = part(settings.wrapper, "wrapper", "config.wrapper")
+        env = wrap(wrapper, env)
+    return hide(env, settings.hidden) if settings.hidden else env
 
 
 def _acting(settings: Settings, spec: Any) -> Algorithm:

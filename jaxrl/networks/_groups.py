@@ -22,6 +22,23 @@ def groups(observation: Spec, who: str, kinds: tuple[str, ...] = ("state",)) -> 
     return names
 
 
+def images(observation: Spec, who: str) -> tuple[str, ...]:
+    """The names of every `image/<camera>`, sorted.
+
+    Raises:
+        ValueError: one is no uint8 [height, width, channels], or they differ in size; `who` is the network that asks.
+    """
+    names = tuple(sorted(name for name in observation if name.startswith("image/")))
+    for name in names:
+        shape, dtype = observation[name].shape, observation[name].dtype
+        if len(shape) != 3 or dtype != "uint8":
+            raise ValueError(f"{who} takes images [height, width, channels] of uint8, but {name} has the shape {shape} of {dtype}")
+    sizes = {name: observation[name].shape[:2] for name in names}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"{who} takes images of one size, but they differ: {sizes}")
+    return names
+
+
 def width(observation: Spec, names: tuple[str, ...]) -> int:
     """The number of entries that `concatenate` yields."""
     return sum(int(observation[name].shape[0]) for name in names)

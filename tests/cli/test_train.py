@@ -94,6 +94,8 @@ def test_resuming_with_another_config_is_refused_with_the_difference(trained, ca
         ("--config.algorithm.learning_rate=fast", "config.algorithm.learning_rate: expected float, got"),
         ("--config.env.name=jaxrl_envs.tasks.cartpol", "cartpole"),
         ("--config.hidden=('state/velocitty',)", "no state group state/velocitty to hide; did you mean state/velocity?"),
+        ("--config.wrapper.name=jaxrl_envs.wrappers.pixel", "jaxrl_envs.wrappers has no such module; did you mean pixels?"),
+        ("--config.wrapper.name=pixels", "config.wrapper.cameras: missing; expected"),
         ("--config.source.unroll_length=9", "unroll_length is 9, no multiple of num_minibatches"),
         ("--config.devices=3", "num_worlds is 8, which 3 devices"),
         ("--config.training.total_updates=3", "total_updates is 3, no multiple of updates_per_call, 8"),
@@ -202,12 +204,12 @@ def test_sections_without_effect_are_refused(tmp_path, capsys):
 
 
 def test_training_goes_on_without_opengl(tmp_path, monkeypatch, capsys):
-    from jaxrl_envs import rendering
+    from jaxrl_envs.rendering import scene
 
     def broken(*_: object, **__: object) -> None:
         raise ImportError("no OpenGL: pip install what is missing")
 
-    monkeypatch.setattr(rendering, "frames", broken)
+    monkeypatch.setattr(scene, "frames", broken)
     assert train(tmp_path / "run") == 0
     told = capsys.readouterr().out
     assert "no video: no OpenGL" in told and (tmp_path / "run" / "evaluation.json").exists()

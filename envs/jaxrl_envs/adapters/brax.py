@@ -5,11 +5,8 @@ is not ours: `jaxrl_envs.randomization` cannot vary it, and physics parameters a
 form, which is then called anew in each episode. `info["time_out"]` is not read: brax's own environments set it at falls too.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from jaxrl_envs.physics import _engine  # noqa: F401  before brax: it imports MJX without the lines that MJX prints
 
@@ -21,6 +18,7 @@ from jaxrl.types import Env
 from jaxrl_envs import xla_flags
 from jaxrl_envs.adapters._brax_like import brax_like, randomisation
 from jaxrl_envs.adapters._named import function_at
+from jaxrl_envs.rendering import Scene
 
 BACKENDS = ("generalized", "mjx", "positional", "spring")
 
@@ -57,15 +55,6 @@ def _made(config: Config) -> Any:
     return envs.get_environment(config.task, backend=config.backend, **config.options)
 
 
-def _picture(model: Any) -> Callable[..., Any]:
-    def render(states: Any, width: int, height: int) -> Any:
-        from jaxrl_envs.rendering import frames
-
-        return frames(model, np.asarray(states.pipeline_state.q), width=width, height=height)
-
-    return render
-
-
 def brax(config: Config) -> Env:
     """The environment as an `Env`; observations are `state/observation`, or the dict's own names.
 
@@ -85,4 +74,11 @@ def brax(config: Config) -> Env:
         varied = randomisation(env, "sys", function_at(config.randomization, "env.randomization"), name)
     model = getattr(system, "mj_model", None)
     dt = 0.0 if system is None else round(float(env.dt), 7)  # a float32 of theirs
-    return brax_like(env, f"brax_{name}", config.episode_length, dt, varied, None if model is None else _picture(model))
+    return brax_like(
+        env,
+        f"brax_{name}",
+        config.episode_length,
+        dt,
+        varied,
+        None if model is None else Scene(model, lambda state: {"qpos": state.pipeline_state.q}),
+    )

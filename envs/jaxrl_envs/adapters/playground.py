@@ -5,14 +5,12 @@ are empty unless `randomization` asks for playground's own function, or names on
 """
 
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
 from jaxrl_envs.physics import _engine  # noqa: F401  before playground: it imports MJX without the lines that MJX prints
 
@@ -25,6 +23,7 @@ from jaxrl.types import Env
 from jaxrl_envs import xla_flags
 from jaxrl_envs.adapters._brax_like import Randomisation, brax_like, randomisation
 from jaxrl_envs.adapters._named import function_at
+from jaxrl_envs.rendering import Scene
 
 OWN = "own"
 
@@ -85,15 +84,6 @@ def _randomisation(config: Config, env: Any) -> Randomisation | None:
     return randomisation(env, "_mjx_model", function, config.task)
 
 
-def _picture(model: Any) -> Callable[..., Any]:
-    def render(states: Any, width: int, height: int) -> Any:
-        from jaxrl_envs.rendering import frames
-
-        return frames(model, np.asarray(states.data.qpos), width=width, height=height)
-
-    return render
-
-
 def playground(config: Config) -> Env:
     """The environment as an `Env`; observations are `state/observation`, or the dict's names with `privileged_state` as `privileged/state`.
 
@@ -104,5 +94,6 @@ def playground(config: Config) -> Env:
     """
     xla_flags.check(f"playground's {config.task}")
     env = _loaded(config, _implementation(config.backend)).unwrapped
+    scene = Scene(env.mj_model, lambda state: {"qpos": state.data.qpos})
     length = config.episode_length or int(env._config.episode_length)
-    return brax_like(env, f"playground_{config.task}", length, float(env.dt), _randomisation(config, env), _picture(env.mj_model))
+    return brax_like(env, f"playground_{config.task}", length, float(env.dt), _randomisation(config, env), scene)

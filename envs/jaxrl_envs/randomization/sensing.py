@@ -12,6 +12,7 @@ import numpy as np
 from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import Array, Env, Key, Observation, PyTree, TimeStep
 from jaxrl_envs.randomization.parameters import Parameters, Ranges, tables
+from jaxrl_envs.rendering import scene
 
 READS = frozenset("observation_noise observation_drift observation_resolution observation_delay observation_drop".split())
 
@@ -118,16 +119,14 @@ def sensed(env: Env, sensors: Mapping[str, Sensor], ranges: Ranges, slots: int =
             seen = jnp.where(jax.random.uniform(lose) < parameters.observation_drop, old.seen, seen)
         return State(after, Measurements(bias, taken, seen)), result._replace(observation=shown(result.observation, seen))
 
-    def render(states: State, width: int, height: int) -> object:
-        assert env.render is not None
-        return env.render(states.env, width, height)
-
     def steer(state: State, command: Array) -> State:
         assert env.steering is not None
         return state._replace(env=env.steering.set(state.env, command))
 
     steering = env.steering and env.steering._replace(set=steer)
-    return env._replace(reset=reset, restart=restart, step=step, render=env.render and render, steering=steering)
+    return env._replace(
+        reset=reset, restart=restart, step=step, render=scene.within(env.render, lambda state: state.env), steering=steering
+    )
 
 
 def _check_delay(drawn: dict, dt: float, slots: int) -> None:

@@ -5,7 +5,7 @@ the action, through sensors: those of positions and velocities describe that ver
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Metrics, Observation, Spec, TimeStep
 from jaxrl_envs.physics import PhysicsState, make
 from jaxrl_envs.randomization import Parameters, Ranges, randomised
+from jaxrl_envs.rendering import Pose, Scene
 from jaxrl_envs.tasks import _action_repeat
 
 CONTROL_STEPS = 1000
@@ -139,14 +140,11 @@ def control_task(name: str, task: Task, backend: str, action_repeat: int, ranges
         reward, metrics = task.reward(now, control)
         return state, TimeStep(task.observe(now), reward, jnp.ones(()), jnp.zeros(()), metrics)
 
-    def render(states: State, width: int, height: int) -> Any:
-        from jaxrl_envs.rendering import frames
-
-        model, qpos = task.model, np.asarray(states.physics.qpos)
-        if task.drawn is not None:
-            model, qpos = task.drawn, np.concatenate([qpos, states.target], axis=-1)
-        return frames(model, qpos, width=width, height=height, camera=task.camera)
+    def pose(state: State) -> Pose:
+        qpos = state.physics.qpos
+        return {"qpos": qpos if task.drawn is None else jnp.concatenate([qpos, state.target], -1)}
 
     spec = EnvSpec(name, task.observation, action_spec(task.model), CONTROL_STEPS, task.dt, task.metrics)
-    env = Env(spec, reset, step, restart, render=render, **randomised(physics, ranges)._asdict())
+    scene = Scene(task.drawn or task.model, pose, task.camera)
+    env = Env(spec, reset, step, restart, render=scene, **randomised(physics, ranges)._asdict())
     return _action_repeat.repeat_action(env, action_repeat)

@@ -18,6 +18,7 @@ from jaxrl_envs.physics import PhysicsState, make
 from jaxrl_envs.randomization import Parameters, Ranges, actuation, randomised, sensing
 from jaxrl_envs.randomization.actuation import Commands
 from jaxrl_envs.randomization.sensing import Sensor
+from jaxrl_envs.rendering import Scene
 from jaxrl_envs.tasks import _legged
 from jaxrl_envs.tasks._legged import Ground, Reading, Robot, Sensors, flat_ground, read
 
@@ -315,11 +316,7 @@ def joystick(name: str, config: Joystick, walker: Walker, place: Place, reads: f
         shown = metrics(state, reading, paid, later.way, down)
         return later, TimeStep(seen(later, reading, parameters), jnp.stack(list(paid.values())).sum(), 1.0 - down, jnp.zeros(()), shown)
 
-    def render(states: State, width: int, height: int) -> Any:
-        from jaxrl_envs.rendering import frames
-
-        return frames(robot.model, np.asarray(states.physics.qpos), width=width, height=height, camera="track")
-
     spec = env_spec(name, config, robot, place)
-    env = Env(spec, reset, step, restart, render=render, steering=steering(config), **worlds._asdict())
+    scene = Scene(robot.model, lambda state: {"qpos": state.physics.qpos}, "track")
+    env = Env(spec, reset, step, restart, render=scene, steering=steering(config), **worlds._asdict())
     return sensing.sensed(env, _legged.by_observation(config.sensors) | place.sensors, config.randomization, config.delay_steps)

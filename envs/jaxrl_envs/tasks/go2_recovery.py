@@ -6,17 +6,17 @@ and thighs collide with the ground too.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import mujoco
-import numpy as np
 
 from jaxrl.ops.draws import uniforms
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, TimeStep
 from jaxrl_envs.physics import PhysicsState, make
 from jaxrl_envs.randomization import Parameters, Ranges, actuation, randomised, sensing
 from jaxrl_envs.randomization.actuation import Commands
+from jaxrl_envs.rendering import Scene
 from jaxrl_envs.tasks import _go2, _legged
 from jaxrl_envs.tasks._go2 import JOINTS
 from jaxrl_envs.tasks._legged import Reading, Robot, Sensors, read
@@ -184,11 +184,6 @@ def go2_recovery(config: Config = Config()) -> Env:
         ones, zeros = jnp.ones(()), jnp.zeros(())
         return later, TimeStep(_observe(robot, later, reading, parameters), sum(rewards.values(), zeros), ones, zeros, metrics)
 
-    def render(states: State, width: int, height: int) -> Any:
-        from jaxrl_envs.rendering import frames
-
-        return frames(robot.model, np.asarray(states.physics.qpos), width=width, height=height, camera="track")
-
     spec = EnvSpec(
         name="go2_recovery",
         observation=observation_spec(),
@@ -197,5 +192,6 @@ def go2_recovery(config: Config = Config()) -> Env:
         dt=config.dt,
         metrics=METRICS,
     )
-    env = Env(spec, reset, step, restart, render=render, **worlds._asdict())
+    scene = Scene(robot.model, lambda state: {"qpos": state.physics.qpos}, "track")
+    env = Env(spec, reset, step, restart, render=scene, **worlds._asdict())
     return sensing.sensed(env, _legged.by_observation(config.sensors), config.randomization, config.delay_steps)
