@@ -1,6 +1,8 @@
 """Settings of every test: they must stand before jax starts."""
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -22,6 +24,24 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+ROOMY = 2 * 2**30  # bytes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Compiled programs stay in memory for as long as the process, hundreds of them: past ROOMY bytes each file starts without."""
+    yield
+    if _resident() > ROOMY:
+        jax.clear_caches()
+        gc.collect()
+
+
+def _resident() -> int:
+    """Bytes that this process holds now; 0 where the system does not tell."""
+    told = Path("/proc/self/statm")
+    return int(told.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if told.exists() else 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
