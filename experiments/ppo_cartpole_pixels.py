@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.wrapper = ConfigDict(
         {
             "name": "jaxrl_envs.wrappers.pixels",
-            "cameras": ("side",),
+            "cameras": ("close",),
             "width": 64,
             "height": 64,
             "frames": 2,

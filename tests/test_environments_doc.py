@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
             (path / name).write_text(code)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        patch.setattr(sys, "path", list(sys.path))
+        patch.setattr(sys, "path", [str(path), *sys.path])
         yield path
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_robots"]:
         del sys.modules[name]
@@ -48,6 +48,14 @@ def test_the_task_is_trained_and_evaluated_from_its_own_folder(folder):
     assert main(["train", "--config", "my_experiment.py", "--workdir", "runs/push", *SMALL]) == 0
     results = json.loads((folder / "runs" / "push" / "evaluation.json").read_text())
     assert results["randomised"]["length"]["value"] == 100 and results["by_parameter"].keys() == {"friction", "link_mass/block"}
+
+
+def test_the_sections_of_the_wrapper_are_accepted():
+    config = ConfigDict()
+    (code,) = (code for name, code in BLOCKS if name == "pixels")
+    exec(code, {"ConfigDict": ConfigDict, "config": config})
+    assert configs.part(config.wrapper, "wrapper", "config.wrapper")[1].visual.recolour == 0.5
+    configs.part(config.networks, "network", "config.networks")
 
 
 @pytest.mark.parametrize("code", [code for name, code in BLOCKS if name == "adapters"])

@@ -102,7 +102,8 @@ def through_backend(made: Scene, backend: str) -> Callable[[], float]:
 
     steps, num_worlds = made.ctrl.shape[:2]
     engine = physics.make(made.model, backend)
-    draw = jax.jit(jax.vmap(lambda key: randomization.randomised(engine, made.ranges).sample(key).fields))
+    worlds = randomization.randomised(engine, made.ranges)
+    draw = jax.jit(jax.vmap(lambda key: worlds.sample(key).fields))
     first = draw(jax.random.split(jax.random.key(0), num_worlds))
     ending = max(1, num_worlds // 500)  # an episode of 1000 steps that half of the worlds finish early
     rows = (jnp.arange(steps * ending) * 7 % num_worlds).reshape(steps, ending)

@@ -72,5 +72,5 @@ def test_training_does_not_need_opengl():
 def test_refuses_other_positions_and_unknown_cameras():
     with pytest.raises(ValueError, match=r"qpos: expected the shape \(frames, 2\), got \(3, 4\)"):
         rendering.frames(cartpole.model(), np.zeros((3, 4)))
-    with pytest.raises(ValueError, match="camera 'front' is unknown; there are side"):
+    with pytest.raises(ValueError, match="camera 'front' is unknown; did you mean side|there are side, close"):
         rendering.frames(cartpole.model(), np.zeros((1, 2)), camera="front")
