@@ -9,6 +9,7 @@ ARGS ?=
 EXTRAS_train := envs
 EXTRAS_dev := envs,suite,bench,dev
 EXTRAS_bench := envs,bench
+EXTRAS_warp := warp
 
 # pip leaves the bytecode to the first import: most modules are never imported. A shell that forbids to write it would pay at every start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -33,7 +34,8 @@ baselines: .venv/installed-dev
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2
 
-test-all: .venv/installed-dev
+# Warp's 149 MB are for the tests of that backend, which `make test` skips.
+test-all: .venv/installed-dev .venv/installed-warp
 	$(BIN)/python -m pytest -n 2 -m ""
 
 lint: .venv/installed-dev

@@ -1,6 +1,7 @@
 """Every task on every backend: step by step from the same states, and the returns of one policy over many episodes.
 
-The tasks are found by themselves. Most MJX programs take long to compile, so all but the smallest task are marked slow.
+The tasks are found by themselves; one that a backend refuses fails here with the feature that is missing. Most MJX programs take long to
+compile, so all but the smallest task are marked slow.
 
 The native engine computes in float64, the others in float32, and solvers that stop after some iterations stop in different places: where a
 foot lands or slips, or a limit is met, two engines leave one step a little apart. So what is held is a share of the steps, and beside
@@ -10,7 +11,6 @@ it the returns, in which such steps must not add up to anything. test_parity hol
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import jax
@@ -25,14 +25,9 @@ from tests.envs.models import backends
 
 TASKS_FOLDER = "jaxrl_envs.tasks."
 FAST = ("cartpole",)
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1200))
 WORLDS, STEPS = 16, 10
-EPISODES, LENGTH = 256, 60
-
-# What a backend cannot run, with the feature that its message must name.
-CANNOT: dict[tuple[str, str], str] = {
-    ("control_suite/fish_upright", "mjx"): "the ellipsoid model of fluids",
-    ("control_suite/quadruped_walk", "mjx"): "collisions not implemented",
-}
+EPISODES, LENGTH = 256, 20
 
 
 class Tolerance(NamedTuple):
@@ -45,8 +40,9 @@ class Tolerance(NamedTuple):
 # Some times what was measured on an x86 CPU.
 TOLERANCES = {
     "cartpole": Tolerance(1e-6, 1e-5),
+    "go2_recovery": Tolerance(1e-4, 0.2),  # it falls, and many parts land at once: the solver's three iterations are not enough
     "go2_rough": Tolerance(1e-4, 3.0),  # engines choose other contact points on a height field, and the critic sees which feet touch
-    # Its solver's three iterations are far from enough for dry friction in 29 joints; with fifty the engines agree to 1e-6.
+    # Its solver's three iterations are far from enough for dry friction in 29 joints; with fifty warp and native agree to 1e-6.
     "humanoid_joystick": Tolerance(0.15, 0.35),
 }
 LOOSE = Tolerance(1e-4, 2e-2)
@@ -83,7 +79,7 @@ def cases() -> list[Any]:
     for name in TASKS:
         for backend in backends("mjx", "warp"):
             values = backend.values if hasattr(backend, "values") else (backend,)
-            marks = [*getattr(backend, "marks", ()), *(() if name in FAST else (pytest.mark.slow,))]
+            marks = [*getattr(backend, "marks", ()), *(() if name in FAST else SLOW)]
             out.append(pytest.param(name, *values, marks=marks, id=f"{name}-{values[0]}"))
     return out
 
@@ -112,21 +108,8 @@ def differences(a: Any, b: Any) -> np.ndarray:
     return np.max(gaps, axis=0)
 
 
-def refused(name: str, backend: str) -> bool:
-    """Whether the task is one that the backend says it cannot run, for the reason that is known."""
-    feature = CANNOT.get((name, backend))
-    if feature is None:
-        return False
-    with pytest.raises(ValueError, match=f"physics backend {backend} cannot simulate this model") as caught:
-        task(name, backend)
-    assert feature in str(caught.value)
-    return True
-
-
 @pytest.mark.parametrize(("name", "backend"), cases())
 def test_each_step_from_the_same_state(name, backend):
-    if refused(name, backend):
-        return
     reference, other = task(name, "native"), task(name, backend)
     given, drawn = parameters(reference, WORLDS), jax.random.split(KEY, WORLDS)
     theirs = parameters(other, WORLDS)
@@ -175,8 +158,6 @@ def returns(name: str, backend: str) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "backend"), cases())
 def test_the_returns_of_a_policy_cannot_be_told_apart(name, backend):
-    if refused(name, backend):
-        return
     ours, theirs = returns(name, "native"), returns(name, backend)
     assert np.isfinite(theirs).all()
     spread = np.hypot(ours.std(), theirs.std()) / np.sqrt(EPISODES)
@@ -190,8 +171,3 @@ def test_a_worse_engine_would_be_told():
     ours = returns("cartpole", "native")
     assert ours.std() > 0
     assert stats.ks_2samp(ours, ours + 0.3 * ours.std()).pvalue < 0.01
-
-
-@pytest.mark.skipif(find_spec("dm_control") is None, reason="dm_control is not installed")
-def test_what_cannot_run_is_in_the_table():
-    assert {name for name, _ in CANNOT} <= TASKS.keys()
