@@ -379,24 +379,3 @@ def test_source_that_lacks_something_is_refused(path, factory):
 def test_something_of_each_kind_was_found():
     for returned in (Algorithm, Objective, Network, ActorCritic, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"
-
-
-# Curricula
-
-
-@pytest.mark.parametrize(("path", "factory"), cases(Curriculum))
-def test_curriculum(path, factory):
-    curriculum = build(path, factory)
-    state, keys = curriculum.init(), jax.random.split(KEY, 6)
-    physics, tags = jax.jit(jax.vmap(curriculum.draw, (None, 0)))(state, keys)
-    one, tag = curriculum.draw(state, keys[2])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[2], rtol=1e-6), (one, tag), (physics, tags))
-    outcomes = jnp.array([1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
-    tally = jax.jit(curriculum.credit)(curriculum.tally(), tags, outcomes, jnp.ones(6))
-    assert shapes(tally) == shapes(curriculum.tally()), "a tally must keep its structure, or it cannot be scanned"
-    halves = [curriculum.credit(curriculum.tally(), rows(tags, s), outcomes[s], jnp.ones(3)) for s in (slice(3), slice(3, 6))]
-    assert_equal(tally, jax.tree.map(jnp.add, *halves))
-    assert_equal(curriculum.tally(), curriculum.credit(curriculum.tally(), tags, outcomes, jnp.zeros(6)))
-    after = jax.jit(curriculum.observe)(state, tally)
-    assert shapes(after) == shapes(state), "a curriculum's state must keep its structure, or it cannot be scanned"
-    assert all(jnp.shape(value) == () for value in curriculum.metrics(after).values())

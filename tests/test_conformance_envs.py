@@ -1,15 +1,16 @@
-"""What every environment must keep to. See test_conformance."""
+"""What every environment, and every curriculum of its physics, must keep to. See test_conformance."""
 
 import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxrl.curricula.static import fixed
 from jaxrl.rollout.auto_reset import Draws, auto_reset
-from jaxrl.types import ArraySpec, Env, Key, PyTree
+from jaxrl.types import ArraySpec, Curriculum, Env, Key, PyTree
 from tests.conformance import KEY, assert_equal, build, cases, rows, shapes, spec_of
 
 ENVS = cases(Env)
@@ -96,3 +97,24 @@ def test_episode_is_cut_at_its_length(path, factory):
     state, (ended, discount, truncation) = jax.jit(run)(KEY)
     assert (ended == ((discount == 0) | (truncation == 1))).all()
     assert (ended[0] | ended[1]).all() and (state.clock <= 1).all()
+
+
+# Curricula
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Curriculum))
+def test_curriculum(path, factory):
+    curriculum = build(path, factory)
+    state, keys = curriculum.init(), jax.random.split(KEY, 6)
+    physics, tags = jax.jit(jax.vmap(curriculum.draw, (None, 0)))(state, keys)
+    one, tag = curriculum.draw(state, keys[2])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[2], rtol=1e-6), (one, tag), (physics, tags))
+    outcomes = jnp.array([1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
+    tally = jax.jit(curriculum.credit)(curriculum.tally(), tags, outcomes, jnp.ones(6))
+    assert shapes(tally) == shapes(curriculum.tally()), "a tally must keep its structure, or it cannot be scanned"
+    halves = [curriculum.credit(curriculum.tally(), rows(tags, s), outcomes[s], jnp.ones(3)) for s in (slice(3), slice(3, 6))]
+    assert_equal(tally, jax.tree.map(jnp.add, *halves))
+    assert_equal(curriculum.tally(), curriculum.credit(curriculum.tally(), tags, outcomes, jnp.zeros(6)))
+    after = jax.jit(curriculum.observe)(state, tally)
+    assert shapes(after) == shapes(state), "a curriculum's state must keep its structure, or it cannot be scanned"
+    assert all(jnp.shape(value) == () for value in curriculum.metrics(after).values())

@@ -69,6 +69,12 @@ class Config:
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
+        for name in ("learning_rate", "clip", "value_weight", "max_gradient_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+        for name in ("target_kl", "value_clip"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be positive, or None to do without")
 
 
 class Extra(NamedTuple):

@@ -16,7 +16,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("workdir", type=Path, help="folder of the run")
     options = parser.parse_args(arguments)
     from jaxrl.ops import specs
-    from jaxrl.training.checkpoint import open_checkpoints, read_meta
+    from jaxrl.training.checkpoint import open_checkpoints
+    from jaxrl.training.checkpoint_folder import read_meta
 
     directory = runs.checkpoints_of(options.workdir)
     meta, checkpoints = read_meta(directory), open_checkpoints(directory, read_only=True)

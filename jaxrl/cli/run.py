@@ -78,7 +78,8 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
         FileNotFoundError: there is no run or no such checkpoint.
         ValueError: the run has no environment to act in, or its policy does not fit it.
     """
-    from jaxrl.training.checkpoint import open_checkpoints, read_meta
+    from jaxrl.training.checkpoint import open_checkpoints
+    from jaxrl.training.checkpoint_folder import read_meta
 
     directory = checkpoints_of(workdir)
     meta = read_meta(directory, step)  # before Orbax, which starts JAX

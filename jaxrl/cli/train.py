@@ -70,7 +70,7 @@ def _announce(settings: Any, parts: Any, whole: Any) -> None:
 
 def _refuse_other(options: argparse.Namespace, meta: Any) -> int | None:
     """Refuses to start over a run, or to resume one of another config or code; the update it is at, None where there is none."""
-    from jaxrl.training.checkpoint import read_meta, saved_steps
+    from jaxrl.training.checkpoint_folder import read_meta, saved_steps
     from jaxrl.training.provenance import refuse_difference
 
     directory = options.workdir / runs.CHECKPOINTS

@@ -6,7 +6,6 @@ a process killed at any moment leaves the last complete checkpoint. A checksum o
 """
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -25,47 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.ops.paths import flatten_names
+from jaxrl.training.checkpoint_folder import DOCUMENT, TRASH, choose, leftovers, make_document, read_document, score_of
 from jaxrl.types import PyTree
 
-FORMAT = 1
-DOCUMENT = "document"
-TRASH = "deleted"
 LISTED = 12  # faults named in one message
-
-
-def leftovers(directory: str | os.PathLike[str]) -> list[Path]:
-    """What saves and deletions that were cut off have left behind. Not part of any checkpoint; removed by `open_checkpoints`."""
-    root = Path(directory)
-    return sorted([*root.glob("*.orbax-checkpoint-tmp*"), *root.glob(f"{TRASH}/*")])
-
-
-def saved_steps(directory: str | os.PathLike[str]) -> list[int]:
-    """The steps of which there is a whole checkpoint, ascending. Starts neither Orbax nor JAX, and changes nothing."""
-    root = Path(directory)
-    return sorted(int(path.name) for path in root.iterdir() if path.name.isdigit()) if root.is_dir() else []
-
-
-def read_meta(directory: str | os.PathLike[str], step: int | None = None) -> dict[str, Any]:
-    """The JSON document saved with a checkpoint, the latest if `step` is None. Starts neither Orbax nor JAX, and changes nothing.
-
-    Raises:
-        FileNotFoundError: no such checkpoint.
-        ValueError: it is damaged.
-    """
-    step = _choose(Path(directory), saved_steps(directory), step)
-    path = Path(directory) / str(step)
-    try:
-        return _read_document(path)["meta"]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
-
-
-def _choose(directory: Path, steps: Sequence[int], step: int | None) -> int:
-    if not steps:
-        raise FileNotFoundError(f"there is no checkpoint in {directory}")
-    if step is not None and step not in steps:
-        raise FileNotFoundError(f"there is no checkpoint of step {step} in {directory}, but of {', '.join(map(str, steps))}")
-    return steps[-1] if step is None else step
 
 
 def _named(tree: PyTree, part: str) -> dict[str, Any]:
@@ -149,20 +111,6 @@ class _Keep(NamedTuple):
         return [step in kept for step in steps]
 
 
-def _read_document(path: Path) -> dict[str, Any]:
-    document = json.loads((path / DOCUMENT / "metadata").read_text())
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f"its document is not of format {FORMAT}")
-    return document
-
-
-def _score(path: Path) -> float | None:
-    try:
-        return _read_document(path)["score"]
-    except (OSError, ValueError):
-        return None  # a damaged checkpoint is not the best; reading it says that it is damaged
-
-
 def _not_from_orbax(record: logging.LogRecord) -> bool:
     # Orbax logs a traceback for an error that it also raises; the user gets the one line of the exception instead.
     return "orbax" not in record.pathname
@@ -180,14 +128,6 @@ def _without_stragglers() -> Iterator[None]:
         raise
     finally:
         sys.unraisablehook = usual
-
-
-def _make_document(meta: Mapping[str, Any], parts: Mapping[str, Any], score: float | None) -> dict[str, Any]:
-    document = {"format": FORMAT, "meta": meta, "parts": parts, "score": score}
-    try:
-        return json.loads(json.dumps(document))
-    except TypeError as error:
-        raise ValueError(f"the meta of a checkpoint must be plain JSON: {error}") from error
 
 
 @final
@@ -217,7 +157,7 @@ class Checkpoints:
             raise ValueError(f"{self._directory} has a checkpoint of step {step} already; `drop_after` removes those to be made anew")
         packed = {part: _pack(tree, part) for part, tree in state.items()}
         score = None if score is None or not math.isfinite(score) else float(score)
-        document = _make_document(meta, {part: described for part, (_, described) in packed.items()}, score)
+        document = make_document(meta, {part: described for part, (_, described) in packed.items()}, score)
         items = {part: ocp.args.PyTreeSave(arrays) for part, (arrays, _) in packed.items() if arrays}
         items[DOCUMENT] = ocp.args.JsonSave(document)
         self._saving, self._scores[step] = step, score
@@ -264,7 +204,7 @@ class Checkpoints:
         """The step of the highest score, the later of equals; None where no checkpoint has a score."""
         steps = self.steps()
         for step in steps:
-            self._scores.setdefault(step, _score(self._directory / str(step)))
+            self._scores.setdefault(step, score_of(self._directory / str(step)))
         return max(((score, step) for step in steps if (score := self._scores[step]) is not None), default=(0.0, None))[1]
 
     def drop_after(self, step: int) -> None:
@@ -304,7 +244,7 @@ class Checkpoints:
         raise (OSError(number, message) if number else OSError(message)) from error
 
     def _find(self, step: int | None) -> int:
-        return _choose(self._directory, self.steps(), step)
+        return choose(self._directory, self.steps(), step)
 
     def _read(self, step: int, items: dict[str, Any]) -> Any:
         import orbax.checkpoint as ocp
@@ -317,7 +257,7 @@ class Checkpoints:
 
     def _document(self, step: int) -> dict[str, Any]:
         try:
-            return _read_document(self._directory / str(step))
+            return read_document(self._directory / str(step))
         except (OSError, ValueError) as error:
             raise self._damaged(step, error) from error
 
@@ -406,5 +346,5 @@ def open_checkpoints(directory: str | os.PathLike[str], keep_last: int = 3, keep
     )
     checkpoints = Checkpoints(root, ocp.CheckpointManager(root, options=options), scores, read_only)
     if not read_only:
-        scores |= {step: _score(root / str(step)) for step in checkpoints.steps()}
+        scores |= {step: score_of(root / str(step)) for step in checkpoints.steps()}
     return checkpoints

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxrl.cli.main import main
-from jaxrl.training.checkpoint import read_meta, saved_steps
+from jaxrl.training.checkpoint_folder import read_meta, saved_steps
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "experiments" / "ppo_cartpole_swingup.py"

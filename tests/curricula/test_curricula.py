@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.curricula import adaptive_width, adr, adversarial
+from jaxrl.curricula import adaptive_width, adr, adversarial, nominal
 from jaxrl.curricula.static import fixed
 from tests.probes import PROBES, lines, probe_env
 
@@ -30,6 +30,12 @@ def test_static_draws_from_the_distribution_alone():
     curriculum = fixed(jax.random.uniform)
     points, _ = draw(curriculum, curriculum.init())
     np.testing.assert_array_equal(points, jax.vmap(jax.random.uniform)(KEYS))
+
+
+def test_nominal_draws_nothing_else():
+    curriculum = nominal.nominal(nominal.Config(), ENV)
+    points, _ = draw(curriculum, curriculum.init())
+    np.testing.assert_array_equal(points, np.broadcast_to(ENV.nominal, points.shape))
 
 
 def test_a_curriculum_needs_something_that_varies():

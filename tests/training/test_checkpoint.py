@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxrl.training.checkpoint import leftovers, open_checkpoints, read_meta, saved_steps
+from jaxrl.training.checkpoint import open_checkpoints
+from jaxrl.training.checkpoint_folder import leftovers, read_meta, saved_steps
 
 
 class Extra(NamedTuple):
@@ -317,7 +318,7 @@ def test_a_document_is_read_without_starting_jax(tmp_path):
     assert read_meta(tmp_path) == {"update": 4} and read_meta(tmp_path, 2) == {"update": 2}
     with pytest.raises(FileNotFoundError, match="there is no checkpoint of step 3 in .*, but of 2, 4"):
         read_meta(tmp_path, 3)
-    code = f"from jaxrl.training.checkpoint import read_meta; from jax._src import xla_bridge; read_meta({str(tmp_path)!r})"
+    code = f"from jaxrl.training.checkpoint_folder import read_meta; from jax._src import xla_bridge; read_meta({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", f"{code}; assert not xla_bridge.backends_are_initialized()"], check=True)
 
 
