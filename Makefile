@@ -8,7 +8,7 @@ ARGS ?=
 # What each installation holds; all share .venv.
 EXTRAS_train := envs
 EXTRAS_dev := envs,suite,bench,dev
-EXTRAS_bench := envs,bench
+EXTRAS_bench := envs,suite,warp,adapters,bench
 EXTRAS_warp := warp
 
 # pip leaves the bytecode to the first import: most modules are never imported. A shell that forbids to write it would pay at every start.

@@ -1,6 +1,6 @@
 """Rollout steps per second and memory of the Go2 task against the number of worlds, from 64 to 4096, on the native backend.
 
-    python experiments/benchmarks/worlds.py [--backend mjx]
+    python experiments/benchmarks/worlds.py [--backend mjx] [--picture FILE]
 
 Each number of worlds runs in a process of its own, one after the other, with all the randomisation of experiments/ppo_go2_flat.py and a
 policy of two layers of 128. Memory is the largest the process ever held (its resident set). `ratio` is the speed at 4096 worlds over
@@ -59,8 +59,28 @@ def measure(backend: str, num_worlds: int, repeats: int) -> dict[str, Any]:
         live.close()
 
 
+def draw(found: dict[int, dict[str, Any]], picture: Path) -> None:
+    """Speed and memory against the number of worlds, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 2.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    columns = {"steps_per_second": "rollout steps per second", "memory_gib": "largest memory [GiB]"}
+    for axes, (column, label) in zip(figure.subplots(1, 2), columns.items(), strict=True):
+        axes.plot(list(found), [one[column] for one in found.values()], "o-", color="#2a6f97")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(list(found), [str(n) for n in found])
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("worlds")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    figure.savefig(picture, dpi=100)
+
+
 def main() -> int:
     parser = harness.parser(__doc__)
+    parser.add_argument("--picture", type=Path, help="draw the curve to this PNG")
     parser.add_argument("--backend", default="native", choices=("native", "mjx"))
     parser.add_argument("--worlds", type=int, nargs="+", default=list(WORLDS))
     parser.add_argument("--repeats", type=int, default=5)
@@ -71,6 +91,8 @@ def main() -> int:
     rows = [["worlds", "rollout steps/s", "memory, GiB"]]
     rows += [[str(n), one["spread"], f"{one['memory_gib']:.2f}"] for n, one in found.items()]
     harness.table(rows)
+    if options.picture:
+        draw(found, options.picture)
     first, last = (found[n]["steps_per_second"] for n in (min(found), max(found)))
     harness.report(
         "worlds",
