@@ -12,7 +12,7 @@ Expected score: not yet reproduced.
 from ml_collections import ConfigDict
 
 CURRICULA = {
-    "adr": {"name": "jaxrl.curricula.adr", "buffer": 24, "step": 0.1, "boundary_share": 0.5, "widen_above": 0.6, "narrow_below": 0.3},
+    "adr": {"name": "jaxrl.curricula.adr", "buffer": 24, "step": 0.1, "boundary_share": 0.5, "widen_above": 0.5, "narrow_below": 0.2},
     "nominal": {"name": "jaxrl.curricula.nominal"},
 }
 
@@ -63,6 +63,6 @@ def get_config(curriculum: str = "adr") -> ConfigDict:
             "entropy_weight": 0.002,
         }
     )
-    config.training = ConfigDict({"total_updates": 1500, "updates_per_call": 10})
+    config.training = ConfigDict({"total_updates": 2500, "updates_per_call": 10})
     config.evaluation = ConfigDict({"num_episodes": 200})
     return config
