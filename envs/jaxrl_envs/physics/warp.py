@@ -7,7 +7,7 @@ One call handles all rows of a `vmap`, nested ones too. Not differentiable. On a
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import numpy as np
 import warp as wp
 from mujoco.mjx.warp.types import _BATCH_DIM
 
+from jaxrl.ops.worlds import by_rows
 from jaxrl.types import Array
 from jaxrl_envs import xla_flags
 from jaxrl_envs.physics._engine import engine
@@ -119,22 +120,6 @@ def _varying(model: mujoco.MjModel, compiled: engine.Model) -> frozenset[str]:
     return float_fields(model, compiled) & batched - folded
 
 
-def _by_rows(run: Callable[..., PhysicsState]) -> Callable[..., PhysicsState]:
-    """A function of one world from one of rows [n, ...], which gets all rows of a `vmap` in one call."""
-    flat = jax.custom_batching.custom_vmap(run)
-
-    @flat.def_vmap
-    def all_rows(size: int, batched: Any, *given: Any) -> tuple[PhysicsState, Any]:
-        whole = jax.tree.map(lambda x, is_batched: x if is_batched else jnp.broadcast_to(x, (size, *x.shape)), given, tuple(batched))
-        out = flat(*jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), whole))
-        return jax.tree.map(lambda x: x.reshape(size, x.shape[0] // size, *x.shape[1:]), out), jax.tree.map(lambda x: True, out)
-
-    def one(*given: Any) -> PhysicsState:
-        return jax.tree.map(lambda x: x[0], flat(*jax.tree.map(lambda x: jnp.asarray(x)[None], given)))
-
-    return one
-
-
 def _constant(leaf: np.ndarray) -> Array:
     """`leaf` in a program: buffers hold the same number throughout, and need not be part of it."""
     uniform = leaf.size > 16 and bool((leaf == leaf.flat[0]).all())
@@ -207,7 +192,7 @@ def warp(model: mujoco.MjModel, current_sensors: bool = False, room: Capacity | 
         later = PhysicsState(**{name: getattr(after, name) for name in INTEGRATED}, sensordata=sensors)
         return jax.vmap(checked)(later, _overflown(after, chosen))
 
-    on_forward, on_step = _by_rows(forward_rows), _by_rows(step_rows)
+    on_forward, on_step = by_rows(forward_rows), by_rows(step_rows)
 
     def forward(qpos: Array, qvel: Array, fields: Fields) -> PhysicsState:
         check(fields)

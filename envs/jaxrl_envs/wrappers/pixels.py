@@ -1,12 +1,12 @@
 """Camera images among the observations of any task that has something to draw, with lights, colours and cameras that vary.
 
-Images are drawn on the cores of the CPU by a pool of renderers, one call for all rows of a `vmap`. A picture is a pure function of the
-state and of the look of the episode, which is drawn with its physics: runs are resumed bit for bit, and the nominal world looks as
-the model says.
+Where JAX computes on a CPU, images are drawn on its cores by a pool of OpenGL renderers; on a GPU, by the ray tracer of MuJoCo Warp. One
+call draws all rows of a `vmap`. A picture is a pure function of the state and of the look of the episode, which is drawn with its
+physics: runs are resumed bit for bit, and the nominal world looks as the model says.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,7 +30,8 @@ class Config:
     """`keep_state` False drops the `state/<group>` observations; to leave them to the critic, hide them instead (`config.hidden`).
 
     `frames` is the number of the latest images in one observation, oldest first along the channels; at the start of an episode they
-    are all the first.
+    are all the first. `renderer` is "opengl", "warp" or, by the device, "auto"; their pictures differ, so keep to the one that a policy has
+    learnt from.
     """
 
     cameras: tuple[str, ...]
@@ -39,6 +40,7 @@ class Config:
     frames: int = 1
     keep_state: bool = True
     visual: Visual = field(default_factory=Visual)
+    renderer: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.cameras:
@@ -48,6 +50,8 @@ class Config:
         for name in ("width", "height", "frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.renderer not in ("auto", "opengl", "warp"):
+            raise ValueError(f"renderer: {self.renderer!r} is unknown; {suggestion(self.renderer, ('auto', 'opengl', 'warp'))}")
 
 
 class Parameters(NamedTuple):
@@ -75,8 +79,8 @@ def on_host(config: Config, scene: Scene) -> Draw:
     """
     if jax.default_backend() != "cpu":
         raise RuntimeError(
-            f"pixels are drawn into the memory of a CPU, but JAX computes on {jax.default_backend()}: "
-            "set the environment variable JAX_PLATFORMS=cpu"
+            f"OpenGL draws into the memory of a CPU, but JAX computes on {jax.default_backend()}: "
+            'leave renderer at "auto", or set the environment variable JAX_PLATFORMS=cpu'
         )
     open_gl()
     pool = Pool(scene.model, config.cameras, config.width, config.height)
@@ -94,6 +98,20 @@ def on_host(config: Config, scene: Scene) -> Draw:
     # Not `pure_callback`: see `jaxrl_envs.physics.native`.
     draw: Draw = buffer_callback(call, shapes, vmap_method="broadcast_all")
     return draw
+
+
+def by_warp(config: Config, scene: Scene, varying: Collection[str]) -> Draw:
+    """Draws where JAX computes, batched by `vmap`; `varying` names the fields of the model that do.
+
+    Raises:
+        ModuleNotFoundError: MuJoCo Warp is not installed.
+        ValueError: it lacks something that the model uses.
+    """
+    try:
+        from jaxrl_envs.rendering.ray_tracer import ray_tracer
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"renderer warp needs the package {error.name}: pip install 'jaxrl[warp]'", name=error.name) from None
+    return ray_tracer(scene.model, config.cameras, config.width, config.height, varying)
 
 
 def _rows(values: np.ndarray, rank: int, count: int) -> np.ndarray:
@@ -145,11 +163,13 @@ def pixels(config: Config, env: Env) -> Env:
 
     Raises:
         ValueError: `env` has nothing to draw, or lacks a camera, material or geom of that name.
-        RuntimeError: there is no OpenGL, or JAX computes on another device than a CPU.
+        RuntimeError: there is no OpenGL, or JAX computes on another device than a CPU and `renderer` is "opengl".
+        ModuleNotFoundError: `renderer` is "warp", and that is not installed.
     """
     scene = _check(config, env)
     look, plain = visual.distribution(scene.model, config.visual), visual.nominal(scene.model, config.visual)
-    draw = on_host(config, scene)
+    chosen = config.renderer if config.renderer != "auto" else "opengl" if jax.default_backend() == "cpu" else "warp"
+    draw = on_host(config, scene) if chosen == "opengl" else by_warp(config, scene, frozenset(plain))
 
     def show(observation: Observation, images: dict[str, Array]) -> Observation:
         return _kept(config, observation) | {f"image/{name}": image for name, image in images.items()}
