@@ -41,7 +41,7 @@ def scene(name: str, num_worlds: int, steps: int) -> Scene:
 
     drawn = np.random.default_rng(0)
     # Delays, offsets, noise and pushes touch no field of the model: they are the task's own arithmetic.
-    ranges = Ranges(friction=(0.4, 1.2), link_mass=(0.9, 1.1), motor_gain=(0.85, 1.15), motor_strength=(0.85, 1.15))
+    ranges = Ranges(friction=(0.4, 1.2), link_mass=(0.9, 1.1), motor_gain=(0.85, 1.15))
     if name == "go2":
         from jaxrl_envs.tasks import _go2
 

@@ -4,8 +4,8 @@
 
 The same task, policy and worlds, in one process, taking turns: with the model's own physics, and with all parameters drawn anew in each
 episode (but those that need a call of the backend for each step of the physics: `motor_speed` and `deadband`, which are measured
-apart). Episodes end every 20 s, and where the robot falls, at once in an untrained policy's hands: `falls` makes them long-lived by a
-policy that stands.
+apart). The policy is one that explores about standing: a robot that does not move costs the physics less than any that learns, and an
+untrained one falls at once. Episodes end every 20 s.
 
 `ratio` is rollout steps per second with all parameters over without any; expected at least 0.95. A reset's cost is told in steps: the
 seconds of restarting all worlds over those of one step of all.
@@ -19,6 +19,7 @@ from typing import Any
 import harness
 
 NUM_WORLDS, LENGTH = 256, 50
+NOISE = 0.6  # of actions, about 0.1 rad of the joints on average
 EVERY_STEP = {"motor_speed": (20.0, 30.0), "deadband": (0.0, 0.1)}
 DRAWN: dict[str, Any] = {
     "friction": (0.4, 1.2),
@@ -58,17 +59,27 @@ def env_of(variant: str) -> Any:
     return go2_flat.go2_flat(go2_flat.Config(backend="native", randomization=Ranges(**VARIANTS[variant])))
 
 
+def exploring(env: Any) -> Any:
+    """A policy that stands, with noise on its targets."""
+    import jax
+
+    from jaxrl.types import Policy, PolicySpec
+
+    def act(params: Any, observation: Any, carry: Any, key: Any, context: Any = None) -> tuple:
+        noise = jax.vmap(lambda one: jax.random.uniform(one, env.spec.action.shape, minval=-NOISE, maxval=NOISE))(key)
+        return noise[:, None], carry, {}
+
+    return Policy(PolicySpec(env.spec.observation, env.spec.action), lambda size: (), act)
+
+
 def rollout(env: Any) -> Callable[[], float]:
-    """Seconds of one batch under a policy that stands still, whose worlds end when their time is up."""
+    """Seconds of one batch."""
     import jax
 
     from jaxrl.curricula.static import fixed
-    from jaxrl.policies.constant import constant
     from jaxrl.rollout import rollout
-    from jaxrl.types import PolicySpec
 
-    policy = constant(PolicySpec(env.spec.observation, env.spec.action))
-    source = rollout.rollout(rollout.Config(NUM_WORLDS, LENGTH), env, fixed(env.sample), policy)
+    source = rollout.rollout(rollout.Config(NUM_WORLDS, LENGTH), env, fixed(env.sample), exploring(env))
     advance = jax.jit(source.next, donate_argnums=0)
     state = jax.jit(source.init)(jax.random.key(0), ())
     step = 0

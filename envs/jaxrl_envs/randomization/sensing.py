@@ -66,7 +66,7 @@ def sensed(env: Env, sensors: Mapping[str, Sensor], ranges: Ranges, slots: int =
     noise, drift, resolution = (
         np.repeat([getattr(s, part) for s in sensors.values()], sizes).astype(np.float32) for part in ("noise", "drift", "resolution")
     )
-    step_drift = drift * np.float32(math.sqrt(env.spec.dt))
+    step_drift = drift * np.float32(math.sqrt(3 * env.spec.dt))  # a uniform step in [-1, 1] has a variance of 1/3
 
     def vector(observation: Observation) -> Array:
         return jnp.concatenate([jnp.ravel(observation[name]) for name in sensors])
@@ -76,10 +76,18 @@ def sensed(env: Env, sensors: Mapping[str, Sensor], ranges: Ranges, slots: int =
         new = {name: jnp.reshape(part, observation[name].shape) for name, part in zip(sensors, parts, strict=True)}
         return {name: new.get(name, value) for name, value in observation.items()}
 
-    def measured(true: Array, bias: Array, parameters: Parameters, key: Key) -> Array:
+    def chances(key: Key) -> tuple[Array, Array, Array]:
+        """Of one step, 16 bits each: noise and steps of the drift [D], in [-1, 1], and what decides on a loss [], in [0, 1]."""
+        if not drawn.keys() & {"observation_noise", "observation_drift", "observation_drop"}:
+            return jnp.zeros(int(ends[-1])), jnp.zeros(int(ends[-1])), jnp.zeros(())
+        bits = jax.random.bits(key, (int(ends[-1]) + 1,))
+        high, low = (bits >> 16).astype(jnp.float32) / 0xFFFF, (bits & 0xFFFF).astype(jnp.float32) / 0xFFFF
+        return 2 * high[:-1] - 1, 2 * low[:-1] - 1, high[-1]
+
+    def measured(true: Array, bias: Array, parameters: Parameters, chance: Array) -> Array:
         reading = true + bias
         if "observation_noise" in drawn:
-            reading += parameters.observation_noise * noise * jax.random.uniform(key, true.shape, minval=-1.0, maxval=1.0)
+            reading += parameters.observation_noise * noise * chance
         if "observation_resolution" in drawn:
             width = parameters.observation_resolution * resolution
             reading = jnp.where(width > 0, jnp.round(reading / jnp.where(width > 0, width, 1.0)) * width, reading)
@@ -87,7 +95,7 @@ def sensed(env: Env, sensors: Mapping[str, Sensor], ranges: Ranges, slots: int =
 
     def begin(state: PyTree, observation: Observation, parameters: Parameters, key: Key) -> tuple[State, Observation]:
         bias = jnp.zeros(int(ends[-1]))
-        first = measured(vector(observation), bias, parameters, key)
+        first = measured(vector(observation), bias, parameters, chances(key)[0])
         return State(state, Measurements(bias, jnp.tile(first[None, :], (slots + 1, 1)), first)), shown(observation, first)
 
     def reset(key: Key, parameters: Parameters) -> tuple[State, Observation]:
@@ -106,17 +114,18 @@ def sensed(env: Env, sensors: Mapping[str, Sensor], ranges: Ranges, slots: int =
         return (1.0 - share) * taken[newer] + share * taken[newer + 1]
 
     def step(state: State, action: Array, parameters: Parameters, key: Key) -> tuple[State, TimeStep]:
-        own, look, walk, lose = jax.random.split(key, 4)
+        own, look = jax.random.split(key)
+        noises, drifts, loss = chances(look)
         after, result = env.step(state.env, action, parameters, own)
         old = state.measurements
         bias = old.bias
         if "observation_drift" in drawn:
-            bias += parameters.observation_drift * step_drift * jax.random.normal(walk, bias.shape)
-        now = measured(vector(result.observation), bias, parameters, look)
+            bias += parameters.observation_drift * step_drift * drifts  # uniform steps: their sum is normal all the same
+        now = measured(vector(result.observation), bias, parameters, noises)
         taken = jnp.concatenate([now[None, :], old.taken[:-1]])
         seen = arriving(taken, parameters) if "observation_delay" in drawn else now
         if "observation_drop" in drawn:
-            seen = jnp.where(jax.random.uniform(lose) < parameters.observation_drop, old.seen, seen)
+            seen = jnp.where(loss < parameters.observation_drop, old.seen, seen)
         return State(after, Measurements(bias, taken, seen)), result._replace(observation=shown(result.observation, seen))
 
     def steer(state: State, command: Array) -> State:
