@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
@@ -59,3 +60,11 @@ def test_a_world_that_is_not_finite_is_black_and_harms_no_other():
     images, sound = shown((0.4, np.nan, -0.3), **TRACED), shown((0.4, 0.0, -0.3), **TRACED)
     assert not images[1].any()
     np.testing.assert_array_equal(images[[0, 2]], sound[[0, 2]])
+
+
+def test_a_brightness_without_effect_is_refused():
+    from jaxrl_envs.rendering.ray_tracer import ray_tracer
+
+    dark = mujoco.MjModel.from_xml_string('<mujoco><worldbody><camera name="eye"/><geom size="1"/></worldbody></mujoco>')
+    with pytest.raises(ValueError, match="brightness: MuJoCo Warp compiles the headlight in"):
+        ray_tracer(dark, ("eye",), 8, 8, ("headlight_diffuse",))

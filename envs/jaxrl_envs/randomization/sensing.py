@@ -109,9 +109,8 @@ def sensed(env: Env, sensors: Mapping[str, Sensor], ranges: Ranges, slots: int =
     def arriving(taken: Array, parameters: Parameters) -> Array:
         """Those as old as the delay; between two control steps, those in between."""
         age = jnp.clip(parameters.observation_delay / env.spec.dt, 0.0, slots)
-        newer = jnp.clip(jnp.floor(age), 0, slots - 1).astype(jnp.int32)
-        share = age - newer
-        return (1.0 - share) * taken[newer] + share * taken[newer + 1]
+        share = jnp.maximum(1.0 - jnp.abs(age - jnp.arange(slots + 1, dtype=age.dtype)), 0.0)
+        return (share[:, None] * taken).sum(0)
 
     def step(state: State, action: Array, parameters: Parameters, key: Key) -> tuple[State, TimeStep]:
         own, look = jax.random.split(key)

@@ -54,8 +54,12 @@ def ray_tracer(model: mujoco.MjModel, cameras: Sequence[str], width: int, height
     those that may. The headlight is always the compiled one. Where a row is not finite, its picture is black.
 
     Raises:
-        ValueError: the model has no such camera, or something that MuJoCo Warp lacks.
+        ValueError: the model has no such camera, uses what MuJoCo Warp lacks, or has no light but the headlight, which is to vary.
     """
+    if model.nlight == 0 and any(name.startswith(_KEPT) for name in varying):
+        raise ValueError(
+            "brightness: MuJoCo Warp compiles the headlight in, and the model has no other light; give it one, or draw with OpenGL"
+        )
     views = [camera(model, name).fixedcamid for name in cameras]
     wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)  # else a line for each kernel
     own = _drawn(model)
