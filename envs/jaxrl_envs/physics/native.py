@@ -24,6 +24,7 @@ from mujoco.batch import MODEL_FIELDS, Batch, SimulationError
 from jaxrl.types import Array
 from jaxrl_envs.physics.fields import check_fields, own_value
 from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest, late_sensors
+from jaxrl_envs.physics.marked import Marked, marked
 
 _HostFields = dict[str, np.ndarray]  # [rows, ...] float32
 _Advance = Callable[[Batch, np.ndarray], np.ndarray]  # (batch, ctrl [rows, substeps, nu]) -> sensordata [rows, nsensordata]
@@ -37,25 +38,25 @@ class _Rows:
         self.batch.bind("sensordata")
         self._state = {name: self.batch.bind(name) for name in INTEGRATED}
         self._held: _HostFields | None = None  # rows left as compiled hold float64 values, not float32 ones, so they equal no fields
+        self._marks: np.ndarray | None = None  # of what is held, if all of it had one
 
-    def differing(self, fields: _HostFields) -> np.ndarray:
-        """The rows, sorted, that hold other fields than these, bit for bit (a NaN is equal to itself)."""
+    def differing(self, fields: _HostFields, marks: np.ndarray | None = None) -> np.ndarray:
+        """The rows, sorted, that hold other fields than these, bit for bit (a NaN is equal to itself), or as their marks [rows, 2] tell."""
         if self._held is None:
             return np.arange(self.batch.nsim if fields else 0)
+        if marks is not None and self._marks is not None:
+            return np.flatnonzero((self._marks != marks).any(1))
         differs = np.zeros(self.batch.nsim, bool)
         for name, value in fields.items():
-            held = self._held[name]
-            wide = np.uint64 if value.nbytes % 8 == 0 else np.uint32
-            if np.array_equal(held.reshape(-1).view(wide), value.reshape(-1).view(wide)):  # nearly always
-                continue
             # Flat, and rows only for what differs: a reduction along each short row would cost more than all else here.
-            entries = np.flatnonzero(held.view(np.uint32) != value.view(np.uint32))
+            entries = np.flatnonzero(self._held[name].view(np.uint32) != value.view(np.uint32))
             differs[entries // (value.size // self.batch.nsim)] = True
         return np.flatnonzero(differs)
 
-    def set_fields(self, fields: _HostFields) -> None:
+    def set_fields(self, fields: _HostFields, marks: np.ndarray | None = None) -> None:
         """Rewrites the rows that differ and recomputes what MuJoCo derives from the fields."""
-        rows = self.differing(fields)
+        rows = self.differing(fields, marks)
+        self._marks = None if marks is None else marks.copy()
         if rows.size == 0:
             return
         if self._held is None:
@@ -92,11 +93,11 @@ class _Pool:
         self._free: list[_Rows] = []
         self._lock = threading.Lock()
 
-    def borrow(self, size: int, fields: _HostFields) -> _Rows:
+    def borrow(self, size: int, fields: _HostFields, marks: np.ndarray | None) -> _Rows:
         with self._lock:
             fitting = [rows for rows in self._free if rows.batch.nsim == size]
             if fitting:
-                best = min(fitting, key=lambda rows: rows.differing(fields).size) if len(fitting) > 1 else fitting[0]
+                best = min(fitting, key=lambda rows: rows.differing(fields, marks).size) if len(fitting) > 1 else fitting[0]
                 self._free.remove(best)
                 return best
         threads = max(1, (os.cpu_count() or 1) // jax.local_device_count("cpu"))
@@ -172,11 +173,12 @@ def native(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
             out, (state, ctrl, fields) = jax.tree.map(np.asarray, (out, given))
             size = state.time.size
             host_fields = {name: value.reshape(size, *shape_of(name)) for name, value in fields.items()}
+            marks = fields.mark.reshape(size, 2) if isinstance(fields, Marked) else None
             host_ctrl = ctrl.reshape(size, ctrl.shape[-2], model.nu).astype(np.float64)
             pool = pools[tuple(fields)]
-            rows = pool.borrow(size, host_fields)
+            rows = pool.borrow(size, host_fields, marks)
             try:
-                rows.set_fields(host_fields)
+                rows.set_fields(host_fields, marks)
                 rows.run(advance, state, host_ctrl, out)
             finally:
                 pool.give_back(rows)
@@ -197,6 +199,6 @@ def native(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
 
     def derive(fields: Fields) -> Fields:
         check(fields)
-        return fields  # MuJoCo's own set_const follows them
+        return marked(fields)  # what follows from them is MuJoCo's own set_const's
 
     return Physics(model, forward, step, derive)
