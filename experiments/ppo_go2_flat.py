@@ -2,9 +2,9 @@
 
 Paper: Rudin et al. 2022, https://arxiv.org/abs/2109.11978 (PPO with thousands of worlds); reward terms as there.
 Command: make train (jaxrl train --config experiments/ppo_go2_flat.py --workdir runs/go2_flat)
-Device-hours: 0.26 core-hours of two CPU cores under other work (487 s of training).
-Expected score, 200 episodes: velocity error 0.068 m/s, yaw error 0.05 rad/s, falls 1 %; randomised 0.093, 0.10, 0.5 %.
-Last reproduced: 2026-11-21, jax 0.10.2, mujoco 3.17.0, one seed; see docs/results.md.
+Device-hours: 0.17 core-hours (299 s of training on two CPU cores).
+Expected score, 200 episodes: velocity error 0.071 m/s, yaw error 0.05 rad/s, falls 1.5 %; randomised 0.091, 0.10, 1 %.
+Last reproduced: 2026-11-22, jax 0.10.2, mujoco 3.17.0, one seed; see docs/results.md.
 """
 
 from ml_collections import ConfigDict

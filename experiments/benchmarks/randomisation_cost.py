@@ -18,7 +18,7 @@ from typing import Any
 
 import harness
 
-NUM_WORLDS, LENGTH = 256, 50
+LENGTH = 50
 NOISE = 0.6  # of actions, about 0.1 rad of the joints on average
 EVERY_STEP = {"motor_speed": (20.0, 30.0), "deadband": (0.0, 0.1)}
 DRAWN: dict[str, Any] = {
@@ -72,14 +72,14 @@ def exploring(env: Any) -> Any:
     return Policy(PolicySpec(env.spec.observation, env.spec.action), lambda size: (), act)
 
 
-def rollout(env: Any) -> Callable[[], float]:
+def rollout(env: Any, num_worlds: int) -> Callable[[], float]:
     """Seconds of one batch."""
     import jax
 
     from jaxrl.curricula.static import fixed
     from jaxrl.rollout import rollout
 
-    source = rollout.rollout(rollout.Config(NUM_WORLDS, LENGTH), env, fixed(env.sample), exploring(env))
+    source = rollout.rollout(rollout.Config(num_worlds, LENGTH), env, fixed(env.sample), exploring(env))
     advance = jax.jit(source.next, donate_argnums=0)
     state = jax.jit(source.init)(jax.random.key(0), ())
     step = 0
@@ -93,38 +93,38 @@ def rollout(env: Any) -> Callable[[], float]:
     return run
 
 
-def restart_and_step(env: Any) -> tuple[Callable[[], float], Callable[[], float]]:
+def restart_and_step(env: Any, num_worlds: int) -> tuple[Callable[[], float], Callable[[], float]]:
     """Seconds of a new start of all worlds, under physics drawn anew, and of one step of all."""
     import jax
     import jax.numpy as jnp
 
-    keys = jax.random.split(jax.random.key(0), NUM_WORLDS)
+    keys = jax.random.split(jax.random.key(0), num_worlds)
     sample = jax.vmap(env.sample)
     parameters = jax.jit(sample)(keys)
     state, _ = jax.jit(jax.vmap(env.reset))(keys, parameters)
     restart = jax.jit(lambda keys: jax.vmap(env.restart)(state, sample(keys), keys))
     step = jax.jit(jax.vmap(env.step))
-    still = jnp.zeros((NUM_WORLDS, *env.spec.action.shape))
+    still = jnp.zeros((num_worlds, *env.spec.action.shape))
     return lambda: harness.timed(restart, keys)[0], lambda: harness.timed(step, state, still, parameters, keys)[0]
 
 
 def main() -> int:
     parser = harness.parser(__doc__)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--num-worlds", type=int, default=256)
     options = parser.parse_args()
+    worlds = options.num_worlds
     envs = {variant: env_of(variant) for variant in VARIANTS}
-    runs = {variant: rollout(env) for variant, env in envs.items()}
-    restart, step = restart_and_step(envs["all"])
+    runs = {variant: rollout(env, worlds) for variant, env in envs.items()}
+    restart, step = restart_and_step(envs["all"], worlds)
     for warm in (*runs.values(), restart, step):
         warm(), warm()
     seconds = harness.alternate(options.repeats, runs | {"restart": restart, "step": step})
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    speed = {name: NUM_WORLDS * LENGTH / medians[name] for name in VARIANTS}
-    harness.table(
-        [["rollout steps/s", *VARIANTS], ["", *(harness.spread([NUM_WORLDS * LENGTH / s for s in seconds[v]]) for v in VARIANTS)]]
-    )
+    speed = {name: worlds * LENGTH / medians[name] for name in VARIANTS}
+    harness.table([["rollout steps/s", *VARIANTS], ["", *(harness.spread([worlds * LENGTH / s for s in seconds[v]]) for v in VARIANTS)]])
     in_steps = medians["restart"] / medians["step"]
-    print(f"a new start of {NUM_WORLDS} worlds takes as long as {in_steps:.2f} steps of them")
+    print(f"a new start of {worlds} worlds takes as long as {in_steps:.2f} steps of them")
     harness.report(
         "randomisation_cost",
         ratio=speed["all"] / speed["none"],
@@ -133,7 +133,7 @@ def main() -> int:
         unit="env steps/s",
         every_step_ratio=speed["every_step"] / speed["none"],
         restart_in_steps=in_steps,
-        setup=harness.setup(num_worlds=NUM_WORLDS, unroll_length=LENGTH, repeats=options.repeats, drawn=sorted(DRAWN)),
+        setup=harness.setup(num_worlds=worlds, unroll_length=LENGTH, repeats=options.repeats, drawn=sorted(DRAWN)),
     )
     return 0
 
