@@ -110,6 +110,22 @@ class RecurrentNetwork(NamedTuple):
     apply: Callable[[Params, Any, PyTree], Any]  # (params, x, carry that has taken in x) -> output
 
 
+def _as_it_is(params: Params) -> Params:
+    """The `project` of networks whose parameters are free."""
+    return params
+
+
+class StatefulNetwork(NamedTuple):
+    """A network that keeps running statistics, as batch normalisation does; `{}` where it keeps none.
+
+    `train` has it use the statistics of the batch and update the running ones; a key has it drop out, where it does.
+    """
+
+    init: Callable[[Key], tuple[Params, PyTree]]  # key -> params, statistics
+    apply: Callable[..., tuple[Any, PyTree]]  # (params, statistics, x, key=None, train=False) -> output, statistics
+    project: Callable[[Params], Params] = _as_it_is  # back to where parameters have to stay, such as unit norm, after each gradient step
+
+
 def _nothing(*_: Any) -> None:
     """Releases nothing."""
 
@@ -129,6 +145,8 @@ class Source(NamedTuple):
     observe: Callable[[PyTree, PyTree], PyTree] = ignore_feedback  # (source state, feedback) -> source state
     pure: bool = True
     steps_per_batch: int = 0  # new environment steps in a batch; 0 for stored data
+    initial_steps: int = 0  # environment steps that `init` makes
+    allocation: Mapping[str, int] = {}  # bytes that `init` allocates, by name, where that is worth telling beforehand
     metrics: Callable[[PyTree], Metrics] = lambda _: {}  # source state -> what to log (returns, falls, quarantined worlds)
     close: Callable[[], None] = _nothing
 
@@ -243,3 +261,19 @@ class Transition(NamedTuple):
     truncation: Array
     next_observation: Observation
     extras: dict[str, Array]  # what the policy returned beside the action
+
+
+class Replayed(NamedTuple):
+    """Steps drawn from a memory, `[updates, batch, ...]`, each with what followed it within `n_step` steps of the same episode.
+
+    The return of n steps is the discounted sum over `reward`, and `discount * gamma**steps` times the value of `next_observation`.
+    """
+
+    observation: Observation
+    action: Array
+    reward: Array  # [updates, batch, n_step], 0 after the last of the steps
+    steps: Array  # int32, 1 to n_step: fewer where the episode ended, or has not gone further yet
+    discount: Array  # 0 where the episode terminated within these steps, 1 otherwise
+    next_observation: Observation  # the true one after the last of the steps
+    weight: Array  # of its loss: 1, or what makes up for a draw that is not uniform
+    extras: dict[str, Array]  # of the policy that acted, at the first step

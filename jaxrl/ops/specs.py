@@ -22,6 +22,15 @@ def transition_spec(env: EnvSpec, extras: Spec) -> dict[str, ArraySpec]:
     return with_axes(fields, ("time", "world"))
 
 
+def replayed_spec(env: EnvSpec, extras: Spec, n_step: int | str = "n_step") -> dict[str, ArraySpec]:
+    """Of a batch of `Replayed` steps `[updates, batch, ...]`; `extras` as for `transition_spec`."""
+    fields = {"action": env.action, "reward": ArraySpec((n_step,)), "steps": ArraySpec((), "int32")}
+    fields |= {name: ArraySpec(()) for name in ("discount", "weight")}
+    for prefix, part in (("extras/", extras), ("observation/", env.observation), ("next_observation/", env.observation)):
+        fields |= with_axes(part, (), prefix)
+    return with_axes(fields, ("updates", "batch"))
+
+
 def check_spec(needed: Spec, offered: Spec, needs: str, offers: str) -> None:
     """Raises ValueError that names every array of `needed` which `offered` lacks or has in another shape, type, unit or order.
 
