@@ -17,14 +17,14 @@ from jaxrl.types import Params, PyTree
 class Config:
     """`name` and `options` are those of optax: "adam", "adamw", "sgd", ... and its keyword arguments.
 
-    `learning_rate` is the peak; "warmup_cosine" climbs to it over `warmup_steps` and falls to `end_fraction` of it at `decay_steps`,
-    counted from the start. `max_gradient_norm` 0 does not clip. `undecayed` and `rates` hold regular expressions over parameter paths:
-    what the weight decay spares, and factors on the learning rate, of which the first that matches counts.
+    `learning_rate` is the peak; "warmup_cosine" and "warmup_linear" climb to it over `warmup_steps` and fall to `end_fraction` of it
+    at `decay_steps`, counted from the start. `max_gradient_norm` 0 does not clip. `undecayed` and `rates` hold regular expressions over
+    parameter paths: what the weight decay spares, and factors on the learning rate, of which the first that matches counts.
     """
 
     name: str = "adam"
     learning_rate: float = 3e-4
-    schedule: Literal["constant", "warmup_cosine"] = "constant"
+    schedule: Literal["constant", "warmup_cosine", "warmup_linear"] = "constant"
     warmup_steps: int = 0
     decay_steps: int = 0
     end_fraction: float = 0.0
@@ -44,9 +44,9 @@ class Config:
             raise ValueError(f"learning_rate is {self.learning_rate}, but must be above 0")
         if self.max_gradient_norm < 0:
             raise ValueError(f"max_gradient_norm is {self.max_gradient_norm}, but must be 0 (do not clip) or above")
-        if self.schedule == "warmup_cosine" and not 0 <= self.warmup_steps < self.decay_steps:
+        if self.schedule != "constant" and not 0 <= self.warmup_steps < self.decay_steps:
             raise ValueError(
-                f"the schedule warmup_cosine needs 0 <= warmup_steps < decay_steps, got {self.warmup_steps} and {self.decay_steps}"
+                f"the schedule {self.schedule} needs 0 <= warmup_steps < decay_steps, got {self.warmup_steps} and {self.decay_steps}"
             )
 
 
@@ -61,6 +61,10 @@ def schedule(config: Config) -> optax.Schedule:
     if config.schedule == "constant":
         return optax.constant_schedule(config.learning_rate)
     end = config.end_fraction * config.learning_rate
+    if config.schedule == "warmup_linear":
+        climb = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+        fall = optax.linear_schedule(config.learning_rate, end, config.decay_steps - config.warmup_steps)
+        return optax.join_schedules([climb, fall], [config.warmup_steps])
     return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup_steps, config.decay_steps, end)
 
 

@@ -23,7 +23,7 @@ from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names, map_with_path, overlay
 from jaxrl.ops.returns import generalized_advantage
 from jaxrl.ops.running_statistics import RunningStatistics
-from jaxrl.ops.specs import transition_spec
+from jaxrl.ops.specs import policy_spec, transition_spec
 from jaxrl.types import (
     Algorithm,
     Array,
@@ -34,7 +34,6 @@ from jaxrl.types import (
     Observation,
     Params,
     Policy,
-    PolicySpec,
     PyTree,
     RecurrentNetwork,
     TrainState,
@@ -223,8 +222,7 @@ def _adapt(config: Config, learning_rate: Array, kl: Array) -> Array:
 def _policies(config: Config, spec: EnvSpec, networks: RecurrentActorCritic) -> tuple[Policy, Policy]:
     """The one that draws its actions, and the one that takes the mode. Each carries what the networks remember that it needs."""
     distribution = networks.distribution
-    public = {name: part for name, part in spec.observation.items() if not name.startswith("privileged/")}
-    shown = PolicySpec(public, spec.action, rate=1.0 / spec.dt if spec.dt else 0.0)
+    shown = policy_spec(spec)
     per_action = ArraySpec(spec.action.shape, names=spec.action.names)
     kept = {"x": per_action, "mean": per_action, "log_std": per_action, "log_prob": ArraySpec(())}
     carries = flatten_names(jax.eval_shape(lambda: {"carry": _first_carry(networks, 1)}))
@@ -323,11 +321,7 @@ def ppo(config: Config, spec: EnvSpec, networks: ActorCritic) -> Algorithm:
         return Behaviour(state.params["actor"], state.statistics, critic)
 
     def deployable(state: TrainState) -> Behaviour:
-        """Without the statistics of what the policy does not see."""
-        statistics = state.statistics
-        seen = {name: statistics.mean[name] for name in policy.spec.observation if name in statistics.mean}
-        spread = {name: statistics.variance[name] for name in seen}
-        return Behaviour(state.params["actor"], statistics._replace(mean=seen, variance=spread))
+        return Behaviour(state.params["actor"], running_statistics.seen(state.statistics, policy.spec.observation))
 
     batch_spec = transition_spec(spec, explore.spec.extras)
     return Algorithm(init, update, explore, policy, behaviour, deployable, batch_spec)

@@ -50,6 +50,13 @@ def update(statistics: RunningStatistics, batch: Observation, max_count: float =
     return RunningStatistics(jnp.minimum(total, max_count), mean, variance)
 
 
+def seen(statistics: RunningStatistics, spec: Spec) -> RunningStatistics:
+    """Those of what `spec` names alone, for a policy that sees no more."""
+    names = [name for name in spec if name in statistics.mean]
+    mean, variance = ({name: part[name] for name in names} for part in (statistics.mean, statistics.variance))
+    return RunningStatistics(statistics.total, mean, variance)
+
+
 def normalise(statistics: RunningStatistics, observation: Observation, clip: float | None = 10.0) -> Observation:
     """`(x - mean) / standard deviation`, clipped, for the names that have statistics; the rest passes through.
 

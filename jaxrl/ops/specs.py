@@ -31,6 +31,12 @@ def replayed_spec(env: EnvSpec, extras: Spec, n_step: int | str = "n_step") -> d
     return with_axes(fields, ("updates", "batch"))
 
 
+def policy_spec(env: EnvSpec, extras: Spec | None = None) -> PolicySpec:
+    """Of a policy that acts in such an environment, one action at a time, and sees all of it but what is privileged."""
+    public = {name: part for name, part in env.observation.items() if not name.startswith("privileged/")}
+    return PolicySpec(public, env.action, rate=1.0 / env.dt if env.dt else 0.0, extras=extras or {})
+
+
 def check_spec(needed: Spec, offered: Spec, needs: str, offers: str) -> None:
     """Raises ValueError that names every array of `needed` which `offered` lacks or has in another shape, type, unit or order.
 
