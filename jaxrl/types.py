@@ -22,7 +22,10 @@ Metrics = dict[str, Array]
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One named array. An entry of `shape` is a size, or the name of a free axis such as "time"; equal names mean equal sizes."""
+    """One named array. An entry of `shape` is a size, or the name of a free axis such as "time"; equal names mean equal sizes.
+
+    A discrete action is an int32 of the shape () from `low` 0 to `high`, the last of its choices.
+    """
 
     shape: tuple[int | str, ...]
     dtype: str = "float32"
@@ -50,7 +53,7 @@ class PolicySpec(NamedTuple):
     """What a policy reads and writes; travels with its checkpoint."""
 
     observation: Spec
-    action: ArraySpec  # of one step: [action_dim]
+    action: ArraySpec  # of one step: [action_dim], or [] int32 where it is one of a number of choices
     horizon: int = 1  # steps in a chunk
     executed_steps: int = 1  # steps executed before the next inference
     rate: float = 0.0  # control rate [Hz]; 0 where time has no unit

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops.specs import choice
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, Space, TimeStep
 
 STATES = 2
@@ -86,13 +87,18 @@ def observe(index: Array) -> Observation:
     return {"state/which": which, "privileged/which": which}
 
 
-def probe_env(table: Numbers) -> Env:
-    """The process with these numbers, which are its physics too."""
+def guess(action: Array, levels: int = 0) -> Array:
+    """What actions stand for, from -1 to 1: continuous ones [..., 1] their entry, one of `levels` choices [...] its place among them."""
+    return 2.0 * action.astype(jnp.float32) / (levels - 1) - 1.0 if levels else action[..., 0]
+
+
+def probe_env(table: Numbers, levels: int = 0) -> Env:
+    """The process with these numbers, which are its physics too. Its actions are continuous, or one of `levels` evenly spaced guesses."""
     which = ArraySpec((STATES,), names=("first", "second"), unit="1")
     spec = EnvSpec(
         name="probe",
         observation={"state/which": which, "privileged/which": which},
-        action=ArraySpec((1,), names=("guess",), unit="1", low=-1.0, high=1.0),
+        action=choice(levels) if levels else ArraySpec((1,), names=("guess",), unit="1", low=-1.0, high=1.0),
         episode_length=100,
         dt=0.0,
         metrics=("miss",),
@@ -109,7 +115,7 @@ def probe_env(table: Numbers) -> Env:
     def step(state: State, action: Array, physics: Numbers, key: Key) -> tuple[State, TimeStep]:
         del key
         now = jax.tree.map(lambda x: x[state.index], physics._replace(starts=jnp.zeros(STATES)))
-        miss = jnp.square(action[0] - now.target)
+        miss = jnp.square(guess(action, levels) - now.target)
         later = State(now.following)
         return later, TimeStep(observe(later.index), now.reward - now.cost * miss, now.discount, now.truncation, {"miss": miss})
 

@@ -14,6 +14,35 @@ def with_axes(spec: Spec, axes: tuple[int | str, ...], prefix: str = "") -> dict
     return {f"{prefix}{name}": replace(part, shape=(*axes, *part.shape)) for name, part in spec.items()}
 
 
+def choice(number: int, names: tuple[str, ...] = ()) -> ArraySpec:
+    """A discrete action: one of `number` choices, an int32 from 0 on. `names` are those of the choices."""
+    return ArraySpec((), "int32", names=names, low=0, high=number - 1)
+
+
+def num_choices(action: ArraySpec) -> int:
+    """Of a discrete action; 0 where it is continuous."""
+    one = action.shape == () and action.dtype == "int32" and action.low == 0
+    return action.high + 1 if one and isinstance(action.high, int) else 0
+
+
+def check_discrete(action: ArraySpec, needs: str, offers: str) -> None:
+    """Raises ValueError where an action is continuous. `needs` and `offers` are the words for both sides, such as "dqn" and "Ant-v5"."""
+    if not num_choices(action):
+        raise ValueError(f"{needs} needs discrete actions, but those of {offers} are {_told(action)}")
+
+
+def check_continuous(action: ArraySpec, needs: str, offers: str) -> None:
+    """Raises ValueError where an action is no vector of floats; the words as for `check_discrete`."""
+    if not action.dtype.startswith("float") or len(action.shape) != 1:
+        raise ValueError(f"{needs} needs continuous actions, vectors of float32, but those of {offers} are {_told(action)}")
+
+
+def _told(action: ArraySpec) -> str:
+    if number := num_choices(action):
+        return f"discrete, one of {number} choices"
+    return f"of the shape {action.shape} and the type {action.dtype}"
+
+
 def transition_spec(env: EnvSpec, extras: Spec) -> dict[str, ArraySpec]:
     """Of a batch of `Transition`s `[time, world, ...]`; `extras` is what the policy returns beside the action, per row."""
     fields = {"action": env.action} | {name: ArraySpec(()) for name in ("reward", "discount", "truncation")}
@@ -54,6 +83,8 @@ def check_spec(needed: Spec, offered: Spec, needs: str, offers: str) -> None:
             faults.append(f"{name}: needs shape {need.shape}, got {offer.shape}")
         if need.dtype != offer.dtype:
             faults.append(f"{name}: needs {need.dtype}, got {offer.dtype}")
+        if (wanted := num_choices(need)) and (found := num_choices(offer)) and wanted != found:
+            faults.append(f"{name}: needs one of {wanted} choices, got one of {found}")
         if need.names and offer.names and need.names != offer.names:
             faults.append(f"{name}: needs the dimensions {need.names}, got {offer.names}")
         if need.unit and offer.unit and need.unit != offer.unit:

@@ -1,4 +1,4 @@
-"""Every algorithm that is fed by rollouts against the probe environments, and the probes against deliberate faults."""
+"""Every algorithm that learns by acting against the probe environments, and the probes against deliberate faults."""
 
 import functools
 import typing
@@ -20,20 +20,28 @@ from jaxrl.networks.recurrent_actor_critic import recurrent_actor_critic
 from jaxrl.ops import running_statistics
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
-from jaxrl.types import Algorithm, Array, EnvSpec, Observation, TrainState, Transition
+from jaxrl.types import Algorithm, Array, EnvSpec, Key, Observation, Params, PyTree, Source, TrainState, Transition
 from tests.conformance import factories
-from tests.probes import PROBES, STATES, Numbers, observe, probe_env, recall_env
+from tests.probes import PROBES, STATES, Numbers, guess, observe, probe_env, recall_env
 
 GAMMA = 0.5
 UNROLL = 8
+WORLDS = 32
+LEVELS = 5  # of discrete guesses: the ends, the middle and what lies between, which the probes ask for
 
 
 class Probed(NamedTuple):
-    """How to probe an algorithm: made for the probe's spec, its value of an observation [B], and the updates it needs."""
+    """How to probe an algorithm: made for the probe's spec, its value of an observation [B], and the updates it needs.
+
+    `feed` makes of a collector of unrolls `[UNROLL, WORLDS]` what the algorithm learns from: a replay, for one that takes `Replayed` steps.
+    With `levels` the probe's actions are discrete.
+    """
 
     make: Callable[[EnvSpec], Algorithm]
     value: Callable[[TrainState, Observation], Array]
     updates: int
+    feed: Callable[[Source], Source] = lambda collector: collector
+    levels: int = 0
 
 
 _NETWORKS = Networks(actor_hidden=(16,), critic_hidden=(16,), distribution="tanh_normal", initial_std=0.5)
@@ -49,6 +57,7 @@ def _ppo_value(state: TrainState, observation: Observation) -> Array:
     return networks.critic.apply(state.params["critic"], running_statistics.normalise(state.statistics, observation))
 
 
+# By name; the part behind a space tells several of one algorithm apart.
 ALGORITHMS = {"ppo": Probed(_ppo, _ppo_value, 80)}
 
 
@@ -76,6 +85,16 @@ FAULTS: dict[str, tuple[str, Callable[[Transition], Transition]]] = {
 }
 
 
+def spoiled(collector: Source, fault: Array) -> Source:
+    """`collector` with the fault of that index: whatever stands behind it, a replay too, is handed what it spoils."""
+
+    def advance(state: PyTree, behaviour: Params, key: Key) -> tuple[PyTree, Transition]:
+        state, batch = collector.next(state, behaviour, key)
+        return state, jax.lax.switch(fault, [spoil for _, spoil in FAULTS.values()], batch)
+
+    return collector._replace(next=advance)
+
+
 @functools.cache
 def program(name: str) -> Callable[[Numbers, int], tuple[Array, Array]]:
     """(numbers of a probe, index of a fault) -> values and actions of both states, [2]; compiled once for all of them."""
@@ -83,20 +102,18 @@ def program(name: str) -> Callable[[Numbers, int], tuple[Array, Array]]:
 
     @jax.jit
     def train(table: Numbers, fault: Array) -> tuple[Array, Array]:
-        env = probe_env(table)
+        env = probe_env(table, probed.levels)
         algorithm = probed.make(env.spec)
-        source = rollout(
-            Rollout(num_worlds=32, unroll_length=UNROLL, pool_size=32, stagger=False), env, fixed(env.sample), algorithm.explore
-        )
+        numbers = Rollout(num_worlds=WORLDS, unroll_length=UNROLL, pool_size=32, stagger=False)
+        source = probed.feed(spoiled(rollout(numbers, env, fixed(env.sample), algorithm.explore), fault))
         init, begin, run = jax.random.split(jax.random.key(0), 3)
 
         def body(carry, key):
             state, source_state = carry
             act, learn = jax.random.split(key)
             source_state, batch = source.next(source_state, algorithm.behaviour(state), act)
-            batch = jax.lax.switch(fault, [spoil for _, spoil in FAULTS.values()], batch)
-            state, _, _ = algorithm.update(state, batch, learn)
-            return (state, source_state), None
+            state, _, feedback = algorithm.update(state, batch, learn)
+            return (state, source.observe(source_state, feedback)), None
 
         state = algorithm.init(init)
         carry = state, source.init(begin, algorithm.behaviour(state))
@@ -104,7 +121,7 @@ def program(name: str) -> Callable[[Numbers, int], tuple[Array, Array]]:
         observation = observe(jnp.arange(STATES))
         keys = jax.random.split(run, STATES)
         chunk, _, _ = algorithm.policy.act(algorithm.deployable(state), observation, algorithm.policy.init(STATES), keys)
-        return probed.value(state, observation), chunk[:, 0, 0]
+        return probed.value(state, observation), guess(chunk[:, 0], probed.levels)
 
     return lambda table, fault: train(table, jnp.int32(fault))
 
@@ -124,24 +141,29 @@ def complaint(name: str, probe: str, fault: str = "none") -> str:
     return ""
 
 
-def fed_by_rollouts() -> list[str]:
+def acting() -> list[str]:
     """The algorithms whose factory takes the spec of an environment."""
     found = factories(Algorithm)
     return [name.rpartition(".")[2] for name, factory in found.items() if EnvSpec in typing.get_type_hints(factory).values()]
 
 
+@pytest.mark.parametrize("name", acting())
+def test_every_algorithm_that_acts_is_probed(name):
+    assert name in {probed.partition(" ")[0] for probed in ALGORITHMS}, f"say in ALGORITHMS of {__file__} how to probe {name}"
+
+
 @pytest.mark.parametrize("probe", PROBES)
-@pytest.mark.parametrize("name", fed_by_rollouts())
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_probe(name, probe):
-    assert name in ALGORITHMS, f"{name} learns from rollouts: say in ALGORITHMS of {__file__} how to probe it"
     fault = complaint(name, probe)
     assert not fault, fault
 
 
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name != "none"])
-def test_deliberate_fault_is_noticed_and_named(fault):
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_deliberate_fault_is_noticed_and_named(name, fault):
     probe, _ = FAULTS[fault]
-    told = complaint("ppo", probe, fault)
+    told = complaint(name, probe, fault)
     assert f"fails the probe `{probe}`" in told
     if fault in PROBES[probe].faults:
         assert told.endswith(f"; it {fault}")
