@@ -12,30 +12,28 @@ back-propagation through time, truncated to `unroll_length`. Their minibatches h
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.networks.actor_critic import ActorCritic, RecurrentActorCritic, with_memory
+from jaxrl.networks import actor_critic
+from jaxrl.networks.actor_critic import ActorCritic, Behaviour, RecurrentActorCritic, along, policies, with_memory
 from jaxrl.ops import running_statistics
-from jaxrl.ops.paths import flatten_names, map_with_path, overlay
+from jaxrl.ops.paths import overlay
 from jaxrl.ops.returns import generalized_advantage
 from jaxrl.ops.running_statistics import RunningStatistics
-from jaxrl.ops.specs import policy_spec, transition_spec
+from jaxrl.ops.specs import transition_spec
 from jaxrl.types import (
     Algorithm,
     Array,
-    ArraySpec,
     EnvSpec,
     Key,
     Metrics,
     Observation,
     Params,
-    Policy,
     PyTree,
-    RecurrentNetwork,
     TrainState,
     Transition,
 )
@@ -82,14 +80,6 @@ class Extra(NamedTuple):
     learning_rate: Array  # []
 
 
-class Behaviour(NamedTuple):
-    """What acting needs."""
-
-    actor: Params
-    statistics: RunningStatistics
-    critic: Params = ()  # of one with a memory, which has to see every step
-
-
 class _Sample(NamedTuple):
     """One step as the losses take it, [T, B, ...]."""
 
@@ -101,23 +91,8 @@ class _Sample(NamedTuple):
     value: Array
 
 
-# Networks: what they are shown, and remember.
-
-
 def _normalise(config: Config, statistics: RunningStatistics, observation: Observation) -> Observation:
     return running_statistics.normalise(statistics, observation) if config.normalise_observations else observation
-
-
-def _first_carry(networks: RecurrentActorCritic, size: int) -> dict[str, PyTree]:
-    """The carries before an episode's first step, [size, ...], of the networks that have one."""
-    carries = {"actor": networks.actor.carry(size), "critic": networks.critic.carry(size)}
-    return {name: carry for name, carry in carries.items() if jax.tree.leaves(carry)}
-
-
-def _along(network: RecurrentNetwork, params: Params, observation: Observation, carry: PyTree, begins: Array) -> tuple[Any, PyTree]:
-    """Outputs along an unroll, and the carry after each step; `carry` [1, B, ...] is that before the first."""
-    carries = network.unroll(params, observation, jax.tree.map(lambda x: x[0], carry), begins)
-    return network.apply(params, observation, carries), carries
 
 
 # Losses
@@ -125,8 +100,8 @@ def _along(network: RecurrentNetwork, params: Params, observation: Observation, 
 
 def _actor_loss(config: Config, networks: RecurrentActorCritic, params: Params, sample: _Sample, key: Key) -> tuple[Array, Metrics]:
     taken, distribution = sample.transition, networks.distribution
-    parameters, _ = _along(networks.actor, params, taken.observation, sample.carry.get("actor", ()), sample.begins)
-    old = {"mean": taken.extras["mean"], "log_std": taken.extras["log_std"]}
+    parameters, _ = along(networks.actor, params, taken.observation, sample.carry.get("actor", ()), sample.begins)
+    old = {name: taken.extras[name] for name in parameters}
     ratio = jnp.exp(distribution.log_prob(parameters, taken.extras["x"]) - taken.extras["log_prob"])
     clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
     surrogate = jnp.minimum(ratio * sample.advantage, clipped * sample.advantage).mean()
@@ -136,13 +111,12 @@ def _actor_loss(config: Config, networks: RecurrentActorCritic, params: Params, 
         "entropy": entropy,
         "kl": distribution.kl(old, parameters).mean(),
         "clip_fraction": (jnp.abs(ratio - 1.0) > config.clip).astype(jnp.float32).mean(),
-        "std": jnp.exp(parameters["log_std"]).mean(),
-    }
+    } | ({"std": jnp.exp(parameters["log_std"]).mean()} if "log_std" in parameters else {})
     return -surrogate - config.entropy_weight * entropy, metrics
 
 
 def _critic_loss(config: Config, networks: RecurrentActorCritic, params: Params, sample: _Sample) -> tuple[Array, Metrics]:
-    value, _ = _along(networks.critic, params, sample.transition.observation, sample.carry.get("critic", ()), sample.begins)
+    value, _ = along(networks.critic, params, sample.transition.observation, sample.carry.get("critic", ()), sample.begins)
     error = jnp.square(value - sample.returns)
     if config.value_clip is not None:
         near = sample.value + jnp.clip(value - sample.value, -config.value_clip, config.value_clip)
@@ -160,19 +134,14 @@ def _samples(config: Config, networks: RecurrentActorCritic, state: TrainState, 
         observation=_normalise(config, state.statistics, batch.observation),
         next_observation=_normalise(config, state.statistics, batch.next_observation),
     )
-    ended = (batch.discount == 0) | (batch.truncation > 0)
-    begins = jnp.concatenate([jnp.zeros_like(ended[:1]), ended[:-1]])
-    carry = map_with_path(lambda name, _: batch.extras[f"carry/{name}"][:1], jax.eval_shape(lambda: _first_carry(networks, 1)))
-    critic, params = networks.critic, state.params["critic"]
-    value, carries = _along(critic, params, batch.observation, carry.get("critic", ()), begins)
-    # Of the true next observation, by what is remembered of the steps before it: where an episode ends it belongs to that episode.
-    next_value = critic.apply(params, batch.next_observation, critic.remember(params, batch.next_observation, carries))
+    unroll = actor_critic.unroll_of(networks, batch)
+    value, next_value = actor_critic.values(networks, state.params["critic"], batch, unroll)
     reward = batch.reward * config.reward_scale
     advantage, returns = generalized_advantage(reward, batch.discount, batch.truncation, value, next_value, config.gamma, config.gae_lambda)
     if config.normalise_advantages:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     extras = {name: x for name, x in batch.extras.items() if not name.startswith("carry/")}
-    return _Sample(batch._replace(next_observation={}, extras=extras), begins, carry, advantage, returns, value)
+    return _Sample(batch._replace(next_observation={}, extras=extras), *unroll, advantage, returns, value)
 
 
 def _minibatches(config: Config, samples: _Sample, key: Key) -> _Sample:
@@ -216,54 +185,19 @@ def _adapt(config: Config, learning_rate: Array, kl: Array) -> Array:
     return jnp.clip(faster, *config.learning_rate_bounds)
 
 
-# Act
-
-
-def _policies(config: Config, spec: EnvSpec, networks: RecurrentActorCritic) -> tuple[Policy, Policy]:
-    """The one that draws its actions, and the one that takes the mode. Each carries what the networks remember that it needs."""
-    distribution = networks.distribution
-    shown = policy_spec(spec)
-    per_action = ArraySpec(spec.action.shape, names=spec.action.names)
-    kept = {"x": per_action, "mean": per_action, "log_std": per_action, "log_prob": ArraySpec(())}
-    carries = flatten_names(jax.eval_shape(lambda: {"carry": _first_carry(networks, 1)}))
-    kept |= {name: ArraySpec(x.shape[1:], str(x.dtype)) for name, x in carries.items()}
-
-    def answer(params: Behaviour, observation: Observation, carry: PyTree) -> tuple[dict[str, Array], PyTree]:
-        shown = _normalise(config, params.statistics, observation)
-        later = {name: getattr(networks, name).remember(getattr(params, name), shown, carry[name]) for name in carry}
-        return networks.actor.apply(params.actor, shown, later.get("actor", ())), later
-
-    def explore(params: Behaviour, observation: Observation, carry: PyTree, key: Key, context: PyTree = None) -> tuple:
-        parameters, later = answer(params, observation, carry)
-        x = jax.vmap(distribution.sample)(parameters, key)
-        extras = parameters | {"x": x, "log_prob": distribution.log_prob(parameters, x)} | flatten_names({"carry": carry})
-        return distribution.to_action(x)[:, None], later, extras
-
-    def act(params: Behaviour, observation: Observation, carry: PyTree, key: Key, context: PyTree = None) -> tuple:
-        parameters, later = answer(params, observation, carry)
-        return distribution.to_action(distribution.mode(parameters))[:, None], later, {}
-
-    def own_carry(size: int) -> PyTree:
-        return {name: carry for name, carry in _first_carry(networks, size).items() if name == "actor"}
-
-    exploring = Policy(shown._replace(extras=kept), lambda size: _first_carry(networks, size), explore)
-    return exploring, Policy(shown, own_carry, act)
-
-
 def ppo(config: Config, spec: EnvSpec, networks: ActorCritic) -> Algorithm:
     """PPO for an environment of `spec`, from batches `[T, B]` whose T is a multiple of `num_minibatches`; B where a network has a memory.
 
     `pretrained` of `init` is a parameter tree that may lack any part.
 
     Raises:
-        ValueError: the actions are not continuous; at `init`, `pretrained` does not fit; at the first update, T or B does not divide.
+        ValueError: the networks are not for such actions; at `init`, `pretrained` does not fit; at the first update, T or B does not
+            divide.
     """
-    if not spec.action.dtype.startswith("float"):
-        raise ValueError(f"ppo needs continuous actions, but those of {spec.name} are {spec.action.dtype}")
     clip = optax.clip_by_global_norm(config.max_gradient_norm) if config.max_gradient_norm else optax.identity()
     optimizer = optax.chain(clip, optax.scale_by_adam(eps=1e-5))
     memory = with_memory(networks)
-    explore, policy = _policies(config, spec, memory)
+    explore, policy = policies(spec, memory, config.normalise_observations, "ppo")
 
     def init(key: Key, pretrained: Params | None = None) -> TrainState:
         actor, critic = jax.random.split(key)
@@ -317,11 +251,10 @@ def ppo(config: Config, spec: EnvSpec, networks: ActorCritic) -> Algorithm:
         return new, metrics, ()
 
     def behaviour(state: TrainState) -> Behaviour:
-        critic = state.params["critic"] if "critic" in _first_carry(memory, 1) else ()
-        return Behaviour(state.params["actor"], state.statistics, critic)
+        return actor_critic.behaviour(memory, state.params, state.statistics)
 
     def deployable(state: TrainState) -> Behaviour:
-        return Behaviour(state.params["actor"], running_statistics.seen(state.statistics, policy.spec.observation))
+        return actor_critic.deployable(policy.spec, state.params, state.statistics)
 
     batch_spec = transition_spec(spec, explore.spec.extras)
     return Algorithm(init, update, explore, policy, behaviour, deployable, batch_spec)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.distributions.distribution import Distribution
-from jaxrl.types import Array, Key, Params
+from jaxrl.types import Array, ArraySpec, Key, Params, Spec
 
 _LOG_2PI = 1.8378770664093453
 
@@ -34,6 +34,12 @@ def kl(p: Params, q: Params) -> Array:
     return (q["log_std"] - p["log_std"] + 0.5 * (jnp.square(ratio) + jnp.square(z) - 1.0)).sum(-1)
 
 
+def parameters_of(action: ArraySpec) -> Spec:
+    """What the parameters are for such an action, of one row."""
+    part = ArraySpec(action.shape, names=action.names)
+    return {"mean": part, "log_std": part}
+
+
 def normal() -> Distribution:
     """Actions are the draws themselves."""
-    return Distribution(sample, log_prob, entropy, kl, mode=lambda parameters: parameters["mean"], to_action=lambda x: x)
+    return Distribution(sample, log_prob, entropy, kl, lambda parameters: parameters["mean"], lambda x: x, parameters_of)

@@ -26,4 +26,4 @@ def entropy(parameters: Params, key: Key) -> Array:
 
 def tanh_normal() -> Distribution:
     """Actions are tanh of the draws."""
-    return Distribution(normal.sample, log_prob, entropy, normal.kl, mode=lambda p: p["mean"], to_action=jnp.tanh)
+    return Distribution(normal.sample, log_prob, entropy, normal.kl, lambda p: p["mean"], jnp.tanh, normal.parameters_of)

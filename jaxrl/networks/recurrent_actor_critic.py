@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxrl.networks import actor_critic as plain
+from jaxrl.networks._action_head import action_head, check_std
 from jaxrl.networks._cells import CELLS
 from jaxrl.networks._groups import groups, width
-from jaxrl.networks._normal_head import check_std, normal_head
 from jaxrl.networks._recurrent import recurrent
-from jaxrl.networks.actor_critic import DISTRIBUTIONS, ActorCritic
+from jaxrl.networks.actor_critic import ActorCritic
 from jaxrl.networks.mlp import ACTIVATIONS, mlp
 from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import Array, EnvSpec, Key, Network, Observation, Params, PolicySpec, PyTree, RecurrentNetwork
@@ -55,7 +55,8 @@ def recurrent_actor_critic(config: Config, spec: EnvSpec | PolicySpec) -> ActorC
     Groups that are not remembered go to the heads as they are now.
 
     Raises:
-        ValueError: there is no state group, or a remembered one is none of them; a group or the action is not a vector.
+        ValueError: there is no state group, or a remembered one is none of them; a group is not a vector, or the action neither discrete
+            nor a vector of floats.
     """
     observation = spec.observation
     public = groups(observation, "recurrent_actor_critic")
@@ -64,7 +65,8 @@ def recurrent_actor_critic(config: Config, spec: EnvSpec | PolicySpec) -> ActorC
     for name in remembered:
         if name not in public:
             raise ValueError(f"recurrent_actor_critic cannot remember {name}, which is no state group; {suggestion(name, public)}")
-    head = normal_head(spec.action, "recurrent_actor_critic", config.standard_deviation, config.initial_std, config.minimum_std)
+    of_action = (config.distribution, config.standard_deviation, config.initial_std, config.minimum_std)
+    head = action_head(spec.action, "recurrent_actor_critic", *of_action)
     encoder, features = _encoder(config, width(observation, remembered))
     cell = CELLS[config.memory](features, config.memory_size)
 
@@ -87,7 +89,7 @@ def recurrent_actor_critic(config: Config, spec: EnvSpec | PolicySpec) -> ActorC
 
     actor = torso._replace(init=init_actor, apply=apply_actor)
     critic = value._replace(apply=apply_critic) if config.critic_memory else _memoryless_critic(config, spec)
-    return ActorCritic(actor, critic, DISTRIBUTIONS[config.distribution]())
+    return ActorCritic(actor, critic, head.distribution)
 
 
 def _encoder(config: Config, input_size: int) -> tuple[Network, int]:

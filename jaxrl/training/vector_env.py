@@ -17,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 
 from jaxrl.config import load, part
 from jaxrl.curricula.static import fixed
+from jaxrl.ops.specs import num_choices
 from jaxrl.ops.worlds import where_rows
 from jaxrl.rollout.auto_reset import Draws, Worlds, auto_reset
 from jaxrl.types import Array, ArraySpec, Env, Key, Observation, PyTree
@@ -54,7 +55,8 @@ class JaxVectorEnv(VectorEnv):
             raise ValueError(f'{env.spec.name} has no vectors state/<group> to join into one array; choose observation="dict"')
         parts: dict[str, Any] = {name: _box(given) for name, given in env.spec.observation.items()}
         self.single_observation_space = _joined([parts[name] for name in state]) if as_array else gym.spaces.Dict(parts)
-        self.single_action_space = _box(env.spec.action)
+        choices = num_choices(env.spec.action)
+        self.single_action_space = gym.spaces.Discrete(choices) if choices else _box(env.spec.action)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._env = env
@@ -106,7 +108,7 @@ class JaxVectorEnv(VectorEnv):
         """One step [num_envs]. `infos` holds its metrics and, where an episode ended in SAME_STEP mode, `final_obs` and `final_info`."""
         if self._worlds is None:
             raise RuntimeError("call reset before step")
-        action = np.asarray(actions, np.float32)
+        action = np.asarray(actions, self._env.spec.action.dtype)
         if action.shape != self.action_space.shape:
             raise ValueError(f"expected actions of the shape {self.action_space.shape}, got {action.shape}")
         self._count += 1

@@ -16,9 +16,11 @@ import optax
 import pytest
 
 from jaxrl.algorithms import ppo
+from jaxrl.distributions.categorical import categorical
 from jaxrl.distributions.normal import normal
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as Networks
+from jaxrl.ops.specs import choice
 from jaxrl.types import ArraySpec, EnvSpec, Network, Transition
 from tests.algorithms.ppo_in_numpy import log_prob, numpy_update, numpy_value
 
@@ -387,6 +389,10 @@ def test_impossible_numbers_are_refused(fields, message):
         ppo.Config(**fields)
 
 
-def test_discrete_actions_are_refused():
-    with pytest.raises(ValueError, match="ppo needs continuous actions, but those of linear are int32"):
+def test_actions_that_the_networks_are_not_for_are_refused():
+    with pytest.raises(ValueError, match="^ppo with these networks needs continuous actions, .* but those of linear are .* int32"):
+        ppo.ppo(STILL, SPEC._replace(action=choice(3)), linear())
+    with pytest.raises(ValueError, match="^ppo with these networks needs discrete actions, but those of linear are of the shape"):
+        ppo.ppo(STILL, SPEC, linear()._replace(distribution=categorical()))
+    with pytest.raises(ValueError, match=r"needs continuous actions, .* are of the shape \(2,\) and the type int32"):
         ppo.ppo(STILL, SPEC._replace(action=ArraySpec((2,), "int32")), linear())

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.algorithms import ppo
+from jaxrl import optimizers
+from jaxrl.algorithms import ppo, reinforce
 from jaxrl.curricula.static import fixed
 from jaxrl.evaluation.play import play
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
@@ -52,13 +53,23 @@ def _ppo(spec: EnvSpec) -> Algorithm:
     return ppo.ppo(config, spec, actor_critic(_NETWORKS, spec))
 
 
+def _reinforce(spec: EnvSpec) -> Algorithm:
+    config = reinforce.Config(optimizers.Config(learning_rate=1e-2, max_gradient_norm=1.0), gamma=GAMMA)
+    return reinforce.reinforce(config, spec, actor_critic(_NETWORKS, spec))
+
+
 def _ppo_value(state: TrainState, observation: Observation) -> Array:
     networks = actor_critic(_NETWORKS, probe_env(PROBES["value"].numbers).spec)
     return networks.critic.apply(state.params["critic"], running_statistics.normalise(state.statistics, observation))
 
 
 # By name; the part behind a space tells several of one algorithm apart.
-ALGORITHMS = {"ppo": Probed(_ppo, _ppo_value, 80)}
+ALGORITHMS = {
+    "ppo": Probed(_ppo, _ppo_value, 80),
+    "ppo discrete": Probed(_ppo, _ppo_value, 80, levels=LEVELS),
+    "reinforce": Probed(_reinforce, _ppo_value, 400),
+    "reinforce discrete": Probed(_reinforce, _ppo_value, 400, levels=LEVELS),
+}
 
 
 def reset_observation(batch: Transition) -> Transition:
@@ -178,12 +189,21 @@ def test_a_fault_shows_only_where_it_matters():
 # Memory
 
 RECALL = recall_env(5)
-REMEMBERING: dict[str, Callable[[ActorCritic], Algorithm]] = {
-    "ppo": lambda networks: ppo.ppo(ppo.Config(learning_rate=1e-2, gamma=0.9, value_clip=None, num_minibatches=2), RECALL.spec, networks)
+REMEMBERING: dict[str, tuple[Callable[[ActorCritic], Algorithm], int]] = {  # with the updates that it needs
+    "ppo": (
+        lambda networks: ppo.ppo(ppo.Config(learning_rate=1e-2, gamma=0.9, value_clip=None, num_minibatches=2), RECALL.spec, networks),
+        60,
+    ),
+    "reinforce": (
+        lambda networks: reinforce.reinforce(
+            reinforce.Config(optimizers.Config(learning_rate=1e-2, max_gradient_norm=1.0), gamma=0.9), RECALL.spec, networks
+        ),
+        300,
+    ),
 }
 
 
-def missed(algorithm: Algorithm, updates: int = 60) -> float:
+def missed(algorithm: Algorithm, updates: int) -> float:
     """By how much squared a trained policy misses the cue at the end of an episode. An unroll holds one and a half of them."""
     source = rollout(Rollout(num_worlds=64, unroll_length=UNROLL, pool_size=16), RECALL, fixed(RECALL.sample), algorithm.explore)
 
@@ -220,7 +240,8 @@ def test_a_memory_recalls_what_nothing_else_can(name, memory):
         networks = actor_critic(_NETWORKS, RECALL.spec)
     else:
         networks = recurrent_actor_critic(Recurrent(memory, 8, actor_hidden=(16,), critic_hidden=(16,), initial_std=0.5), RECALL.spec)
-    found = missed(REMEMBERING[name](networks))
+    make, updates = REMEMBERING[name]
+    found = missed(make(networks), updates)
     if memory is None:
         assert found > 0.2, "the probe can be passed without a memory"
     else:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxrl.distributions.categorical import categorical
 from jaxrl.distributions.normal import normal
 from jaxrl.distributions.tanh_normal import tanh_normal
 
@@ -40,3 +41,18 @@ def test_tanh_normal_density_integrates_to_one_and_matches_its_entropy():
     estimates = jax.vmap(distribution.entropy, (None, 0))(one, jax.random.split(jax.random.key(0), 20_000))
     assert float(estimates.mean()) == pytest.approx(-np.trapezoid(density * np.log(density + 1e-30), action), abs=0.02)
     assert np.isfinite(distribution.log_prob(PARAMETERS, jnp.array([40.0, -40.0]))), "far out in the tails"
+
+
+def test_categorical_agrees_with_its_samples_and_with_scipy():
+    distribution = categorical()
+    p, q = np.array([[0.1, 0.6, 0.3], [0.5, 0.25, 0.25]]), np.array([[0.3, 0.3, 0.4], [0.2, 0.2, 0.6]])
+    of_p, of_q = ({"logits": jnp.asarray(np.log(x) + 7.0, jnp.float32)} for x in (p, q))  # logits are free up to a constant
+    for choice in range(3):
+        x = jnp.full(2, choice, jnp.int32)
+        np.testing.assert_allclose(distribution.log_prob(of_p, x), np.log(p[:, choice]), rtol=1e-5)
+    np.testing.assert_allclose(distribution.entropy(of_p, jax.random.key(0)), stats.entropy(p, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(distribution.kl(of_p, of_q), stats.entropy(p, q, axis=1), rtol=1e-4)
+    draws = jax.vmap(distribution.sample, (None, 0))(of_p, jax.random.split(jax.random.key(1), 100_000))
+    assert draws.dtype == jnp.int32
+    np.testing.assert_allclose([[(draws[:, i] == j).mean() for j in range(3)] for i in range(2)], p, atol=0.01)
+    np.testing.assert_array_equal(distribution.mode(of_p), [1, 0])

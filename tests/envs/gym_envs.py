@@ -40,11 +40,22 @@ class Counting(gym.Env):
 
 
 class Discrete(Counting):
-    """The same with two actions."""
+    """The same with three forces to choose from: -1, 0 and 1."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.action_space = gym.spaces.Discrete(2)
+        self.action_space = gym.spaces.Discrete(3, start=-1)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return super().step(np.array([action, 0.0]))
+
+
+class Switches(Counting):
+    """The same with two switches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = gym.spaces.MultiBinary(2)
 
 
 class Told(Counting):

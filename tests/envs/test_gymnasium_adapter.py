@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("gymnasium", reason="gymnasium is not installed")
 
 from jaxrl.cli.main import main  # noqa: E402
+from jaxrl.ops.specs import choice  # noqa: E402
 from jaxrl.types import ArraySpec  # noqa: E402
 from jaxrl_envs.adapters.gymnasium import Config, gymnasium  # noqa: E402
 from tests.envs.gym_envs import LENGTH  # noqa: E402
@@ -57,15 +58,27 @@ def test_spec_of_gymnasiums_own():
     assert env.spec.episode_length == 200 and env.spec.dt == 0.05 and env.spec.name == "Pendulum-v1"
 
 
+def test_discrete_actions_are_choices_counted_from_zero():
+    assert gymnasium(Config(id="CartPole-v1")).spec.action == choice(2)
+    env = gymnasium(config(make=f"{PATH}.Discrete", metrics=()))
+    assert env.spec.action == choice(3)
+    worlds = env.open(2)
+    try:
+        worlds.reset(EVERY, 0)
+        result = worlds.step(np.array([0, 2], np.int32))
+        np.testing.assert_array_equal(result.observation["state/force"], [[-1, 0], [1, 0]])  # its own choices begin at -1
+    finally:
+        worlds.close()
+
+
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
         ({"id": "Pendulum-v11", "make": "", "metrics": ()}, "env.id: .*did you mean Pendulum-v1?"),
         (
-            {"id": "CartPole-v1", "make": "", "metrics": ()},
-            r"CartPole-v1 takes actions of Discrete\(2\), but policies here move continuously",
+            {"make": f"{PATH}.Switches"},
+            r"Switches takes actions of MultiBinary\(2\), but only boxes of floats, and Discrete, are supported",
         ),
-        ({"make": f"{PATH}.Discrete"}, "only boxes of floats are supported"),
         ({"make": f"{PATH}.Told"}, "its observation is a Text, but .*FlattenObservation"),
         ({"episode_length": None}, "no limit of its own on the length of an episode: set env.episode_length"),
         ({"make": f"{PATH}.Countin"}, "env.make: no function 'tests.envs.gym_envs.Countin'"),

@@ -11,6 +11,7 @@ from jaxrl.curricula.static import fixed  # noqa: E402
 from jaxrl.rollout.auto_reset import Draws, auto_reset  # noqa: E402
 from jaxrl.training.vector_env import vector_env  # noqa: E402
 from jaxrl.types import ArraySpec, Env, EnvSpec, TimeStep  # noqa: E402
+from tests.probes import PROBES, probe_env  # noqa: E402
 
 LENGTH, WORLDS, POOL = 7, 5, 4
 
@@ -139,3 +140,11 @@ def test_mistakes_are_named(tmp_path):
     )
     with pytest.raises(ValueError, match="Pendulum-v1 is stepped on the host already"):
         vector_env(tmp_path / "host.py", WORLDS)
+
+
+def test_discrete_actions_are_gymnasiums():
+    worlds = vector_env(probe_env(PROBES["policy"].numbers, 5), WORLDS, pool_size=POOL)
+    assert worlds.single_action_space == gym.spaces.Discrete(5)
+    worlds.reset(seed=0)
+    rewards = worlds.step(np.arange(5))[1]  # guesses from -1 to 1, of which 0.5 is wanted
+    np.testing.assert_allclose(rewards, -np.square(np.linspace(-1, 1, 5) - 0.5), atol=1e-6)

@@ -7,12 +7,13 @@ observation is seen; `host_rollout` and the evaluation begin the next episode.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from jaxrl.ops.specs import choice
 from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import ArraySpec, EnvSpec, HostEnv, HostWorlds, TimeStep
 from jaxrl_envs.adapters._named import function_at
@@ -88,22 +89,37 @@ def _flat(observation: Any, name: str) -> dict[str, Any]:
     return {name: observation}
 
 
-def _action_box(space: gym.Space, who: str) -> gym.spaces.Box:
+class _Actions(NamedTuple):
+    """`spec` is what policies here put out, [B, ...]; `to_theirs` makes their actions of it."""
+
+    spec: ArraySpec
+    to_theirs: Callable[[Any], Any]
+
+
+def _actions(space: gym.Space, who: str) -> _Actions:
+    """Of a box of floats or a number of choices. Raises ValueError for any other space."""
+    if isinstance(space, gym.spaces.Discrete):
+        first = space.start
+        return _Actions(choice(int(space.n)), lambda action: action.astype(space.dtype) + first)
     if not isinstance(space, gym.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise ValueError(f"{who} takes actions of {space}, but policies here move continuously: only boxes of floats are supported")
+        raise ValueError(f"{who} takes actions of {space}, but only boxes of floats, and Discrete, are supported")
     if len(space.shape) != 1:
         raise ValueError(f"{who} takes actions of the shape {space.shape}, but they must be vectors; wrap it in a function named by `make`")
-    bounded = np.isfinite(space.low) & np.isfinite(space.high)
-    if bounded.any() and not bounded.all():
+    low, high, dtype = space.low, space.high, space.dtype
+    bounded = np.isfinite(low) & np.isfinite(high)
+    if not bounded.any():
+        return _Actions(ArraySpec(space.shape), lambda action: action.astype(dtype))
+    if not bounded.all():
         raise ValueError(f"{who} has actions of which only some have bounds, {space}; wrap it in gymnasium.wrappers.ClipAction or the like")
-    return space
+
+    def spread(action: Any) -> Any:
+        return (low + (np.clip(action, -1.0, 1.0) + 1.0) * 0.5 * (high - low)).astype(dtype)
+
+    return _Actions(ArraySpec(space.shape, low=-1.0, high=1.0), spread)
 
 
-def _worlds(vector: VectorEnv, boxes: Mapping[str, gym.spaces.Box], metrics: tuple[str, ...]) -> HostWorlds:
-    """`vector` with the names, types and action range of ours."""
-    action_box: Any = vector.single_action_space
-    low, high = action_box.low, action_box.high
-    bounded = bool(np.isfinite(low).all())
+def _worlds(vector: VectorEnv, boxes: Mapping[str, gym.spaces.Box], actions: _Actions, metrics: tuple[str, ...]) -> HostWorlds:
+    """`vector` with the names, types and actions of ours."""
     size = vector.num_envs
 
     def seen(observation: Any) -> dict[str, Any]:
@@ -123,10 +139,7 @@ def _worlds(vector: VectorEnv, boxes: Mapping[str, gym.spaces.Box], metrics: tup
         return {name: np.asarray(told[name], np.float32) for name in metrics}
 
     def step(action: Any) -> TimeStep:
-        action = np.asarray(action)
-        if bounded:
-            action = low + (np.clip(action, -1.0, 1.0) + 1.0) * 0.5 * (high - low)
-        observation, reward, terminated, truncated, told = vector.step(action.astype(action_box.dtype))
+        observation, reward, terminated, truncated, told = vector.step(actions.to_theirs(np.asarray(action)))
         paid: Any = np.asarray(reward, np.float32)
         going_on: Any = 1.0 - np.asarray(terminated, np.float32)
         cut: Any = np.asarray(truncated, np.float32) * going_on
@@ -137,6 +150,8 @@ def _worlds(vector: VectorEnv, boxes: Mapping[str, gym.spaces.Box], metrics: tup
 
 def gymnasium(config: Config) -> HostEnv:
     """The environment as a `HostEnv`. Actions within [-1, 1] span a bounded action box; an unbounded one takes them as they are.
+
+    Of a discrete space they are its choices, counted from 0.
 
     Observations: `state/observation`, or `state/<key>` of a dict, each a vector; a picture is `image/<key>`.
 
@@ -151,18 +166,17 @@ def gymnasium(config: Config) -> HostEnv:
             boxes = _observed(one.observation_space, "observation")
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        action = _action_box(one.action_space, name)
+        actions = _actions(one.action_space, name)
         limit = config.episode_length or (one.spec.max_episode_steps if one.spec is not None else None)
         dt = float(getattr(one.unwrapped, "dt", 0.0))
     finally:
         one.close()
     if limit is None:
         raise ValueError(f"{name} has no limit of its own on the length of an episode: set env.episode_length")
-    low, high = (-1.0, 1.0) if np.isfinite(action.low).all() else (None, None)
     spec = EnvSpec(
         name=name,
         observation=dict(_group(key, box) for key, box in boxes.items()),
-        action=ArraySpec(action.shape, low=low, high=high),
+        action=actions.spec,
         episode_length=limit,
         dt=dt,
         metrics=config.metrics,
@@ -173,6 +187,6 @@ def gymnasium(config: Config) -> HostEnv:
             vector: VectorEnv = SyncVectorEnv([make] * size, autoreset_mode=AutoresetMode.DISABLED)
         else:  # "spawn": a fork of a process with JAX's threads may hang
             vector = AsyncVectorEnv([make] * size, autoreset_mode=AutoresetMode.DISABLED, context="spawn")
-        return _worlds(vector, boxes, config.metrics)
+        return _worlds(vector, boxes, actions, config.metrics)
 
     return HostEnv(spec, open_worlds)
