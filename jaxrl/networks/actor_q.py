@@ -58,7 +58,7 @@ class Config:
     ensemble: int = 2
     returns: Returns = field(default_factory=Returns)
     deterministic: bool = False
-    log_std_bounds: tuple[float, float] = (-10.0, 2.0)
+    log_std_bounds: tuple[float, float] = (-5.0, 2.0)
     actor_scale: float = 0.01
     critic_scale: float = 1.0
     privileged_critic: bool = True
