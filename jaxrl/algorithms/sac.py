@@ -18,7 +18,7 @@ import optax
 from jaxrl import optimizers
 from jaxrl.distributions import ensemble
 from jaxrl.distributions.tanh_normal import tanh_normal
-from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.actor_q import ActorQ, number_of_critics
 from jaxrl.ops import running_statistics
 from jaxrl.ops.action_range import action_range
 from jaxrl.ops.noise import repeated
@@ -211,9 +211,12 @@ def sac(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
     that may lack any part.
 
     Raises:
-        ValueError: the actions are not continuous vectors, or `subset` is more than the critics there are; at `init`, `pretrained` does not
-            fit; at the first update, the updates do not divide.
+        ValueError: the actions are not continuous vectors, the actor sees what is privileged, or `subset` is more than the critics there
+            are; at `init`, `pretrained` does not fit; at the first update, the updates do not divide.
     """
+    critics = number_of_critics(networks, spec, "sac")
+    if config.subset > critics:
+        raise ValueError(f"subset is {config.subset}, but there are {critics} critics; lower it or enlarge the networks' ensemble")
     to_unit = action_range(spec.action, config.action_bound).to_unit
     optimizers_of = {"actor": optimizers.optimizer(config.actor_optimizer), "critic": optimizers.optimizer(config.critic_optimizer)}
     optimizers_of["log_temperature"] = optax.adam(config.temperature_learning_rate)

@@ -16,7 +16,7 @@ import optax
 
 from jaxrl import optimizers
 from jaxrl.distributions import ensemble
-from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.actor_q import ActorQ, number_of_critics
 from jaxrl.ops import running_statistics
 from jaxrl.ops.action_range import action_range
 from jaxrl.ops.noise import repeated, scaled
@@ -162,9 +162,10 @@ def td3(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
     that may lack any part.
 
     Raises:
-        ValueError: the actions are not continuous vectors; at `init`, `pretrained` does not fit; at the first update, the updates do not
-            divide.
+        ValueError: the actions are not continuous vectors, or the actor sees what is privileged; at `init`, `pretrained` does not fit; at
+            the first update, the updates do not divide.
     """
+    number_of_critics(networks, spec, "td3")
     to_unit = action_range(spec.action, config.action_bound).to_unit
     optimizers_of = {"actor": optimizers.optimizer(config.actor_optimizer), "critic": optimizers.optimizer(config.critic_optimizer)}
     projections = {"actor": networks.actor.project, "critic": networks.critic.project}

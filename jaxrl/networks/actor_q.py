@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxrl.distributions.categorical_return import categorical_return
@@ -12,7 +13,8 @@ from jaxrl.distributions.scalar_return import scalar_return
 from jaxrl.networks._groups import concatenate, groups, width
 from jaxrl.networks._stateful import headed, several
 from jaxrl.networks._torsos import Torso
-from jaxrl.types import Array, EnvSpec, Key, Observation, Params, PolicySpec, PyTree, StatefulNetwork
+from jaxrl.ops.specs import policy_spec
+from jaxrl.types import Array, EnvSpec, Key, Observation, Params, PolicySpec, PyTree, Spec, StatefulNetwork
 
 
 class ActorQ(NamedTuple):
@@ -102,3 +104,27 @@ def actor_q(config: Config, spec: EnvSpec | PolicySpec) -> ActorQ:
         return critics.apply(params, statistics, jnp.concatenate([concatenate(seen, whole), taken], -1), key, train)
 
     return ActorQ(torso._replace(apply=act), critics._replace(apply=criticise), returns)
+
+
+def number_of_critics(networks: ActorQ, spec: EnvSpec, who: str) -> int:
+    """E, having looked whether such networks fit an environment of `spec`; `who` is the algorithm that asks.
+
+    Raises:
+        ValueError: the actions are not continuous, or the actor reads what a deployed policy does not see.
+    """
+    if not spec.action.dtype.startswith("float"):
+        raise ValueError(f"{who} needs continuous actions, but those of {spec.name} are {spec.action.dtype}; jaxrl.algorithms.dqn chooses")
+
+    def zeros(table: Spec) -> dict[str, Array]:
+        return {name: jnp.zeros((1, *part.shape), part.dtype) for name, part in table.items()}
+
+    def call(key: Key) -> Array:
+        shown = zeros(policy_spec(spec).observation)
+        networks.actor.apply(*networks.actor.init(key), shown)
+        action = zeros({"action": spec.action})["action"]
+        return networks.critic.apply(*networks.critic.init(key), (zeros(spec.observation), action))[0]
+
+    try:
+        return int(jax.eval_shape(call, jax.random.key(0)).shape[0])
+    except KeyError as error:
+        raise ValueError(f"{who}: the actor reads {error}, which a deployed policy does not see; leave it to the critic") from error
