@@ -28,6 +28,7 @@ PACKAGES = {
     "objective": "jaxrl.objectives",
     "network": "jaxrl.networks",
     "source": "jaxrl.rollout",
+    "replay": "jaxrl.replay",
     "curriculum": "jaxrl.curricula",
     "task": "jaxrl_envs.tasks",
     "adapter": "jaxrl_envs.adapters",

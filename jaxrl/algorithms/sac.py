@@ -18,9 +18,10 @@ import optax
 from jaxrl import optimizers
 from jaxrl.distributions import ensemble
 from jaxrl.distributions.tanh_normal import tanh_normal
-from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.actor_q import ActorQ, number_of_critics
 from jaxrl.ops import running_statistics
 from jaxrl.ops.action_range import action_range
+from jaxrl.ops.noise import repeated
 from jaxrl.ops.paths import overlay
 from jaxrl.ops.replayed import Sample, in_groups, samples
 from jaxrl.ops.running_statistics import RunningStatistics
@@ -37,6 +38,7 @@ class Config:
     `tau` 1 has no target critic. `subset` critics, drawn anew for each update, make the target; 0 is all. `target_value` and
     `policy_value` say what several critics expect: the least of them, or their mean. `joint` shows each critic the two ends of a step in
     one pass, so that batch statistics are those of both. `action_bound` is where actions end that the environment does not bound.
+    `longest_repeat` is the number of steps for which exploration noise may be held (`ops.noise.repeated`).
     """
 
     actor_optimizer: optimizers.Config = field(default_factory=optimizers.Config)
@@ -54,14 +56,16 @@ class Config:
     joint: bool = False
     normalise_observations: bool = False
     action_bound: float = 1.0
+    longest_repeat: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma is {self.gamma}, but must lie between 0 and 1")
         if not 0 < self.tau <= 1:
             raise ValueError(f"tau is {self.tau}, but must be above 0 and at most 1, where there is no target critic")
-        if self.policy_delay < 1:
-            raise ValueError(f"policy_delay is {self.policy_delay}, but must be at least 1")
+        for name in ("policy_delay", "longest_repeat"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
         for name in ("initial_temperature", "action_bound"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0")
@@ -183,19 +187,21 @@ def _normalise(config: Config, normaliser: RunningStatistics, observation: Obser
 def _policies(config: Config, spec: EnvSpec, networks: ActorQ) -> tuple[Policy, Policy]:
     """The one that draws its actions, and the one that takes the mode."""
     to_action = action_range(spec.action, config.action_bound).to_action
+    noise = repeated(int(spec.action.shape[0]), config.longest_repeat)
 
     def answer(params: Behaviour, observation: Observation) -> dict[str, Array]:
         return networks.actor.apply(params.actor, params.statistics, _normalise(config, params.normaliser, observation))[0]
 
     def explore(params: Behaviour, observation: Observation, carry: PyTree, key: Key, context: PyTree = None) -> tuple:
-        x = jax.vmap(_SQUASHED.sample)(answer(params, observation), key)
-        return to_action(jnp.tanh(x))[:, None], carry, {}
+        parameters = answer(params, observation)
+        drawn, carry = noise.draw(carry, key)
+        return to_action(jnp.tanh(parameters["mean"] + jnp.exp(parameters["log_std"]) * drawn))[:, None], carry, {}
 
     def act(params: Behaviour, observation: Observation, carry: PyTree, key: Key, context: PyTree = None) -> tuple:
         return to_action(jnp.tanh(answer(params, observation)["mean"]))[:, None], carry, {}
 
     shown = policy_spec(spec)
-    return Policy(shown, lambda size: (), explore), Policy(shown, lambda size: (), act)
+    return Policy(shown, noise.init, explore), Policy(shown, lambda size: (), act)
 
 
 def sac(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
@@ -205,9 +211,12 @@ def sac(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
     that may lack any part.
 
     Raises:
-        ValueError: the actions are not continuous vectors, or `subset` is more than the critics there are; at `init`, `pretrained` does not
-            fit; at the first update, the updates do not divide.
+        ValueError: the actions are not continuous vectors, the actor sees what is privileged, or `subset` is more than the critics there
+            are; at `init`, `pretrained` does not fit; at the first update, the updates do not divide.
     """
+    critics = number_of_critics(networks, spec, "sac")
+    if config.subset > critics:
+        raise ValueError(f"subset is {config.subset}, but there are {critics} critics; lower it or enlarge the networks' ensemble")
     to_unit = action_range(spec.action, config.action_bound).to_unit
     optimizers_of = {"actor": optimizers.optimizer(config.actor_optimizer), "critic": optimizers.optimizer(config.critic_optimizer)}
     optimizers_of["log_temperature"] = optax.adam(config.temperature_learning_rate)

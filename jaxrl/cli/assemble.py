@@ -10,10 +10,11 @@ from jaxrl.config import build, part, plain
 from jaxrl.ops import running_statistics
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import check_spec
+from jaxrl.policies.uniform import uniform
 from jaxrl.replay import recording
 from jaxrl.rollout.hide import hide
 from jaxrl.training import fit
-from jaxrl.types import Algorithm, ArraySpec, Env, HostEnv, PolicySpec, Source
+from jaxrl.types import Algorithm, ArraySpec, Env, HostEnv, Policy, PolicySpec, Source
 
 Section = dict[str, Any]
 E = TypeVar("E", Env, HostEnv)
@@ -61,6 +62,7 @@ class Settings:
 
     algorithm: Section
     source: Section
+    replay: Section = field(default_factory=dict)  # between a rollout and an algorithm that learns from memory
     env: Section | None = None
     wrapper: Section = field(default_factory=dict)  # around env, such as jaxrl_envs.wrappers.pixels
     hidden: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ _KINDS = {
     "networks": "network",
     "algorithm": "algorithm",
     "source": "source",
+    "replay": "replay",
     "curriculum": "curriculum",
 }
 
@@ -184,13 +187,40 @@ def _acted_in(settings: Settings, kind: type[E], source: str) -> E:
     return env
 
 
+def _remembered(
+    settings: Settings, algorithm: Algorithm, num_worlds: int, collect: Callable[[Policy], Source], mesh: Mesh | None
+) -> Source:
+    """What `collect` makes with the exploring policy, behind the memory of `config.replay` where the algorithm learns from one.
+
+    The memory is filled by worlds of its own, in which actions are drawn at random.
+    """
+    remembers = "steps" in algorithm.batch_spec
+    if remembers and not settings.replay:
+        raise ValueError(f"config.replay.name: missing; {settings.algorithm['name']} learns from a memory, such as jaxrl.replay.replay")
+    if settings.replay and not remembers:
+        raise ValueError(
+            f"config.replay: has no effect on {settings.algorithm['name']}, which learns from what it has just done; leave it out"
+        )
+    source = collect(algorithm.explore)
+    if not settings.replay:
+        return source
+    make_replay, replay = part(settings.replay, "replay", "config.replay")
+    filler = collect(uniform(algorithm.explore.spec, settings.algorithm.get("action_bound", 1.0)))
+    return make_replay(replay, source, num_worlds, filler, mesh)
+
+
 def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     _refuse(settings, "objectives", "data")
     make_source, source = part(settings.source, "source", "config.source")
     env = _acted_in(settings, Env, HOST_ROLLOUT)
     algorithm = _acting(settings, env.spec)
-    make_curriculum, curriculum = part(settings.curriculum or {"name": "static"}, "curriculum", "config.curriculum")
-    return Parts(env, algorithm, make_source(source, env, make_curriculum(curriculum, env), algorithm.explore, mesh))
+    make_curriculum, chosen = part(settings.curriculum or {"name": "static"}, "curriculum", "config.curriculum")
+    curriculum = make_curriculum(chosen, env)
+
+    def collect(policy: Policy) -> Source:
+        return make_source(source, env, curriculum, policy, mesh)
+
+    return Parts(env, algorithm, _remembered(settings, algorithm, source.num_worlds, collect, mesh))
 
 
 def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
@@ -199,11 +229,15 @@ def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     make_source, source = part(settings.source, "source", "config.source")
     env = _acted_in(settings, HostEnv, ROLLOUT)
     algorithm = _acting(settings, env.spec)
-    return Parts(env, algorithm, make_source(source, env, algorithm.explore))
+
+    def collect(policy: Policy) -> Source:
+        return make_source(source, env, policy)
+
+    return Parts(env, algorithm, _remembered(settings, algorithm, source.num_worlds, collect, None))
 
 
 def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
-    _refuse(settings, "networks", "curriculum")
+    _refuse(settings, "networks", "curriculum", "replay")
     make_source, source = part(settings.source, "source", "config.source")
     if settings.data is None:
         raise ValueError("config.data.path: missing; name the recording to learn from")

@@ -60,7 +60,9 @@ def _announce(settings: Any, parts: Any, whole: Any) -> None:
     acts = parts.source.steps_per_batch > 0
     worlds = f"{whole['source']['num_worlds']} worlds of {parts.env.spec.name}, " if acts else ""
     updates, each = settings.training.total_updates, parts.source.steps_per_batch * settings.training.num_seeds
-    steps = f"{updates:,} updates of {each:,} steps, {updates * each:,} in all" if acts else f"{updates:,} updates"
+    first = parts.source.initial_steps * settings.training.num_seeds
+    beforehand = f" after {first:,} at random" if first else ""
+    steps = f"{updates:,} updates of {each:,} steps{beforehand}, {first + updates * each:,} in all" if acts else f"{updates:,} updates"
     seeds = f", {settings.training.num_seeds} seeds" if settings.training.num_seeds > 1 else ""
     simulates = acts and parts.source.pure
     compiling = "10 to 20 s with native physics, up to two minutes with mjx (two CPU cores)" if simulates else "some seconds"

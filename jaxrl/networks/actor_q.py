@@ -1,13 +1,24 @@
 """Actor and action-value critics over flat observations, as off-policy methods take them."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from jaxrl.distributions.categorical_return import categorical_return
+from jaxrl.distributions.quantile_return import quantile_return
 from jaxrl.distributions.return_distribution import ReturnDistribution
-from jaxrl.types import StatefulNetwork
+from jaxrl.distributions.scalar_return import scalar_return
+from jaxrl.networks._groups import concatenate, groups, width
+from jaxrl.networks._stateful import headed, several
+from jaxrl.networks._torsos import Torso
+from jaxrl.ops.specs import policy_spec
+from jaxrl.types import Array, EnvSpec, Key, Observation, Params, PolicySpec, PyTree, Spec, StatefulNetwork
 
 
 class ActorQ(NamedTuple):
-    """`actor` maps an observation to `{"mean", "log_std"}`, both [..., A], before the squashing to [-1, 1].
+    """`actor` maps an observation to `{"mean", "log_std"}`, both [..., A], before the squashing to [-1, 1]; some to the mean alone.
 
     `critic` maps (observation, action [..., A] in [-1, 1]) to the outputs of an ensemble, [E, ..., size], which `returns` reads.
     """
@@ -15,3 +26,105 @@ class ActorQ(NamedTuple):
     actor: StatefulNetwork
     critic: StatefulNetwork
     returns: ReturnDistribution
+
+
+@dataclass(frozen=True)
+class Returns:
+    """What critics tell of a return: its mean, `bins` probabilities between `low` and `high`, or `bins` quantiles."""
+
+    kind: Literal["scalar", "categorical", "quantile"] = "scalar"
+    bins: int = 101
+    low: float = -5.0
+    high: float = 5.0
+
+    def __post_init__(self) -> None:
+        return_distribution(self)
+
+
+def return_distribution(config: Returns) -> ReturnDistribution:
+    """The one that the config names."""
+    if config.kind == "categorical":
+        return categorical_return(config.bins, config.low, config.high)
+    return scalar_return() if config.kind == "scalar" else quantile_return(config.bins)
+
+
+@dataclass(frozen=True)
+class Config:
+    """`ensemble` critics; scales are those of the last kernels.
+
+    The logarithm of the standard deviation is squashed into `log_std_bounds`. A deterministic actor has none.
+    """
+
+    actor: Torso = field(default_factory=Torso)
+    critic: Torso = field(default_factory=Torso)
+    ensemble: int = 2
+    returns: Returns = field(default_factory=Returns)
+    deterministic: bool = False
+    log_std_bounds: tuple[float, float] = (-5.0, 2.0)
+    actor_scale: float = 0.01
+    critic_scale: float = 1.0
+    privileged_critic: bool = True
+
+    def __post_init__(self) -> None:
+        if self.ensemble < 1:
+            raise ValueError(f"ensemble is {self.ensemble}, but must be at least 1")
+        if self.log_std_bounds[0] >= self.log_std_bounds[1]:
+            raise ValueError(f"log_std_bounds are {self.log_std_bounds}, but must ascend")
+        for name in ("actor_scale", "critic_scale"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+
+
+def actor_q(config: Config, spec: EnvSpec | PolicySpec) -> ActorQ:
+    """The actor sees every `state/<group>`; the critics also every `privileged/<group>`, unless told not to.
+
+    Raises:
+        ValueError: there is no state group, or a group or the action is not a vector.
+    """
+    observation, action = spec.observation, spec.action
+    if len(action.shape) != 1:
+        raise ValueError(f"actor_q needs actions that are vectors, but theirs has the shape {action.shape} of {action.dtype}")
+    size = int(action.shape[0])
+    public = groups(observation, "actor_q")
+    whole = groups(observation, "actor_q", ("state", "privileged")) if config.privileged_critic else public
+    returns = return_distribution(config.returns)
+    torso = headed(config.actor, width(observation, public), size if config.deterministic else 2 * size, config.actor_scale)
+    critics = several(headed(config.critic, width(observation, whole) + size, returns.size, config.critic_scale), config.ensemble)
+    low, high = config.log_std_bounds
+
+    def act(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[dict, PyTree]:
+        output, statistics = torso.apply(params, statistics, concatenate(x, public), key, train)
+        if config.deterministic:
+            return {"mean": output}, statistics
+        mean, raw = jnp.split(output, 2, -1)
+        return {"mean": mean, "log_std": low + (high - low) * 0.5 * (jnp.tanh(raw) + 1.0)}, statistics
+
+    def criticise(params: Params, statistics: PyTree, x: Any, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
+        seen, taken = x
+        return critics.apply(params, statistics, jnp.concatenate([concatenate(seen, whole), taken], -1), key, train)
+
+    return ActorQ(torso._replace(apply=act), critics._replace(apply=criticise), returns)
+
+
+def number_of_critics(networks: ActorQ, spec: EnvSpec, who: str) -> int:
+    """E, having looked whether such networks fit an environment of `spec`; `who` is the algorithm that asks.
+
+    Raises:
+        ValueError: the actions are not continuous, or the actor reads what a deployed policy does not see.
+    """
+    if not spec.action.dtype.startswith("float"):
+        raise ValueError(f"{who} needs continuous actions, but those of {spec.name} are {spec.action.dtype}; jaxrl.algorithms.dqn chooses")
+
+    def zeros(table: Spec) -> dict[str, Array]:
+        return {name: jnp.zeros((1, *part.shape), part.dtype) for name, part in table.items()}
+
+    def call(key: Key) -> Array:
+        shown = zeros(policy_spec(spec).observation)
+        networks.actor.apply(*networks.actor.init(key), shown)
+        action = zeros({"action": spec.action})["action"]
+        return networks.critic.apply(*networks.critic.init(key), (zeros(spec.observation), action))[0]
+
+    try:
+        return int(jax.eval_shape(call, jax.random.key(0)).shape[0])
+    except KeyError as error:
+        raise ValueError(f"{who}: the actor reads {error}, which a deployed policy does not see; leave it to the critic") from error

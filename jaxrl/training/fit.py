@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrl.ops.specs import check_spec
 from jaxrl.training.callbacks import Callback, Report
 from jaxrl.training.checkpoint import Checkpoints
+from jaxrl.training.memory_plan import memory_plan
 from jaxrl.training.metrics import NonFinite, check_finite, to_host
 from jaxrl.types import Algorithm, Key, Metrics, Params, PyTree, Source, TrainState
 
@@ -216,9 +217,14 @@ class _Clock(NamedTuple):
     rollbacks: int = 0
 
 
+def _env_steps(config: Config, source: Source, updates: int) -> int:
+    """Of all seeds, those before the first update included."""
+    return (source.initial_steps + updates * source.steps_per_batch) * config.num_seeds
+
+
 def _save(config: Config, extras: Extras, source: Source, run: Run, clock: _Clock, scores: dict[str, float]) -> None:
     if extras.checkpoints is not None and clock.update not in extras.checkpoints.steps():
-        meta = extras.meta | clock._asdict() | {"env_steps": clock.update * source.steps_per_batch * config.num_seeds}
+        meta = extras.meta | clock._asdict() | {"env_steps": _env_steps(config, source, clock.update)}
         extras.checkpoints.save(clock.update, run._asdict(), meta, scores.get(extras.score or ""))
 
 
@@ -239,8 +245,7 @@ def _restore(extras: Extras, like: Run) -> tuple[Run, _Clock]:
 
 def _report(extras: Extras, config: Config, source: Source, clock: _Clock, metrics: dict[str, float], kind: str) -> None:
     if extras.callback is not None:
-        steps = source.steps_per_batch * config.num_seeds
-        done, total = clock.update * steps, config.total_updates * steps
+        done, total = (_env_steps(config, source, update) for update in (clock.update, config.total_updates))
         extras.callback.write(Report(clock.update, config.total_updates, done, total, clock.seconds, metrics, kind))
 
 
@@ -277,10 +282,13 @@ def fit(
     On a mesh the train state is on every device and the source shares out the batch.
 
     Raises:
-        ValueError: source and algorithm do not fit, there is nothing to resume, or the score is not reported.
+        ValueError: source and algorithm do not fit, or would fill more than the memory there is; there is nothing to resume, or the score
+            is not reported.
         NonFinite: a metric or parameter is not finite. The state that it was found in is saved beside the checkpoints.
     """
     check_spec(algorithm.batch_spec, source.spec, needs="the algorithm", offers="the source")
+    for line in memory_plan(source.allocation, config.num_seeds, 1 if mesh is None else mesh.shape["data"]):
+        extras.say(line)
     try:
         return _train(config, algorithm, source, extras, mesh, resume)
     finally:
