@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 
 from jaxrl import optimizers
-from jaxrl.algorithms import ppo, reinforce
+from jaxrl.algorithms import dqn, ppo, reinforce
 from jaxrl.curricula.static import fixed
 from jaxrl.evaluation.play import play
+from jaxrl.networks import q_network
+from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as Networks
 from jaxrl.networks.recurrent_actor_critic import Config as Recurrent
 from jaxrl.networks.recurrent_actor_critic import recurrent_actor_critic
 from jaxrl.ops import running_statistics
+from jaxrl.replay.replay import Config as Replay
+from jaxrl.replay.replay import replay
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
 from jaxrl.types import Algorithm, Array, EnvSpec, Key, Observation, Params, PyTree, Source, TrainState, Transition
@@ -45,6 +49,11 @@ class Probed(NamedTuple):
     levels: int = 0
 
 
+def replayed(collector: Source) -> Source:
+    """Steps drawn from a memory of what the collector has done."""
+    return replay(Replay(capacity=64 * WORLDS, batch_size=64, num_updates=8, initial_steps=2 * UNROLL * WORLDS), collector, WORLDS)
+
+
 _NETWORKS = Networks(actor_hidden=(16,), critic_hidden=(16,), distribution="tanh_normal", initial_std=0.5)
 
 
@@ -58,6 +67,19 @@ def _reinforce(spec: EnvSpec) -> Algorithm:
     return reinforce.reinforce(config, spec, actor_critic(_NETWORKS, spec))
 
 
+_Q_NETWORK = q_network.Config(Torso(width=32, depth=1), dueling=True)
+
+
+def _dqn(spec: EnvSpec) -> Algorithm:
+    config = dqn.Config(optimizers.Config(learning_rate=1e-2), gamma=GAMMA, target_period=20, epsilon_end=0.2, epsilon_updates=50)
+    return dqn.dqn(config, spec, q_network.q_network(_Q_NETWORK, spec))
+
+
+def _dqn_value(state: TrainState, observation: Observation) -> Array:
+    networks = q_network.q_network(_Q_NETWORK, probe_env(PROBES["value"].numbers, LEVELS).spec)
+    return networks.returns.mean(networks.critic.apply(state.params["critic"], state.statistics.critic, observation)[0])[0].max(-1)
+
+
 def _ppo_value(state: TrainState, observation: Observation) -> Array:
     networks = actor_critic(_NETWORKS, probe_env(PROBES["value"].numbers).spec)
     return networks.critic.apply(state.params["critic"], running_statistics.normalise(state.statistics, observation))
@@ -69,6 +91,7 @@ ALGORITHMS = {
     "ppo discrete": Probed(_ppo, _ppo_value, 80, levels=LEVELS),
     "reinforce": Probed(_reinforce, _ppo_value, 400),
     "reinforce discrete": Probed(_reinforce, _ppo_value, 400, levels=LEVELS),
+    "dqn": Probed(_dqn, _dqn_value, 100, replayed, LEVELS),
 }
 
 
