@@ -9,7 +9,7 @@ A batch is `[updates, batch]`: one gradient step for each of the updates.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -128,9 +128,11 @@ def _policies(config: Config, spec: EnvSpec, networks: QNetwork) -> tuple[Policy
         return jnp.argmax(networks.returns.mean(output).mean(0), -1).astype(jnp.int32)
 
     def explore(params: Behaviour, observation: Observation, carry: PyTree, key: Key, context: PyTree = None) -> tuple:
+        share: Any = params.epsilon
+
         def draw(key: Key) -> tuple[Array, Array]:
             whether, which = jax.random.split(key)
-            return jax.random.uniform(whether) < params.epsilon, jax.random.randint(which, (), 0, number)
+            return jax.random.uniform(whether) < share, jax.random.randint(which, (), 0, number)
 
         at_random, action = jax.vmap(draw)(key)
         return jnp.where(at_random, action, best(params, observation))[:, None], carry, {}
@@ -160,14 +162,14 @@ def dqn(config: Config, spec: EnvSpec, networks: QNetwork) -> Algorithm:
     def init(key: Key, pretrained: Params | None = None) -> TrainState:
         critic, statistics = networks.critic.init(key)
         params = overlay({"critic": critic}, pretrained or {})
-        copies = jax.tree.map(jnp.copy, (params["critic"], statistics))  # buffers may be donated
+        target, known = jax.tree.map(jnp.copy, (params["critic"], statistics))  # buffers may be donated
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             frozen={},
             statistics=Statistics(running_statistics.init(spec.observation), statistics),
             opt_state=optimizer.init(params),
-            extra=Extra(*copies, jnp.zeros((), jnp.int32)),
+            extra=Extra(target, known, jnp.zeros((), jnp.int32)),
         )
 
     def follow(extra: Extra, params: Params, statistics: PyTree) -> Extra:
