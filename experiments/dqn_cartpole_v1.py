@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 STEPS = 50_000
 INITIAL = 1_000  # of them at random, before the first update
 WORLDS, UNROLL = 8, 8
+GRADIENT_STEPS = 32  # after each unroll of all worlds
 
 
 def get_config() -> ConfigDict:
@@ -22,17 +23,22 @@ def get_config() -> ConfigDict:
             "name": "jaxrl.replay.replay",
             "capacity": STEPS,
             "batch_size": 128,
-            "num_updates": 32,
+            "num_updates": GRADIENT_STEPS,
             "n_step": 3,
             "initial_steps": INITIAL,
         }
     )
-    config.networks = ConfigDict({"name": "jaxrl.networks.q_network", "torso": {"width": 128, "depth": 2}})
+    config.networks = ConfigDict({"name": "jaxrl.networks.q_network", "torso": {"width": 128, "depth": 2, "layer_norm": True}})
     updates = (STEPS - INITIAL - WORLDS * UNROLL) // (WORLDS * UNROLL)
     config.algorithm = ConfigDict(
         {
             "name": "jaxrl.algorithms.dqn",
-            "optimizer": {"learning_rate": 5e-4, "max_gradient_norm": 10.0},
+            "optimizer": {
+                "learning_rate": 5e-4,
+                "schedule": "warmup_linear",
+                "decay_steps": updates * GRADIENT_STEPS,
+                "max_gradient_norm": 10.0,
+            },
             "gamma": 0.99,
             "tau": 0.005,
             "target_period": 1,
