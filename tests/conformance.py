@@ -17,14 +17,17 @@ import numpy as np
 import pytest
 
 from jaxrl.curricula.static import fixed
-from jaxrl.networks import recurrent_actor_critic, state_mlp
+from jaxrl.networks import actor_q, recurrent_actor_critic, state_mlp
+from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
+from jaxrl.networks.actor_q import ActorQ
 from jaxrl.objectives import bc
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
 from jaxrl.policies.constant import constant
 from jaxrl.replay.recording import Recording
+from jaxrl.rollout import rollout
 from jaxrl.types import (
     ArraySpec,
     Curriculum,
@@ -38,6 +41,7 @@ from jaxrl.types import (
     Policy,
     PolicySpec,
     PyTree,
+    Source,
     Spec,
 )
 from tests.hosts import on_host
@@ -101,8 +105,14 @@ def env_policy() -> Policy:
     return constant(PolicySpec({"state/which": ENV.spec.observation["state/which"]}, ENV.spec.action), 0.1)
 
 
+def collector() -> Source:
+    """Unrolls of 4 steps in 4 worlds."""
+    return rollout.rollout(rollout.Config(4, 4, 4), ENV, fixed(ENV.sample), env_policy())
+
+
 # By the annotation of a parameter, or for plain numbers by its name.
 SUPPLIES: dict[Any, Callable[[], Any]] = {
+    ActorQ: lambda: actor_q.actor_q(actor_q.Config(Torso(width=8), Torso(width=8)), ENV.spec),
     ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
     Callable[[Key], Params]: lambda: ENV.sample,
     Curriculum: lambda: fixed(ENV.sample),
@@ -116,10 +126,12 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Policy: env_policy,
     PolicySpec: lambda: SPEC,
     Recording: recording,
+    Source: collector,
     Spec: lambda: SPEC.observation,
     running_statistics.RunningStatistics: lambda: running_statistics.init(STORED),
     "hidden": lambda: (8,),
     "names": lambda: (),
+    "num_worlds": lambda: 4,
     "input_size": lambda: 4,
     "output_shape": lambda: (2, 3),
     "output_size": lambda: 3,
@@ -130,6 +142,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
+    "jaxrl.replay.replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30},
+    "jaxrl.networks.actor_q": {"actor": Torso(width=8), "critic": Torso(width=8, layer_norm=True, dropout=0.1)},
     "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
     "jaxrl_envs.adapters.brax": {"task": "fast", "episode_length": 10},
     "jaxrl_envs.adapters.playground": {"task": "PendulumSwingup", "episode_length": 10},

@@ -13,7 +13,7 @@ from jaxrl.distributions.scalar_return import scalar_return
 from jaxrl.networks._groups import concatenate, groups, width
 from jaxrl.networks._stateful import headed, several
 from jaxrl.networks._torsos import Torso
-from jaxrl.ops.specs import policy_spec
+from jaxrl.ops.specs import check_continuous, policy_spec
 from jaxrl.types import Array, EnvSpec, Key, Observation, Params, PolicySpec, PyTree, Spec, StatefulNetwork
 
 
@@ -82,8 +82,7 @@ def actor_q(config: Config, spec: EnvSpec | PolicySpec) -> ActorQ:
         ValueError: there is no state group, or a group or the action is not a vector.
     """
     observation, action = spec.observation, spec.action
-    if len(action.shape) != 1:
-        raise ValueError(f"actor_q needs actions that are vectors, but theirs has the shape {action.shape} of {action.dtype}")
+    check_continuous(action, "actor_q", "this environment")
     size = int(action.shape[0])
     public = groups(observation, "actor_q")
     whole = groups(observation, "actor_q", ("state", "privileged")) if config.privileged_critic else public
@@ -112,8 +111,7 @@ def number_of_critics(networks: ActorQ, spec: EnvSpec, who: str) -> int:
     Raises:
         ValueError: the actions are not continuous, or the actor reads what a deployed policy does not see.
     """
-    if not spec.action.dtype.startswith("float"):
-        raise ValueError(f"{who} needs continuous actions, but those of {spec.name} are {spec.action.dtype}; jaxrl.algorithms.dqn chooses")
+    check_continuous(spec.action, who, spec.name)
 
     def zeros(table: Spec) -> dict[str, Array]:
         return {name: jnp.zeros((1, *part.shape), part.dtype) for name, part in table.items()}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.ops.specs import check_continuous
 from jaxrl.types import Array, ArraySpec
 
 
@@ -22,8 +23,7 @@ def action_range(spec: ArraySpec, bound: float = 1.0) -> ActionRange:
     Raises:
         ValueError: the action is not a vector of floats.
     """
-    if not spec.dtype.startswith("float") or len(spec.shape) != 1:
-        raise ValueError(f"expected continuous actions, vectors of float32, got the shape {spec.shape} of {spec.dtype}")
+    check_continuous(spec, "action_range", "this environment")
     size = int(spec.shape[0])
 
     def limits(given: float | tuple[float, ...] | None, otherwise: float) -> np.ndarray:

@@ -56,7 +56,7 @@ def scaled(noise: Noise, low: float, high: float) -> Noise:
     """
 
     def init(batch: int) -> tuple[PyTree, Array]:
-        return noise.init(batch), jnp.full(batch, -1.0)
+        return noise.init(batch), jnp.full(batch, -1.0, jnp.float32)
 
     def draw(carry: tuple[PyTree, Array], key: Key) -> tuple[Array, tuple[PyTree, Array]]:
         inner, scale = carry
