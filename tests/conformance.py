@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 from jaxrl.curricula.static import fixed
-from jaxrl.networks import actor_q, recurrent_actor_critic, state_mlp
+from jaxrl.networks import actor_q, q_network, recurrent_actor_critic, state_mlp
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.q_network import QNetwork
 from jaxrl.objectives import bc
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
@@ -82,6 +83,7 @@ def factories(returned: type) -> dict[str, Callable[..., Any]]:
 KEY = jax.random.key(0)
 ENV = probe_env(PROBES["policy and value"].numbers)
 VARYING = ENV._replace(space=lines())
+CHOOSING = probe_env(PROBES["policy and value"].numbers, 5)  # the same with discrete actions
 SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
 STORED = SPEC.observation | {"action": SPEC.action}
 
@@ -101,13 +103,13 @@ def remembering() -> ActorCritic:
     return recurrent_actor_critic.recurrent_actor_critic(config, ENV.spec)
 
 
-def env_policy() -> Policy:
-    return constant(PolicySpec({"state/which": ENV.spec.observation["state/which"]}, ENV.spec.action), 0.1)
+def env_policy(env: Env = ENV) -> Policy:
+    return constant(PolicySpec({"state/which": env.spec.observation["state/which"]}, env.spec.action), 0.1)
 
 
-def collector() -> Source:
+def collector(env: Env = ENV) -> Source:
     """Unrolls of 4 steps in 4 worlds."""
-    return rollout.rollout(rollout.Config(4, 4, 4), ENV, fixed(ENV.sample), env_policy())
+    return rollout.rollout(rollout.Config(4, 4, 4), env, fixed(env.sample), env_policy(env))
 
 
 # By the annotation of a parameter, or for plain numbers by its name.
@@ -125,6 +127,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Network: network,
     Policy: env_policy,
     PolicySpec: lambda: SPEC,
+    QNetwork: lambda: q_network.q_network(q_network.Config(Torso(width=8)), CHOOSING.spec),
     Recording: recording,
     Source: collector,
     Spec: lambda: SPEC.observation,
@@ -163,7 +166,12 @@ def drawn_env() -> Env:
 
 
 # What a factory takes in place of what its parameter's type says, by module.
-SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {"jaxrl_envs.wrappers.pixels": {Env: drawn_env}}
+SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
+    "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
+    "jaxrl.networks.q_network": {EnvSpec | PolicySpec: lambda: CHOOSING.spec},
+    # What an algorithm's source is made of counts too.
+    "jaxrl.algorithms.dqn": {EnvSpec: lambda: CHOOSING.spec, Env: lambda: CHOOSING, Source: lambda: collector(CHOOSING)},
+}
 
 
 @functools.cache

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from jaxrl import optimizers
-from jaxrl.algorithms import ppo, reinforce, sac, td3
+from jaxrl.algorithms import dqn, ppo, reinforce, sac, td3
 from jaxrl.curricula.static import fixed
 from jaxrl.evaluation.play import play
+from jaxrl.networks import q_network
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as Networks
@@ -50,6 +51,11 @@ class Probed(NamedTuple):
     levels: int = 0
 
 
+def replayed(collector: Source) -> Source:
+    """Steps drawn from a memory of what the collector has done."""
+    return replay(Replay(capacity=1024 * WORLDS, batch_size=256, num_updates=8, initial_steps=2 * UNROLL * WORLDS), collector, WORLDS)
+
+
 _NETWORKS = Networks(actor_hidden=(16,), critic_hidden=(16,), distribution="tanh_normal", initial_std=0.5)
 
 
@@ -63,6 +69,19 @@ def _reinforce(spec: EnvSpec) -> Algorithm:
     return reinforce.reinforce(config, spec, actor_critic(_NETWORKS, spec))
 
 
+_Q_NETWORK = q_network.Config(Torso(width=32, depth=1), dueling=True)
+
+
+def _dqn(spec: EnvSpec) -> Algorithm:
+    config = dqn.Config(optimizers.Config(learning_rate=3e-3), gamma=GAMMA, target_period=20, epsilon_end=0.5, epsilon_updates=50)
+    return dqn.dqn(config, spec, q_network.q_network(_Q_NETWORK, spec))
+
+
+def _dqn_value(state: TrainState, observation: Observation) -> Array:
+    networks = q_network.q_network(_Q_NETWORK, probe_env(PROBES["value"].numbers, LEVELS).spec)
+    return networks.returns.mean(networks.critic.apply(state.params["critic"], state.statistics.critic, observation)[0])[0].max(-1)
+
+
 def _ppo_value(state: TrainState, observation: Observation) -> Array:
     networks = actor_critic(_NETWORKS, probe_env(PROBES["value"].numbers).spec)
     return networks.critic.apply(state.params["critic"], running_statistics.normalise(state.statistics, observation))
@@ -74,6 +93,7 @@ ALGORITHMS = {
     "ppo discrete": Probed(_ppo, _ppo_value, 80, levels=LEVELS),
     "reinforce": Probed(_reinforce, _ppo_value, 400),
     "reinforce discrete": Probed(_reinforce, _ppo_value, 400, levels=LEVELS),
+    "dqn": Probed(_dqn, _dqn_value, 150, replayed, LEVELS),
 }
 
 
@@ -126,16 +146,21 @@ def _rolled(batch: Any) -> Any:
     return jax.tree.map(lambda x: jnp.roll(x, (1, 1), (0, 1)), batch)
 
 
+def _cut(batch: Transition) -> Transition:
+    """Every end of an episode as one that is bootstrapped; an end it stays, or a memory would run on into the next episode."""
+    return batch._replace(discount=jnp.ones_like(batch.discount), truncation=jnp.maximum(batch.truncation, 1.0 - batch.discount))
+
+
 # What a faulty collector or algorithm would learn from, and the probe that has to notice.
 FAULTS: dict[str, tuple[str, Callable[[Transition], Transition]]] = {
     "none": ("value", lambda batch: batch),
-    "bootstraps a termination": ("value", lambda batch: batch._replace(discount=jnp.ones_like(batch.discount))),
+    "bootstraps a termination": ("value", _cut),
     "does not discount": ("discounting", lambda batch: batch._replace(discount=batch.discount / GAMMA)),
     "mixes worlds or steps": ("credit", lambda batch: batch._replace(reward=_rolled(batch.reward))),
     "forgets which action it took": ("policy", lambda batch: batch._replace(action=_rolled(batch.action), extras=_rolled(batch.extras))),
     "takes a truncation for a termination": ("truncation", lambda batch: batch._replace(discount=batch.discount * (1 - batch.truncation))),
     "bootstraps from the observation after the reset": ("truncation", reset_observation),
-    "takes a termination for a truncation": ("termination", lambda batch: batch._replace(discount=jnp.ones_like(batch.discount))),
+    "takes a termination for a truncation": ("termination", _cut),
 }
 
 
