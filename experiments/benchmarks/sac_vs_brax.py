@@ -4,11 +4,11 @@
 
 Two layers of 256, batches of 256, one gradient update after each step of all worlds, 100,000 steps of memory, for both. The environment is
 that of ppo_vs_brax.py, whose `--check` compares it with brax's. The whole loop is `jaxrl.training.fit`, by the wall clock, against
-`brax.training.agents.sac.train`, by its own clock (`training/sps`), which is kinder to it. Gradient updates alone are ours
-(`Algorithm.update`) against the losses and gradient functions of brax, put together as in its trainer, on one stored batch.
+`brax.training.agents.sac.train`, by its own clock (`training/sps`), which is kinder to it. Gradient updates alone are ours, by
+`Algorithm.update`, against brax's losses and gradient functions put together as in its trainer, each on one batch.
 
-Contestants live in processes of their own and take turns, brax under the XLA flags that MJX needs on a CPU. `ratio` is the whole loop at 128
-worlds. Expected on two cores: at least 1.5, gradient updates at least 1.0.
+Contestants live in processes of their own and take turns, brax under the XLA flags that MJX needs on a CPU. `ratio` is the whole loop at
+128 worlds. Expected on two cores: at least 1.5, gradient updates at least 1.0.
 """
 
 import statistics
