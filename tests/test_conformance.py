@@ -20,6 +20,7 @@ import pytest
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
 from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.ops.paths import flatten_names
 from jaxrl.ops.specs import check_spec
@@ -63,7 +64,7 @@ from tests.conformance import (
 PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, ActorCritic, ActorQ, QNetwork),
+    "jaxrl.networks": (Network, ActorCritic, ActorQ, PixelActorQ, QNetwork),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env,),
@@ -413,5 +414,5 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, ActorCritic, ActorQ, QNetwork, Policy, Source, Env):
+    for returned in (Algorithm, Objective, Network, ActorCritic, ActorQ, PixelActorQ, QNetwork, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"
