@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,7 +31,6 @@ from jaxrl.policies.constant import constant
 from jaxrl.replay.recording import Recording
 from jaxrl.rollout import rollout
 from jaxrl.types import (
-    Array,
     ArraySpec,
     Curriculum,
     Env,
@@ -41,17 +39,15 @@ from jaxrl.types import (
     Key,
     Network,
     Objective,
-    Observation,
     Params,
     Policy,
     PolicySpec,
     PyTree,
     Source,
     Spec,
-    TimeStep,
 )
 from tests.hosts import on_host
-from tests.probes import PROBES, lines, probe_env
+from tests.probes import PROBES, lines, probe_env, with_pictures
 
 OFF_POLICY = (ActorQ, PixelActorQ, QNetwork)  # networks of off-policy methods
 PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
@@ -90,31 +86,9 @@ KEY = jax.random.key(0)
 ENV = probe_env(PROBES["policy and value"].numbers)
 VARYING = ENV._replace(space=lines())
 CHOOSING = probe_env(PROBES["policy and value"].numbers, 5)  # the same with discrete actions
-
-
-def seeing(env: Env) -> Env:
-    """The same, which also shows a picture of its first state group."""
-
-    def show(observation: Observation) -> Observation:
-        return observation | {"image/eye": jnp.full((8, 8, 3), 255 * observation["state/which"][0], jnp.uint8)}
-
-    def reset(key: Key, physics: Params) -> tuple[PyTree, Observation]:
-        state, observation = env.reset(key, physics)
-        return state, show(observation)
-
-    def restart(state: PyTree, physics: Params, key: Key) -> tuple[PyTree, Observation]:
-        state, observation = env.restart(state, physics, key)
-        return state, show(observation)
-
-    def step(state: PyTree, action: Array, physics: Params, key: Key) -> tuple[PyTree, TimeStep]:
-        state, seen = env.step(state, action, physics, key)
-        return state, seen._replace(observation=show(seen.observation))
-
-    image = {"image/eye": ArraySpec((8, 8, 3), "uint8")}
-    return env._replace(spec=env.spec._replace(observation={**env.spec.observation, **image}), reset=reset, restart=restart, step=step)
-
-
-PICTURED = seeing(ENV)
+SEEING = with_pictures(ENV)
+_SMALL_HEAD = actor_q.Config(Torso(width=8), Torso(width=8), deterministic=True)
+PIXELS = pixel_actor_q.Config(((4, 3, 2),), 6, _SMALL_HEAD)
 SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
 STORED = SPEC.observation | {"action": SPEC.action}
 
@@ -132,11 +106,6 @@ def network() -> Network:
 def remembering() -> ActorCritic:
     config = recurrent_actor_critic.Config(memory_size=4, actor_hidden=(8,), critic_hidden=(8,))
     return recurrent_actor_critic.recurrent_actor_critic(config, ENV.spec)
-
-
-def seeing_config() -> pixel_actor_q.Config:
-    head = actor_q.Config(Torso(width=8), Torso(width=8), deterministic=True)
-    return pixel_actor_q.Config(((4, 3, 2), (4, 3, 1)), 4, head)
 
 
 def env_policy(env: Env = ENV) -> Policy:
@@ -161,7 +130,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
     Mapping[str, float]: lambda: {"bc": 1.0},
     Network: network,
-    PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(seeing_config(), PICTURED.spec),
+    PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(PIXELS, SEEING.spec),
     Policy: env_policy,
     PolicySpec: lambda: SPEC,
     QNetwork: lambda: q_network.q_network(q_network.Config(Torso(width=8)), CHOOSING.spec),
@@ -183,7 +152,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
     "jaxrl.replay.replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30},
-    "jaxrl.networks.pixel_actor_q": seeing_config().__dict__,
+    "jaxrl.networks.pixel_actor_q": {"layers": PIXELS.layers, "features": PIXELS.features, "head": PIXELS.head},
     "jaxrl.networks.actor_q": {"actor": Torso(width=8), "critic": Torso(width=8, layer_norm=True, dropout=0.1)},
     "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
     "jaxrl_envs.adapters.brax": {"task": "fast", "episode_length": 10},
@@ -206,8 +175,9 @@ def drawn_env() -> Env:
 # What a factory takes in place of what its parameter's type says, by module.
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
+    "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},
     "jaxrl.networks.actor_q": {EnvSpec | PolicySpec: lambda: ENV.spec},
-    "jaxrl.networks.pixel_actor_q": {EnvSpec | PolicySpec: lambda: PICTURED.spec},
+    "jaxrl.networks.pixel_actor_q": {EnvSpec | PolicySpec: lambda: SEEING.spec},
     "jaxrl.networks.q_network": {EnvSpec | PolicySpec: lambda: CHOOSING.spec},
     # What an algorithm's source is made of counts too.
     "jaxrl.algorithms.dqn": {EnvSpec: lambda: CHOOSING.spec, Env: lambda: CHOOSING, Source: lambda: collector(CHOOSING)},

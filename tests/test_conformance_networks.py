@@ -13,12 +13,12 @@ from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.ops.paths import flatten_names
 from jaxrl.types import PyTree, StatefulNetwork
-from tests.conformance import CHOOSING, ENV, KEY, OFF_POLICY, PICTURED, assert_equal, build, cases, draw, rows, shapes
+from tests.conformance import CHOOSING, ENV, KEY, OFF_POLICY, SEEING, assert_equal, build, cases, draw, rows, shapes
 
 
 def stateful_parts(networks: Any) -> dict[str, tuple[StatefulNetwork, PyTree, int]]:
     """Each part with a batch of 3 of what it takes, and the axis of its output that is the batch."""
-    env = {ActorQ: ENV, PixelActorQ: PICTURED, QNetwork: CHOOSING}[type(networks)].spec
+    env = {ActorQ: ENV, PixelActorQ: SEEING, QNetwork: CHOOSING}[type(networks)].spec
     seen, parts = draw(env.observation, 3), {}
     if isinstance(networks, PixelActorQ):
         parts["encoder"] = (networks.encoder, seen, 0)
