@@ -49,6 +49,7 @@ from jaxrl.types import (
 from tests.hosts import on_host
 from tests.probes import PROBES, lines, probe_env, with_pictures
 
+OFF_POLICY = (ActorQ, PixelActorQ, QNetwork)  # networks of off-policy methods
 PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
 
 
@@ -175,6 +176,7 @@ def drawn_env() -> Env:
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
     "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},
+    "jaxrl.networks.actor_q": {EnvSpec | PolicySpec: lambda: ENV.spec},
     "jaxrl.networks.pixel_actor_q": {EnvSpec | PolicySpec: lambda: SEEING.spec},
     "jaxrl.networks.q_network": {EnvSpec | PolicySpec: lambda: CHOOSING.spec},
     # What an algorithm's source is made of counts too.

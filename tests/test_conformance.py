@@ -19,9 +19,6 @@ import pytest
 
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
-from jaxrl.networks.actor_q import ActorQ
-from jaxrl.networks.pixel_actor_q import PixelActorQ
-from jaxrl.networks.q_network import QNetwork
 from jaxrl.ops.paths import flatten_names
 from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
@@ -29,21 +26,19 @@ from jaxrl.types import (
     ArraySpec,
     Curriculum,
     Env,
-    EnvSpec,
     HostEnv,
     Key,
     Network,
     Objective,
     Params,
     Policy,
-    PolicySpec,
     PyTree,
     RecurrentNetwork,
     Source,
 )
 from tests.conformance import (
-    ENV,
     KEY,
+    OFF_POLICY,
     SPEC,
     SPECIAL,
     SUPPLIES,
@@ -64,7 +59,7 @@ from tests.conformance import (
 PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, ActorCritic, ActorQ, PixelActorQ, QNetwork),
+    "jaxrl.networks": (Network, ActorCritic, *OFF_POLICY),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env,),
@@ -170,35 +165,6 @@ def test_recurrent_network(path, network):
     assert jax.tree.structure(carries) == jax.tree.structure(carry)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, atol=1e-5), carries, later)  # what began anew saw x once
     assert any((a[0] != b).any() for a, b in zip(jax.tree.leaves(carries), jax.tree.leaves(later), strict=True))
-
-
-@pytest.mark.parametrize(("path", "factory"), cases(ActorQ))
-def test_off_policy_networks(path, factory):
-    networks = make(path, factory, SUPPLIES | {EnvSpec | PolicySpec: lambda: ENV.spec})
-    shown, action = draw(ENV.spec.observation, 3), draw({"action": ENV.spec.action}, 3)["action"]
-    public = {name: x for name, x in shown.items() if not name.startswith("privileged/")}
-    for part, x in ((networks.actor, public), (networks.critic, (shown, action))):
-        params, statistics = part.init(KEY)
-        assert_equal((params, statistics), part.init(KEY))
-        assert not [name for name, shape in flatten_names(shapes((params, statistics))).items() if shape.startswith("weak")]
-        for name in flatten_names(params):
-            assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"
-        output, same = part.apply(params, statistics, x)
-        assert_equal(same, statistics)
-        rows_at = 1 if part is networks.critic else 0  # behind the ensemble
-        single, _ = part.apply(params, statistics, rows(x, slice(1, 2)))
-        jax.tree.map(
-            lambda a, b, axis=rows_at: np.testing.assert_allclose(jnp.take(a, 0, axis), jnp.take(b, 1, axis), atol=1e-5), single, output
-        )
-        _, after = part.apply(params, statistics, x, jax.random.key(1), train=True)
-        assert shapes(after) == shapes(statistics)
-        assert shapes(part.project(params)) == shapes(params)
-    params, statistics = networks.critic.init(KEY)
-    output, _ = networks.critic.apply(params, statistics, (shown, action))
-    assert output.shape[1:] == (3, networks.returns.size) and (output[0] != output[1]).any(), "the critics are all the same"
-    value = networks.returns.mean(output)
-    target = networks.returns.backup(output, value, jnp.zeros_like(value))
-    assert target.shape == output.shape and networks.returns.loss(output, target).shape == value.shape == output.shape[:-1]
 
 
 # Objectives
@@ -414,5 +380,5 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, ActorCritic, ActorQ, PixelActorQ, QNetwork, Policy, Source, Env):
+    for returned in (Algorithm, Objective, Network, ActorCritic, *OFF_POLICY, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"

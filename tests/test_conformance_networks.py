@@ -1,0 +1,58 @@
+"""What the networks of off-policy methods must keep to; they are found as those of `test_conformance` are."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.pixel_actor_q import PixelActorQ
+from jaxrl.networks.q_network import QNetwork
+from jaxrl.ops.paths import flatten_names
+from jaxrl.types import PyTree, StatefulNetwork
+from tests.conformance import CHOOSING, ENV, KEY, OFF_POLICY, SEEING, assert_equal, build, cases, draw, rows, shapes
+
+
+def stateful_parts(networks: Any) -> dict[str, tuple[StatefulNetwork, PyTree, int]]:
+    """Each part with a batch of 3 of what it takes, and the axis of its output that is the batch."""
+    env = {ActorQ: ENV, PixelActorQ: SEEING, QNetwork: CHOOSING}[type(networks)].spec
+    seen, parts = draw(env.observation, 3), {}
+    if isinstance(networks, PixelActorQ):
+        parts["encoder"] = (networks.encoder, seen, 0)
+        seen = networks.encoder.apply(*networks.encoder.init(KEY), seen)[0]
+    public = {name: x for name, x in seen.items() if not name.startswith("privileged/")}
+    if isinstance(networks, QNetwork):
+        return {"critic": (networks.critic, public, 1)}
+    action = draw({"action": env.action}, 3)["action"]
+    return parts | {"actor": (networks.actor, public, 0), "critic": (networks.critic, (seen, action), 1)}
+
+
+@pytest.mark.parametrize(("path", "factory"), [case for returned in OFF_POLICY for case in cases(returned)])
+def test_off_policy_networks(path, factory):
+    networks = build(path, factory)
+    for part, x, axis in stateful_parts(networks).values():
+        params, statistics = part.init(KEY)
+        assert_equal((params, statistics), part.init(KEY))
+        assert not [name for name, shape in flatten_names(shapes((params, statistics))).items() if shape.startswith("weak")]
+        for name in flatten_names(params):
+            assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"
+        output, same = part.apply(params, statistics, x)
+        assert_equal(same, statistics)
+        pairs = lambda f, a, b, axis=axis: jax.tree.map(lambda a, b: np.testing.assert_allclose(*f(a, b, axis), atol=1e-5), a, b)  # noqa: E731
+        single, _ = part.apply(params, statistics, rows(x, slice(1, 2)))
+        pairs(lambda a, b, axis: (jnp.take(a, 0, axis), jnp.take(b, 1, axis)), single, output)
+        time_major, _ = part.apply(params, statistics, jax.tree.map(lambda a: jnp.stack([a, a]), x))
+        pairs(lambda a, b, axis: (jnp.take(a, 1, axis), b), time_major, output)
+        _, after = part.apply(params, statistics, x, jax.random.key(1), train=True)
+        assert shapes(after) == shapes(statistics)
+        assert shapes(part.project(params)) == shapes(params)
+    critic, x, _ = stateful_parts(networks)["critic"]
+    output, _ = critic.apply(*critic.init(KEY), x)
+    assert output.shape[1] == 3 and output.shape[-1] == networks.returns.size
+    assert all((output[0] != other).any() for other in output[1:]), "the critics are all the same"
+    value = networks.returns.mean(output)
+    target = networks.returns.backup(output, value, jnp.zeros_like(value))
+    assert target.shape == output.shape and networks.returns.loss(output, target).shape == value.shape == output.shape[:-1]
