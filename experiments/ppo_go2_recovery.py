@@ -1,8 +1,9 @@
 """A Unitree Go2 learns to get up from any pose, on flat ground.
 
 Command: jaxrl train --config experiments/ppo_go2_recovery.py --workdir runs/go2_recovery
-Device-hours: not yet measured.
-Expected score: not yet reproduced.
+Device-hours: 0.25 core-hours of training.
+Expected score: 99 % of the episodes end on the feet, nominal and randomised (an untrained robot that holds its pose: 12 %).
+Last reproduced: 2026-11-26, jax 0.10.2, mujoco 3.17.0, seed 0; see docs/results.md.
 """
 
 from ml_collections import ConfigDict
