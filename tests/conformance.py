@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 
 from jaxrl.curricula.static import fixed
-from jaxrl.networks import actor_q, recurrent_actor_critic, state_mlp
+from jaxrl.networks import actor_q, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.pixel_actor_q import PixelActorQ
+from jaxrl.networks.q_network import QNetwork
 from jaxrl.objectives import bc
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
@@ -45,7 +47,7 @@ from jaxrl.types import (
     Spec,
 )
 from tests.hosts import on_host
-from tests.probes import PROBES, lines, probe_env
+from tests.probes import PROBES, lines, probe_env, with_pictures
 
 PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
 
@@ -82,6 +84,10 @@ def factories(returned: type) -> dict[str, Callable[..., Any]]:
 KEY = jax.random.key(0)
 ENV = probe_env(PROBES["policy and value"].numbers)
 VARYING = ENV._replace(space=lines())
+CHOOSING = probe_env(PROBES["policy and value"].numbers, 5)  # the same with discrete actions
+SEEING = with_pictures(ENV)
+_SMALL_HEAD = actor_q.Config(Torso(width=8), Torso(width=8), deterministic=True)
+PIXELS = pixel_actor_q.Config(((4, 3, 2),), 6, _SMALL_HEAD)
 SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
 STORED = SPEC.observation | {"action": SPEC.action}
 
@@ -101,13 +107,13 @@ def remembering() -> ActorCritic:
     return recurrent_actor_critic.recurrent_actor_critic(config, ENV.spec)
 
 
-def env_policy() -> Policy:
-    return constant(PolicySpec({"state/which": ENV.spec.observation["state/which"]}, ENV.spec.action), 0.1)
+def env_policy(env: Env = ENV) -> Policy:
+    return constant(PolicySpec({"state/which": env.spec.observation["state/which"]}, env.spec.action), 0.1)
 
 
-def collector() -> Source:
+def collector(env: Env = ENV) -> Source:
     """Unrolls of 4 steps in 4 worlds."""
-    return rollout.rollout(rollout.Config(4, 4, 4), ENV, fixed(ENV.sample), env_policy())
+    return rollout.rollout(rollout.Config(4, 4, 4), env, fixed(env.sample), env_policy(env))
 
 
 # By the annotation of a parameter, or for plain numbers by its name.
@@ -123,8 +129,10 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
     Mapping[str, float]: lambda: {"bc": 1.0},
     Network: network,
+    PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(PIXELS, SEEING.spec),
     Policy: env_policy,
     PolicySpec: lambda: SPEC,
+    QNetwork: lambda: q_network.q_network(q_network.Config(Torso(width=8)), CHOOSING.spec),
     Recording: recording,
     Source: collector,
     Spec: lambda: SPEC.observation,
@@ -143,6 +151,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
     "jaxrl.replay.replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30},
+    "jaxrl.networks.pixel_actor_q": {"layers": PIXELS.layers, "features": PIXELS.features, "head": PIXELS.head},
     "jaxrl.networks.actor_q": {"actor": Torso(width=8), "critic": Torso(width=8, layer_norm=True, dropout=0.1)},
     "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},
     "jaxrl_envs.adapters.brax": {"task": "fast", "episode_length": 10},
@@ -163,7 +172,14 @@ def drawn_env() -> Env:
 
 
 # What a factory takes in place of what its parameter's type says, by module.
-SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {"jaxrl_envs.wrappers.pixels": {Env: drawn_env}}
+SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
+    "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
+    "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},
+    "jaxrl.networks.pixel_actor_q": {EnvSpec | PolicySpec: lambda: SEEING.spec},
+    "jaxrl.networks.q_network": {EnvSpec | PolicySpec: lambda: CHOOSING.spec},
+    # What an algorithm's source is made of counts too.
+    "jaxrl.algorithms.dqn": {EnvSpec: lambda: CHOOSING.spec, Env: lambda: CHOOSING, Source: lambda: collector(CHOOSING)},
+}
 
 
 @functools.cache

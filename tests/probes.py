@@ -122,6 +122,32 @@ def probe_env(table: Numbers, levels: int = 0) -> Env:
     return Env(spec, reset, step, restart, table, lambda key: table)
 
 
+def pictured(observation: Observation) -> Observation:
+    """With the state as an image too, [..., 5, 5, 1]: black in the first, white in the second."""
+    white = observation["state/which"][..., 1]
+    image = jnp.broadcast_to(white[..., None, None, None] * 255, (*white.shape, 5, 5, 1))
+    return observation | {"image/which": image.astype(jnp.uint8)}
+
+
+def with_pictures(env: Env) -> Env:
+    """`env`, whose observations are `pictured`."""
+
+    def reset(key: Key, physics: Numbers) -> tuple[State, Observation]:
+        state, observation = env.reset(key, physics)
+        return state, pictured(observation)
+
+    def restart(state: State, physics: Numbers, key: Key) -> tuple[State, Observation]:
+        state, observation = env.restart(state, physics, key)
+        return state, pictured(observation)
+
+    def step(state: State, action: Array, physics: Numbers, key: Key) -> tuple[State, TimeStep]:
+        state, now = env.step(state, action, physics, key)
+        return state, now._replace(observation=pictured(now.observation))
+
+    shown = {**env.spec.observation, "image/which": ArraySpec((5, 5, 1), "uint8")}
+    return env._replace(spec=env.spec._replace(observation=shown), reset=reset, restart=restart, step=step)
+
+
 def lines(names: tuple[str, ...] = ("mass", "delay"), sizes: tuple[int, ...] = (3, 1), center: tuple[float, ...] = (0.5, 0.0)) -> Space:
     """A space whose physics are its points; by default three masses from 1 to 3 and a delay from 0 to 2, nominally 2 and 0."""
     group = tuple(g for g, size in enumerate(sizes) for _ in range(size))

@@ -20,6 +20,8 @@ import pytest
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
 from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.pixel_actor_q import PixelActorQ
+from jaxrl.networks.q_network import QNetwork
 from jaxrl.ops.paths import flatten_names
 from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
@@ -43,6 +45,7 @@ from tests.conformance import (
     ENV,
     KEY,
     SPEC,
+    SPECIAL,
     SUPPLIES,
     assert_equal,
     build,
@@ -61,7 +64,7 @@ from tests.conformance import (
 PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, ActorCritic, ActorQ),
+    "jaxrl.networks": (Network, ActorCritic, ActorQ, PixelActorQ, QNetwork),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env,),
@@ -323,7 +326,8 @@ def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree
     """The algorithm and a batch from a source that offers what it needs."""
     algorithm = build(path, factory)
     for name, source_factory in factories(Source).items():
-        source = make(name, source_factory, SUPPLIES | {Policy: lambda: algorithm.explore})
+        special = SPECIAL.get(path.rpartition(".")[0], {})
+        source = make(name, source_factory, SUPPLIES | special | {Policy: lambda: algorithm.explore})
         if not source.pure:
             continue
         try:
@@ -410,5 +414,5 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, ActorCritic, ActorQ, Policy, Source, Env):
+    for returned in (Algorithm, Objective, Network, ActorCritic, ActorQ, PixelActorQ, QNetwork, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"

@@ -9,8 +9,8 @@ from jaxrl.types import Array
 class ReturnDistribution(NamedTuple):
     """Told in `size` numbers per state and action: a critic's output, [..., size].
 
-    Targets [..., size] are what `loss` compares an output with. They may be averaged: over critics that is the mean of their values, or the
-    mixture of their distributions.
+    Targets [..., size] are what `loss` compares an output with. They may be averaged: over critics that is the mean of their values or of
+    their quantiles, or the mixture of their probabilities.
     """
 
     size: int

@@ -25,7 +25,8 @@ def unit_kernels(params: Params) -> Params:
 
 def normed(momentum: float, name: str, train: bool) -> nn.Module:
     """Batch normalisation (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167) over all axes but the last; statistics in float32."""
-    return nn.BatchNorm(use_running_average=not train, momentum=momentum, epsilon=1e-5, name=name)
+    # The fast variance is a difference of squares: nothing is left of what varies by a thousandth of its mean, as raw inputs may.
+    return nn.BatchNorm(use_running_average=not train, momentum=momentum, epsilon=1e-5, use_fast_variance=False, name=name)
 
 
 class BatchRenorm(nn.Module):

@@ -17,9 +17,10 @@ from jaxrl.types import Params
 
 @dataclass(frozen=True)
 class Torso:
-    """`kind` is one of `TORSOS`; `depth` counts its layers, or its residual blocks. The rest is for "mlp" alone.
+    """`kind` is one of `TORSOS`; `depth` counts its layers, or its residual blocks. `activation` is for "mlp" and "crossq".
 
-    `dropout` is the share of features that are left out of each layer while learning (DroQ, https://arxiv.org/abs/2110.02034).
+    The rest is for "mlp" alone. `dropout` is the share of features that are left out of each layer while learning (DroQ,
+    https://arxiv.org/abs/2110.02034). Each layer has `narrowing` times fewer features than the one before it.
     """
 
     kind: str = "mlp"
@@ -28,19 +29,24 @@ class Torso:
     activation: str = "relu"
     layer_norm: bool = False
     dropout: float = 0.0
+    narrowing: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in TORSOS:
             raise ValueError(f"there is no torso {self.kind!r}; {suggestion(self.kind, list(TORSOS))}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is unknown; there are {', '.join(ACTIVATIONS)}")
-        for name in ("width", "depth"):
+        for name in ("width", "depth", "narrowing"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, but must be at least 0 and below 1")
-        if self.kind != "mlp" and (self.layer_norm or self.dropout):
-            raise ValueError(f"layer_norm and dropout are for the torso 'mlp', but this is {self.kind!r}; leave them out")
+        if self.kind != "mlp" and (self.layer_norm or self.dropout or self.narrowing > 1):
+            raise ValueError(f"layer_norm, dropout and narrowing are for the torso 'mlp', but this is {self.kind!r}; leave them out")
+        if self.kind not in ("mlp", "crossq") and self.activation != "relu":
+            raise ValueError(f"the torso {self.kind!r} has relu inside, but activation is {self.activation!r}; leave it out")
+        if self.width // self.narrowing ** (self.depth - 1) < 1:
+            raise ValueError(f"nothing is left of a width of {self.width} after {self.depth} layers, each {self.narrowing} times narrower")
 
 
 class _MLP(nn.Module):
@@ -49,7 +55,7 @@ class _MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Any, train: bool, drop: bool) -> Any:
         for i in range(self.torso.depth):
-            x = nn.Dense(self.torso.width, kernel_init=orthogonal(), name=f"hidden_{i}")(x)
+            x = nn.Dense(self.torso.width // self.torso.narrowing**i, kernel_init=orthogonal(), name=f"hidden_{i}")(x)
             if self.torso.dropout:
                 x = nn.Dropout(self.torso.dropout, deterministic=not drop, name=f"dropout_{i}")(x)
             if self.torso.layer_norm:

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 
 from jaxrl import optimizers
-from jaxrl.algorithms import ppo, reinforce, sac, td3
+from jaxrl.algorithms import dqn, drqv2, ppo, reinforce, sac, td3
 from jaxrl.curricula.static import fixed
 from jaxrl.evaluation.play import play
+from jaxrl.networks import q_network
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as Networks
 from jaxrl.networks.actor_q import ActorQ, actor_q
 from jaxrl.networks.actor_q import Config as OffPolicy
+from jaxrl.networks.pixel_actor_q import Config as Pixels
+from jaxrl.networks.pixel_actor_q import pixel_actor_q
 from jaxrl.networks.recurrent_actor_critic import Config as Recurrent
 from jaxrl.networks.recurrent_actor_critic import recurrent_actor_critic
 from jaxrl.ops import running_statistics
@@ -28,7 +31,7 @@ from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
 from jaxrl.types import Algorithm, Array, EnvSpec, Key, Observation, Params, PyTree, Source, TrainState, Transition
 from tests.conformance import factories
-from tests.probes import PROBES, STATES, Numbers, guess, observe, probe_env, recall_env
+from tests.probes import PROBES, STATES, Numbers, guess, observe, pictured, probe_env, recall_env, with_pictures
 
 GAMMA = 0.5
 UNROLL = 8
@@ -48,6 +51,12 @@ class Probed(NamedTuple):
     updates: int
     feed: Callable[[Source], Source] = lambda collector: collector
     levels: int = 0
+    pictures: bool = False  # whether observations hold images too
+
+
+def replayed(collector: Source) -> Source:
+    """Steps drawn from a memory of what the collector has done."""
+    return replay(Replay(capacity=1024 * WORLDS, batch_size=256, num_updates=8, initial_steps=2 * UNROLL * WORLDS), collector, WORLDS)
 
 
 _NETWORKS = Networks(actor_hidden=(16,), critic_hidden=(16,), distribution="tanh_normal", initial_std=0.5)
@@ -63,6 +72,19 @@ def _reinforce(spec: EnvSpec) -> Algorithm:
     return reinforce.reinforce(config, spec, actor_critic(_NETWORKS, spec))
 
 
+_Q_NETWORK = q_network.Config(Torso(width=32, depth=1), dueling=True)
+
+
+def _dqn(spec: EnvSpec) -> Algorithm:
+    config = dqn.Config(optimizers.Config(learning_rate=3e-3), gamma=GAMMA, target_period=20, epsilon_end=0.5, epsilon_updates=50)
+    return dqn.dqn(config, spec, q_network.q_network(_Q_NETWORK, spec))
+
+
+def _dqn_value(state: TrainState, observation: Observation) -> Array:
+    networks = q_network.q_network(_Q_NETWORK, probe_env(PROBES["value"].numbers, LEVELS).spec)
+    return networks.returns.mean(networks.critic.apply(state.params["critic"], state.statistics.critic, observation)[0])[0].max(-1)
+
+
 def _ppo_value(state: TrainState, observation: Observation) -> Array:
     networks = actor_critic(_NETWORKS, probe_env(PROBES["value"].numbers).spec)
     return networks.critic.apply(state.params["critic"], running_statistics.normalise(state.statistics, observation))
@@ -74,6 +96,7 @@ ALGORITHMS = {
     "ppo discrete": Probed(_ppo, _ppo_value, 80, levels=LEVELS),
     "reinforce": Probed(_reinforce, _ppo_value, 400),
     "reinforce discrete": Probed(_reinforce, _ppo_value, 400, levels=LEVELS),
+    "dqn": Probed(_dqn, _dqn_value, 150, replayed, LEVELS),
 }
 
 
@@ -105,13 +128,27 @@ def _off_policy_value(deterministic: bool) -> Callable[[TrainState, Observation]
     return value
 
 
-def _replayed(collector: Source) -> Source:
-    return replay(Replay(capacity=4096, batch_size=64, num_updates=8, initial_steps=512), collector, WORLDS)
+_PIXELS = Pixels(((8, 3, 2),), 8, OffPolicy(Torso(width=32, depth=1), Torso(width=32, depth=1), deterministic=True))
+
+
+def _drqv2(spec: EnvSpec) -> Algorithm:
+    rate = optimizers.Config(learning_rate=3e-3)
+    config = drqv2.Config(rate, gamma=GAMMA, tau=0.05, pad=1, noise_std=(0.5, 0.1), noise_updates=100, noise_clip=0.05)
+    return drqv2.drqv2(config, spec, pixel_actor_q(_PIXELS, spec))
+
+
+def _drqv2_value(state: TrainState, observation: Observation) -> Array:
+    networks = pixel_actor_q(_PIXELS, with_pictures(probe_env(PROBES["value"].numbers)).spec)
+    shown = running_statistics.normalise(state.statistics, observation)
+    seen, _ = networks.encoder.apply(state.params["encoder"], {}, shown)
+    mode = jnp.tanh(networks.actor.apply(state.params["actor"], {}, seen)[0]["mean"])
+    return networks.critic.apply(state.params["critic"], {}, (seen, mode))[0][..., 0].mean(0)
 
 
 ALGORITHMS |= {
-    "sac": Probed(_sac, _off_policy_value(False), 150, _replayed),
-    "td3": Probed(_td3, _off_policy_value(True), 150, _replayed),
+    "sac": Probed(_sac, _off_policy_value(False), 150, replayed),
+    "td3": Probed(_td3, _off_policy_value(True), 150, replayed),
+    "drqv2": Probed(_drqv2, _drqv2_value, 150, replayed, pictures=True),
 }
 
 
@@ -126,16 +163,21 @@ def _rolled(batch: Any) -> Any:
     return jax.tree.map(lambda x: jnp.roll(x, (1, 1), (0, 1)), batch)
 
 
+def _cut(batch: Transition) -> Transition:
+    """Every end of an episode as one that is bootstrapped; an end it stays, or a memory would run on into the next episode."""
+    return batch._replace(discount=jnp.ones_like(batch.discount), truncation=jnp.maximum(batch.truncation, 1.0 - batch.discount))
+
+
 # What a faulty collector or algorithm would learn from, and the probe that has to notice.
 FAULTS: dict[str, tuple[str, Callable[[Transition], Transition]]] = {
     "none": ("value", lambda batch: batch),
-    "bootstraps a termination": ("value", lambda batch: batch._replace(discount=jnp.ones_like(batch.discount))),
+    "bootstraps a termination": ("value", _cut),
     "does not discount": ("discounting", lambda batch: batch._replace(discount=batch.discount / GAMMA)),
     "mixes worlds or steps": ("credit", lambda batch: batch._replace(reward=_rolled(batch.reward))),
     "forgets which action it took": ("policy", lambda batch: batch._replace(action=_rolled(batch.action), extras=_rolled(batch.extras))),
     "takes a truncation for a termination": ("truncation", lambda batch: batch._replace(discount=batch.discount * (1 - batch.truncation))),
     "bootstraps from the observation after the reset": ("truncation", reset_observation),
-    "takes a termination for a truncation": ("termination", lambda batch: batch._replace(discount=jnp.ones_like(batch.discount))),
+    "takes a termination for a truncation": ("termination", _cut),
 }
 
 
@@ -157,6 +199,7 @@ def program(name: str) -> Callable[[Numbers, int], tuple[Array, Array]]:
     @jax.jit
     def train(table: Numbers, fault: Array) -> tuple[Array, Array]:
         env = probe_env(table, probed.levels)
+        env = with_pictures(env) if probed.pictures else env
         algorithm = probed.make(env.spec)
         numbers = Rollout(num_worlds=WORLDS, unroll_length=UNROLL, pool_size=32, stagger=False)
         source = probed.feed(spoiled(rollout(numbers, env, fixed(env.sample), algorithm.explore), fault))
@@ -173,6 +216,7 @@ def program(name: str) -> Callable[[Numbers, int], tuple[Array, Array]]:
         carry = state, source.init(begin, algorithm.behaviour(state))
         (state, _), _ = jax.lax.scan(body, carry, jax.random.split(run, probed.updates))
         observation = observe(jnp.arange(STATES))
+        observation = pictured(observation) if probed.pictures else observation
         keys = jax.random.split(run, STATES)
         chunk, _, _ = algorithm.policy.act(algorithm.deployable(state), observation, algorithm.policy.init(STATES), keys)
         return probed.value(state, observation), guess(chunk[:, 0], probed.levels)

@@ -1,0 +1,57 @@
+"""Convolutions that are fast on a CPU too."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array
+
+
+def _whole(x: Array, kernel: Array, stride: int) -> Array:
+    """XLA's own."""
+    numbers = jax.lax.conv_dimension_numbers(x.shape, kernel.shape, ("NHWC", "HWIO", "NHWC"))
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=numbers)
+
+
+def _by_rows(x: Array, kernel: Array, stride: int) -> Array:
+    """A product of matrices for each row of the kernel: a third of the memory of whole patches."""
+    rows, columns = ((length - size) // stride + 1 for length, size in zip(x.shape[-3:-1], kernel.shape[:2], strict=True))
+    last, end = stride * (rows - 1) + 1, stride * (columns - 1) + 1
+
+    def product(i: int) -> Array:
+        strip = x[:, i : i + last : stride]
+        beside = jnp.concatenate([strip[:, :, j : j + end : stride] for j in range(kernel.shape[1])], -1)
+        return beside @ kernel[i].reshape(-1, kernel.shape[-1])
+
+    total = product(0)
+    for i in range(1, kernel.shape[0]):
+        total = total + product(i)
+    return total
+
+
+def convolve(x: Array, kernel: Array, stride: int) -> Array:
+    """[..., height, width, C] with a kernel [size, size, C, D] to [..., rows, columns, D], without padding.
+
+    Inside a loop, where training runs, XLA has no fast convolution for CPUs.
+    """
+    rows = x.reshape(-1, *x.shape[-3:])
+    y = jax.lax.platform_dependent(rows, kernel, cpu=lambda x, k: _by_rows(x, k, stride), default=lambda x, k: _whole(x, k, stride))
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+class Convolution(nn.Module):
+    """With a bias; the kernel [size, size, C, channels] is orthogonal."""
+
+    channels: int
+    size: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        shape = (self.size, self.size, x.shape[-1], self.channels)
+        kernel = self.param("kernel", nn.initializers.orthogonal(math.sqrt(2.0)), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        return convolve(x, kernel, self.stride) + bias.reshape(*(1,) * (x.ndim - 1), -1)
