@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxrl.replay.ring import Ring, Steps
 from jaxrl.types import Array, Key
 
-_FAN = 128  # entries that are summed up to one of the next level
+_FAN = 16  # entries that are summed up to one of the next level
 
 
 def _own(draws: Array, first: Array, count: int) -> Array:
@@ -17,7 +17,7 @@ def _own(draws: Array, first: Array, count: int) -> Array:
 
 
 def uniform(ring: Ring, key: Key, updates: int, batch: int, first: Array, share: int, most_used: Array) -> Steps:
-    """Steps [updates, batch / share], every stored one as likely.
+    """Steps [updates, batch / share]: each entry is any of the steps that its share of the worlds has stored, all as likely.
 
     Entry j of the whole batch is drawn from its own share of all worlds, those from j B / batch to (j + 1) B / batch. So each of `share`
     devices draws from its own worlds, and a batch does not depend on their number. `first` is the device's first entry, `most_used` the
