@@ -1,0 +1,43 @@
+"""Configs of algorithms that learn from memory: what fits together, and what is refused before anything is compiled."""
+
+from typing import Any
+
+import pytest
+
+from jaxrl import config as configs
+from jaxrl.cli.assemble import Settings, assemble
+
+SAC: dict[str, Any] = {
+    "env": {"name": "jaxrl_envs.tasks.cartpole", "backend": "native"},
+    "source": {"name": "jaxrl.rollout.rollout", "num_worlds": 2, "unroll_length": 1},
+    "replay": {"name": "jaxrl.replay.replay", "capacity": 100, "initial_steps": 7},
+    "networks": {"name": "jaxrl.networks.actor_q"},
+    "algorithm": {"name": "jaxrl.algorithms.sac"},
+}
+PPO = {"networks": {"name": "jaxrl.networks.actor_critic"}, "algorithm": {"name": "jaxrl.algorithms.ppo"}}
+
+
+def made(**changes: Any) -> Any:
+    return assemble(configs.build(Settings, SAC | changes))
+
+
+def test_a_rollout_behind_a_memory():
+    parts = made()
+    assert parts.source.spec["observation/state/position"].shape[:2] == ("updates", "batch")
+    assert (parts.source.initial_steps, parts.source.steps_per_batch) == (8, 2)
+    assert sum(parts.source.allocation.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"replay": {}}, r"config.replay.name: missing; jaxrl.algorithms.sac learns from a memory"),
+        (PPO, r"config.replay: has no effect on jaxrl.algorithms.ppo"),
+        ({"replay": SAC["replay"] | {"capacity": 4}}, r"capacity is 4 steps, 2 for each of 2 worlds"),
+        ({"algorithm": {"name": "jaxrl.algorithms.sac", "subset": 3}}, r"subset is 3, but there are 2 critics"),
+        ({"networks": {"name": "jaxrl.networks.q_network"}, "algorithm": {"name": "jaxrl.algorithms.dqn"}}, r"needs discrete actions"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        made(**changes)
