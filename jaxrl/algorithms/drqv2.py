@@ -189,10 +189,11 @@ def drqv2(config: Config, spec: EnvSpec, networks: PixelActorQ) -> Algorithm:
         gradient, (seen, metrics, error) = differentiate(config, networks, seeing, state, sample, std, blur)
         steps, seeing_state = tx.update(gradient, state.opt_state["seeing"], seeing)
         params = params | optax.apply_updates(seeing, steps)
+        params = params | {"critic": networks.critic.project(params["critic"])}
         differentiate = jax.grad(_actor_loss, argnums=2, has_aux=True)
         of_actor, actor_metrics = differentiate(config, networks, params["actor"], params["critic"], seen, std, act)
         steps, actor_state = tx.update(of_actor, state.opt_state["actor"], params["actor"])
-        params = params | {"actor": optax.apply_updates(params["actor"], steps)}
+        params = params | {"actor": networks.actor.project(optax.apply_updates(params["actor"], steps))}
         extra = Extra(optax.incremental_update(params["critic"], state.extra.target, config.tau))
         metrics |= actor_metrics | {"gradient_norm/critic": optax.tree.norm(gradient), "gradient_norm/actor": optax.tree.norm(of_actor)}
         new = state._replace(params=params, opt_state={"seeing": seeing_state, "actor": actor_state}, extra=extra)
