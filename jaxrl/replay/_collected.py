@@ -104,7 +104,8 @@ def collected(memory: Memory, initial_steps: int, num_worlds: int, collector: So
     def metrics(state: ReplayState) -> Metrics:
         own = {"replay/steps": state.ring.is_step.sum().astype(jnp.float32)}
         if scaling:
-            own["replay/reward_divisor"] = scaling.divisor(state.scale)
+            scale: Any = state.scale
+            own["replay/reward_divisor"] = scaling.divisor(scale)
         return collector.metrics(state.collector) | own
 
     ring, priorities = jax.eval_shape(kept.init)
