@@ -75,7 +75,7 @@ def ours(commands: harness.Commands, capacity: int, n_step: int) -> None:
     serve(commands, jax.jit(rounds, donate_argnums=0), held, sum(source.allocation.values()) // capacity)
 
 
-def theirs(commands: harness.Commands, capacity: int) -> None:
+def theirs(commands: harness.Commands, capacity: int, filled: int) -> None:
     import jax
     import jax.numpy as jnp
     from brax.training.replay_buffers import UniformSamplingQueue
@@ -98,11 +98,11 @@ def theirs(commands: harness.Commands, capacity: int) -> None:
         state, total = jax.lax.scan(body, held[0], jax.random.split(now, ROUNDS))
         return (state, key), total
 
-    state = jax.jit(queue.init)(jax.random.key(0))
-    fill = jax.jit(
-        lambda s, k: jax.lax.scan(lambda s, k: (queue.insert(s, steps(k)), None), s, jax.random.split(k, capacity // 2 // WORLDS))[0]
-    )
-    state = fill(state, jax.random.key(2))
+    def fill(state: Any) -> Any:
+        keys = jax.random.split(jax.random.key(2), filled // WORLDS)
+        return jax.lax.scan(lambda state, key: (queue.insert(state, steps(key)), None), state, keys)[0]
+
+    state = jax.jit(fill)(queue.init(jax.random.key(0)))
     serve(commands, jax.jit(rounds, donate_argnums=0), (state, jax.random.key(1)), state.data.nbytes // capacity)
 
 
@@ -115,16 +115,17 @@ def main() -> None:
         kind, capacity, *rest = options.contestant
         if kind == "ours":
             ours(harness.Commands(), int(capacity), int(rest[0]))
-        theirs(harness.Commands(), int(capacity))
+        theirs(harness.Commands(), int(capacity), int(rest[0]))
     harness.require_brax()
     capacity = str(options.capacity)
-    kinds = {"one": ["ours", capacity, "1"], "three": ["ours", capacity, "3"], "brax": ["theirs", capacity]}
+    kinds = {"one": ["ours", capacity, "1"], "three": ["ours", capacity, "3"], "brax": ["theirs", capacity, str(options.capacity // 2)]}
+    kinds["full"] = ["theirs", capacity, capacity]
     with harness.contestants(**{name: partial(harness.Contestant, words) for name, words in kinds.items()}) as live:
         sizes = {name: each.ask("bytes") for name, each in live.items()}
         seconds = harness.alternate(options.repeats, {name: partial(each.ask, "block") for name, each in live.items()})
     drawn = ROUNDS * UPDATES * BATCH
     rates = {name: [drawn / s for s in values] for name, values in seconds.items()}
-    told = {"one": "ours, 1 step", "three": "ours, 3 steps", "brax": "brax"}
+    told = {"one": "ours, 1 step", "three": "ours, 3 steps", "brax": "brax, half full", "full": "brax, full"}
     harness.table(
         [["", "steps drawn per second", "bytes per step"]] + [[told[n], harness.spread(v), str(sizes[n])] for n, v in rates.items()]
     )
@@ -136,6 +137,7 @@ def main() -> None:
         theirs=middle["brax"],
         unit="steps drawn/s",
         three_steps=middle["three"],
+        theirs_full=middle["full"],
         bytes_per_step={"ours": sizes["one"], "theirs": sizes["brax"]},
         setup=harness.setup(capacity=options.capacity, worlds=WORLDS, updates=UPDATES, batch=BATCH, observation=OBSERVATION, action=ACTION),
     )
