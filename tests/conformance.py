@@ -28,6 +28,7 @@ from jaxrl.objectives import bc
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
 from jaxrl.policies.constant import constant
+from jaxrl.replay import demonstrations
 from jaxrl.replay.recording import Recording
 from jaxrl.rollout import rollout
 from jaxrl.types import (
@@ -96,7 +97,9 @@ STORED = SPEC.observation | {"action": SPEC.action}
 def recording() -> Recording:
     """Six steps in three episodes, so that chunks of two are cut short."""
     arrays = {name: np.asarray(jax.random.normal(jax.random.key(i), (6, *s.shape))) for i, (name, s) in enumerate(STORED.items())}
-    return Recording({n: arrays[n] for n in SPEC.observation}, arrays["action"], np.zeros(6, np.float32), np.array([1, 3, 6]), SPEC)
+    seen, ends = {n: arrays[n] for n in SPEC.observation}, np.array([1, 3, 6])
+    final = {n: x[ends - 1] for n, x in seen.items()}
+    return Recording(seen, arrays["action"], np.zeros(6, np.float32), ends, SPEC, final, np.array([True, False, True]))
 
 
 def network() -> Network:
@@ -128,6 +131,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     HostEnv: lambda: on_host(ENV),
     EnvSpec | PolicySpec: lambda: SPEC,
     Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
+    Mapping[str, Source]: lambda: {name: demonstrations.demonstrations(demonstrations.Config(4), recording()) for name in "ab"},
     Mapping[str, float]: lambda: {"bc": 1.0},
     Network: network,
     PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(PIXELS, SEEING.spec),
@@ -152,6 +156,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
     "jaxrl.replay.replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30},
+    "jaxrl.replay.sequences": {"capacity": 80, "batch_size": 8, "num_updates": 2, "length": 5, "initial_steps": 30},
     "jaxrl.networks.pixel_actor_q": {"layers": PIXELS.layers, "features": PIXELS.features, "head": PIXELS.head},
     "jaxrl.networks.actor_q": {"actor": Torso(width=8), "critic": Torso(width=8, layer_norm=True, dropout=0.1)},
     "jaxrl.replay.memory": {"batch_size": 16, "horizon": SPEC.horizon},

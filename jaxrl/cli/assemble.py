@@ -12,6 +12,8 @@ from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import check_spec
 from jaxrl.policies.uniform import uniform
 from jaxrl.replay import recording
+from jaxrl.replay.mixture import mixture
+from jaxrl.replay.recording import Recording
 from jaxrl.rollout.hide import hide
 from jaxrl.training import fit
 from jaxrl.types import Algorithm, ArraySpec, Env, HostEnv, Policy, PolicySpec, Source
@@ -70,6 +72,7 @@ class Settings:
     curriculum: Section = field(default_factory=dict)  # by default jaxrl.curricula.static
     objectives: dict[str, Section] = field(default_factory=dict)
     data: Data | None = None
+    demonstrations: Section = field(default_factory=dict)  # of data, in each batch beside what is replayed
     training: fit.Config = field(default_factory=fit.Config)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -83,6 +86,7 @@ _KINDS = {
     "algorithm": "algorithm",
     "source": "source",
     "replay": "replay",
+    "demonstrations": "replay",
     "curriculum": "curriculum",
 }
 
@@ -203,14 +207,32 @@ def _remembered(
         )
     source = collect(algorithm.explore)
     if not settings.replay:
+        _refuse(settings, "demonstrations")
         return source
     make_replay, replay = part(settings.replay, "replay", "config.replay")
     filler = collect(uniform(algorithm.explore.spec, settings.algorithm.get("action_bound", 1.0)))
-    return make_replay(replay, source, num_worlds, filler, mesh)
+    made: Source = make_replay(replay, source, num_worlds, filler, mesh)
+    return _with_demonstrations(settings, made, replay, mesh) if settings.demonstrations else made
+
+
+def _with_demonstrations(settings: Settings, replayed: Source, replay: Any, mesh: Mesh | None) -> Source:
+    """Batches of which one part is `replayed` by `replay`, and one recorded."""
+    if getattr(replay, "maximum_return", 0.0):
+        raise ValueError("config.replay.maximum_return: scales what is replayed and not what was recorded; leave it at 0")
+    make, config = part(settings.demonstrations, "replay", "config.demonstrations")
+    shown = make(config, _loaded(settings), replay.num_updates, replay.n_step, mesh)
+    return mixture({"environment": replayed, "demonstrations": shown})
+
+
+def _loaded(settings: Settings) -> Recording:
+    """The recording of config.data."""
+    if settings.data is None:
+        raise ValueError("config.data.path: missing; name the recording to learn from")
+    return recording.load(settings.data.path)
 
 
 def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
-    _refuse(settings, "objectives", "data")
+    _refuse(settings, "objectives", *(() if settings.demonstrations else ("data",)))
     make_source, source = part(settings.source, "source", "config.source")
     env = _acted_in(settings, Env, HOST_ROLLOUT)
     algorithm = _acting(settings, env.spec)
@@ -225,7 +247,7 @@ def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
 
 def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     del mesh  # refused by whoever compiles the program
-    _refuse(settings, "objectives", "data", "curriculum")
+    _refuse(settings, "objectives", "curriculum", *(() if settings.demonstrations else ("data",)))
     make_source, source = part(settings.source, "source", "config.source")
     env = _acted_in(settings, HostEnv, ROLLOUT)
     algorithm = _acting(settings, env.spec)
@@ -237,14 +259,12 @@ def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
 
 
 def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
-    _refuse(settings, "networks", "curriculum", "replay")
+    _refuse(settings, "networks", "curriculum", "replay", "demonstrations")
     make_source, source = part(settings.source, "source", "config.source")
-    if settings.data is None:
-        raise ValueError("config.data.path: missing; name the recording to learn from")
-    loaded = recording.load(settings.data.path)
+    loaded = _loaded(settings)
     env = environment(settings)
     if env is not None:
-        check_acts_in(env, loaded.spec, f"the recording {settings.data.path}")
+        check_acts_in(env, loaded.spec, f"the recording {settings.data.path if settings.data else None}")
     algorithm = _supervised(settings, loaded.spec._replace(horizon=source.horizon), recording.statistics(loaded))
     return Parts(env, algorithm, make_source(source, loaded, mesh))
 

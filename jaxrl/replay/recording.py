@@ -1,7 +1,9 @@
 """Recorded episodes and their file: what `jaxrl eval --record` writes and imitation reads.
 
-The file is an .npz with one row per step, the episodes one after the other: `observation/<name>` [N, ...], `action` [N, A], `reward` [N],
-`episode_ends` [E] (the row after each episode's last), and `spec`, the JSON of the policy's spec.
+The file is an .npz with one row per step, the episodes one after the other: `observation/<name>` [N, ...], `action` [N, A], `reward` [N];
+one per episode: `episode_ends` [E] (the row after its last), `final_observation/<name>` [E, ...] (what followed its last action) and
+`terminated` [E] (whether it ended by itself); and `spec`, the JSON of the policy's spec. Older files do not tell how episodes ended, which
+imitation does not need.
 """
 
 import zipfile
@@ -16,7 +18,7 @@ from jaxrl.ops import running_statistics, specs
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.types import ArraySpec, PolicySpec
 
-PREFIX = "observation/"
+PREFIX, FINAL = "observation/", "final_observation/"
 
 
 class Recording(NamedTuple):
@@ -27,6 +29,15 @@ class Recording(NamedTuple):
     reward: np.ndarray  # [N]
     episode_ends: np.ndarray  # [E] int64, ascending, the last one is N
     spec: PolicySpec
+    final_observation: dict[str, np.ndarray] = {}  # [E, ...] what followed each episode's last action
+    terminated: np.ndarray | None = None  # [E] bool: ended by itself, and was not cut; None, as above {}, where that is not known
+
+
+def _endings(recording: Recording) -> dict[str, np.ndarray]:
+    if recording.terminated is None:
+        return {}
+    final = {f"{FINAL}{name}": array for name, array in recording.final_observation.items()}
+    return final | {"terminated": recording.terminated}
 
 
 def _arrays(recording: Recording) -> dict[str, np.ndarray]:
@@ -57,6 +68,22 @@ def check(recording: Recording, where: str) -> None:
             row = int(np.argwhere(~np.isfinite(array))[0][0])
             episode = int(np.searchsorted(ends, row, side="right"))
             raise ValueError(f"{where}: {name} is not finite at row {row}, in episode {episode}; leave that episode out")
+    _check_endings(recording, where)
+
+
+def _check_endings(recording: Recording, where: str) -> None:
+    found = _endings(recording)
+    if not found:
+        return
+    needed = {f"{FINAL}{name}": part for name, part in recording.spec.observation.items()} | {"terminated": ArraySpec((), "bool")}
+    for name in sorted(needed.keys() ^ found.keys()):
+        raise ValueError(f"{where}: {name} is {'missing' if name in needed else 'not in its spec'}; record it again")
+    for name, part in needed.items():
+        array, shape = found[name], (len(recording.episode_ends), *part.shape)
+        if array.shape != shape or str(array.dtype) != part.dtype:
+            raise ValueError(f"{where}: {name} is {array.dtype} {array.shape}, but its spec asks for {part.dtype} {shape}")
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise ValueError(f"{where}: {name} is not finite; leave out the episodes that ended so")
 
 
 def save(path: str | Path, recording: Recording) -> None:
@@ -68,7 +95,7 @@ def save(path: str | Path, recording: Recording) -> None:
     """
     path = Path(path)
     check(recording, str(path))
-    arrays: dict[str, Any] = _arrays(recording) | {"episode_ends": recording.episode_ends.astype(np.int64)}
+    arrays: dict[str, Any] = _arrays(recording) | _endings(recording) | {"episode_ends": recording.episode_ends.astype(np.int64)}
     with written_whole(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays, spec=np.array(specs.to_json(recording.spec)))
 
@@ -95,6 +122,9 @@ def load(path: str | Path) -> Recording:
         raise ValueError(f"{path}: {error}") from error
     observation = {name.removeprefix(PREFIX): array for name, array in arrays.items() if name.startswith(PREFIX)}
     recording = Recording(observation, arrays["action"], arrays["reward"], arrays["episode_ends"], spec)
+    if "terminated" in arrays:
+        final = {name.removeprefix(FINAL): array for name, array in arrays.items() if name.startswith(FINAL)}
+        recording = recording._replace(final_observation=final, terminated=arrays["terminated"])
     check(recording, str(path))
     return recording
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jax.sharding import Mesh
 
 from jaxrl.ops.specs import with_axes
-from jaxrl.replay.collected import Memory, collected
+from jaxrl.replay._collected import Memory, collected
 from jaxrl.replay.reward_scale import reward_scale
 from jaxrl.replay.ring import Followed, Ring, Steps, ring
 from jaxrl.replay.store import Chosen, parts, sizes_for, store
@@ -46,11 +46,11 @@ class Config:
             raise ValueError(f"gamma is {self.gamma}, but must lie between 0 and 1")
 
 
-def replayed_from(spec: Spec, n_step: int) -> dict[str, ArraySpec]:
+def replayed_from(spec: Spec, config: Config) -> dict[str, ArraySpec]:
     """The spec of `Replayed` batches made of transitions `[time, world]` of `spec`."""
     kept = {name: part for name, part in spec.items() if name not in ("reward", "truncation", "discount")}
-    fields = parts(kept, "") | {"reward": ArraySpec((n_step,)), "steps": ArraySpec((), "int32")}
-    return with_axes(fields | {name: ArraySpec(()) for name in ("discount", "weight")}, ("updates", "batch"))
+    fields = parts(kept, "") | {"reward": ArraySpec((config.n_step,)), "steps": ArraySpec((), "int32")}
+    return with_axes(fields | {name: ArraySpec(()) for name in ("discount", "weight")}, (config.num_updates, config.batch_size))
 
 
 def replay(config: Config, collector: Source, num_worlds: int, filler: Source | None = None, mesh: Mesh | None = None) -> Source:
@@ -76,5 +76,5 @@ def replay(config: Config, collector: Source, num_worlds: int, filler: Source | 
         return Replayed(**found._replace(reward=reward)._asdict(), weight=weight)
 
     scaling = reward_scale(config.gamma, config.maximum_return) if config.maximum_return else None
-    kept = Memory(store(memory, fetch, chosen, sizes, mesh), chosen, scaling, replayed_from(spec, config.n_step), batch)
+    kept = Memory(store(memory, fetch, chosen, sizes, mesh), chosen, scaling, replayed_from(spec, config), batch)
     return collected(kept, config.initial_steps, num_worlds, collector, filler)

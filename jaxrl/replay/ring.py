@@ -9,6 +9,7 @@ of an episode takes a slot.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxrl.ops.packing import Rows, packing
@@ -52,6 +53,7 @@ class RingOf(NamedTuple):
     write: Callable[[Ring, Transition], Ring]  # an unroll [T, B], for which there must be 2 T + 2 slots
     follow: Callable[[Ring, Steps, int], Followed]  # (ring, steps, n)
     sequence: Callable[[Ring, Steps, int], tuple[Transition, Array]]  # (ring, first steps [...], length) -> [..., length], mask
+    begins: Callable[[Ring, Steps, int], Array]  # (ring, first steps [...], length) -> [..., length] 1 where a sequence begins its episode
 
 
 def ring(observation: Spec, action: Spec, extras: Spec) -> RingOf:
@@ -145,4 +147,12 @@ def ring(observation: Spec, action: Spec, extras: Spec) -> RingOf:
         action, more = _taken(state, rows)
         return Transition(_seen(state, rows), action, outcome[..., 0], discount, cut, _seen(state, after), more), mask
 
-    return RingOf(init, write, follow, sequence)
+    def begins(state: Ring, at: Steps, length: int) -> Array:
+        # The oldest row of a full ring follows the head, which is no step: whether an episode began there is not known any more.
+        slots = state.is_step.shape[0]
+        behind = (at.slot - 1) % slots
+        unknown = (behind == state.head[at.world]) & (state.used[at.world] == slots)
+        first = ~state.is_step[behind, at.world] & ~unknown
+        return jax.nn.one_hot(jnp.zeros(first.shape, jnp.int32), length) * first[..., None]
+
+    return RingOf(init, write, follow, sequence, begins)

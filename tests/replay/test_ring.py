@@ -130,7 +130,10 @@ def test_a_sequence_ends_where_its_episode_does():
     slots = jnp.flatnonzero(state.is_step[:, 0]).astype(jnp.int32)
     taken, mask = RING.sequence(state, Steps(slots, jnp.zeros_like(slots)), 6)
     assert len(slots) == len(steps)
+    begins = RING.begins(state, Steps(slots, jnp.zeros_like(slots)), 6)
+    assert (begins[:, 1:] == 0).all()
     for i in range(len(steps)):
+        assert begins[i, 0] == (i == 0 or steps[i - 1].later != steps[i].now)
         count = expected(steps, i, 6)["steps"]
         np.testing.assert_array_equal(mask[i], [1.0] * count + [0.0] * (6 - count))
         for k in range(count):
@@ -147,3 +150,12 @@ def test_writing_keeps_the_rows_of_other_worlds(length):
         state = WRITE(state, batch)
         alone = WRITE(before, batch._replace(reward=batch.reward.at[:, 1].add(5.0)))
         np.testing.assert_array_equal(state.outcome[:, [0, 2]], alone.outcome[:, [0, 2]])
+
+
+def test_whether_the_oldest_step_began_an_episode_is_not_known():
+    source, state = Worlds(1, 0, 0.0), RING.init(10, 1)
+    for number in range(4):
+        state = WRITE(state, source.unroll(4))
+        oldest = (state.head - state.used + 1) % 10
+        began = RING.begins(state, Steps(oldest, jnp.zeros_like(oldest)), 1)
+        assert began[0, 0] == (number < 2)
