@@ -390,7 +390,7 @@ def test_impossible_numbers_are_refused(fields, message):
 
 
 def test_actions_that_the_networks_are_not_for_are_refused():
-    with pytest.raises(ValueError, match="^ppo with these networks needs continuous actions, .* but those of linear are discrete, one of 3 choices"):
+    with pytest.raises(ValueError, match="^ppo with these networks needs continuous .* but those of linear are discrete, one of 3 choices"):
         ppo.ppo(STILL, SPEC._replace(action=choice(3)), linear())
     with pytest.raises(ValueError, match="^ppo with these networks needs discrete actions, but those of linear are of the shape"):
         ppo.ppo(STILL, SPEC, linear()._replace(distribution=categorical()))
