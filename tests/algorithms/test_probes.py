@@ -146,7 +146,7 @@ def _drqv2_value(state: TrainState, observation: Observation) -> Array:
 
 
 ALGORITHMS |= {
-    "sac": Probed(_sac, _off_policy_value(False), 150, replayed),
+    "sac": Probed(_sac, _off_policy_value(False), 250, replayed),
     "td3": Probed(_td3, _off_policy_value(True), 150, replayed),
     "drqv2": Probed(_drqv2, _drqv2_value, 150, replayed, pictures=True),
 }

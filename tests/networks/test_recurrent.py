@@ -175,5 +175,5 @@ def test_impossible_fields_are_refused(fields, message):
 
 
 def test_actions_that_are_no_vectors_are_refused():
-    with pytest.raises(ValueError, match=r"recurrent_actor_critic needs actions that are vectors, but theirs has the shape \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"recurrent_actor_critic needs continuous actions, .* are of the shape \(2, 2\)"):
         recurrent_actor_critic(Config(), SPEC._replace(action=ArraySpec((2, 2))))
