@@ -153,9 +153,14 @@ ALGORITHMS |= {
 
 
 def reset_observation(batch: Transition) -> Transition:
-    cut = batch.truncation[..., None] > 0
-    start = jax.tree.map(lambda x, like: jnp.broadcast_to(x, like.shape), observe(jnp.int32(0)), batch.next_observation)
-    return batch._replace(next_observation=jax.tree.map(lambda a, b: jnp.where(cut, a, b), start, batch.next_observation))
+    start = observe(jnp.int32(0))
+    start = pictured(start) if "image/which" in batch.next_observation else start
+
+    def where_cut(first: Array, true: Array) -> Array:
+        cut = batch.truncation.reshape(*batch.truncation.shape, *(1,) * first.ndim) > 0
+        return jnp.where(cut, jnp.broadcast_to(first, true.shape), true)
+
+    return batch._replace(next_observation=jax.tree.map(where_cut, start, batch.next_observation))
 
 
 def _rolled(batch: Any) -> Any:
