@@ -23,7 +23,7 @@ def made(**changes: Any) -> Any:
 
 def test_a_rollout_behind_a_memory():
     parts = made()
-    assert parts.source.spec["observation/state/position"].shape[:2] == ("updates", "batch")
+    assert parts.source.spec["observation/state/position"].shape[:2] == (1, 256)
     assert (parts.source.initial_steps, parts.source.steps_per_batch) == (8, 2)
     assert sum(parts.source.allocation.values()) > 0
 
