@@ -60,9 +60,10 @@ def scaled(noise: Noise, low: float, high: float) -> Noise:
 
     def draw(carry: tuple[PyTree, Array], key: Key) -> tuple[Array, tuple[PyTree, Array]]:
         inner, scale = carry
-        own = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 1), minval=low, maxval=high))(key)
+        keys = jax.vmap(jax.random.split)(key)  # and no fold_in beside `key`: `noise` may split it, which gives the same keys
+        own = jax.vmap(lambda k: jax.random.uniform(k, minval=low, maxval=high))(keys[:, 0])
         scale = jnp.where(scale < 0, own, scale)
-        value, inner = noise.draw(inner, key)
+        value, inner = noise.draw(inner, keys[:, 1])
         return value * scale[:, None], (inner, scale)
 
     return Noise(init, draw)

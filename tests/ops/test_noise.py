@@ -56,3 +56,10 @@ def test_each_episode_has_a_scale_of_its_own():
     assert np.corrcoef(scales[0], scales[2])[0, 1] > 0.9
     assert abs(np.corrcoef(scales[2], scales[3])[0, 1]) < 0.2
     assert scipy.stats.kstest(scales[4], scipy.stats.uniform(0.1, 0.4).cdf).pvalue > 0.01
+
+
+def test_a_scale_says_nothing_of_the_noise_it_scales():
+    noise = scaled(repeated(2, longest=16), 0.1, 0.5)
+    value, (_, scale) = noise.draw(noise.init(2000), jax.random.split(jax.random.key(3), 2000))
+    for column in np.asarray(value / scale[:, None]).T:
+        assert abs(scipy.stats.spearmanr(scale, column)[0]) < 0.1
