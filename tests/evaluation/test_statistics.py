@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxrl.evaluation.statistics import Interval, breakdown, interval, mean_interval, rate_interval
+from jaxrl.evaluation.statistics import Interval, breakdown, interquartile_interval, interval, mean_interval, rate_interval
 
 
 def test_mean_agrees_with_the_t_test():
@@ -79,3 +79,35 @@ def test_breakdown_refuses_what_would_lose_samples():
         breakdown([1.0], [0.5], (1.0, 0.0))
     with pytest.raises(ValueError, match="2 values, but 1"):
         breakdown([1.0, 2.0], [0.5], (0.0, 1.0))
+
+
+def test_interquartile_mean_and_its_bootstrap_agree_with_numpy():
+    generator = np.random.default_rng(2)
+    tasks = [generator.normal(mean, 1.0, size) for mean, size in ((0.0, 5), (3.0, 8), (9.0, 7))]
+
+    def middle(values):
+        return np.sort(values, -1)[..., 5:-5].mean(-1)  # of 20
+
+    drawn = np.concatenate([task[generator.integers(task.size, size=(20000, task.size))] for task in tasks], -1)
+    result = interquartile_interval(tasks, 0.9, resamples=20000)
+    assert result.n == 20
+    assert result.value == pytest.approx(middle(np.concatenate(tasks)))
+    np.testing.assert_allclose((result.low, result.high), np.quantile(middle(drawn), (0.05, 0.95)), atol=0.03)
+    assert interquartile_interval(tasks) == interquartile_interval(tasks)
+
+
+def test_interquartile_mean_is_not_swayed_by_an_outlier():
+    assert interquartile_interval([[1.0, 2.0, 3.0, 1e6]]).value == 2.5
+
+
+def test_interquartile_interval_covers_what_it_promises():
+    generator = np.random.default_rng(4)
+    results = [interquartile_interval(list(generator.normal(size=(4, 10))), resamples=200) for _ in range(200)]
+    assert 0.88 <= np.mean([result.low <= 0 <= result.high for result in results]) <= 0.99
+
+
+def test_interquartile_interval_of_single_runs_has_no_bounds():
+    result = interquartile_interval([[1.0, 2.0], [3.0]])
+    assert result.value == pytest.approx(2.0) and math.isnan(result.low) and math.isnan(result.high)
+    with pytest.raises(ValueError, match=r"at least one run of each task, got \[2, 0\] runs"):
+        interquartile_interval([[1.0, 2.0], []])
