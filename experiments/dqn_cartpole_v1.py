@@ -2,8 +2,11 @@
 
 Paper: van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461 (double DQN); Barto et al. 1983 (cart-pole).
 Command: jaxrl train --config experiments/dqn_cartpole_v1.py --workdir runs/dqn_cartpole
-Device-hours: not yet measured.
-Expected score: not yet reproduced.
+Device-hours: 0.013 core-hours (41 to 48 s of training on one core).
+Expected score: 457 to 498 on seeds 5 to 9, four of five at 475 or more; 490 to 500 on seeds 0 to 4, on which it was tuned.
+Last reproduced: 2026-11-27, jax 0.10.2, gymnasium 1.4.0, 100 episodes each; see docs/results.md.
+
+Returns of many steps made the difference: with 1 or 3 of them, some of seeds 0 to 4 stayed far below the target.
 """
 
 from ml_collections import ConfigDict
@@ -24,22 +27,23 @@ def get_config() -> ConfigDict:
             "capacity": STEPS,
             "batch_size": 128,
             "num_updates": GRADIENT_STEPS,
-            "n_step": 3,
+            "n_step": 20,
             "initial_steps": INITIAL,
         }
     )
-    config.networks = ConfigDict({"name": "jaxrl.networks.q_network", "torso": {"width": 128, "depth": 2, "layer_norm": True}})
+    config.networks = ConfigDict({"name": "jaxrl.networks.q_network", "torso": {"width": 128, "depth": 2}, "dueling": True})
     updates = (STEPS - INITIAL - WORLDS * UNROLL) // (WORLDS * UNROLL)
     config.algorithm = ConfigDict(
         {
             "name": "jaxrl.algorithms.dqn",
             "optimizer": {
-                "learning_rate": 5e-4,
+                "learning_rate": 2.5e-4,
                 "schedule": "warmup_linear",
                 "decay_steps": updates * GRADIENT_STEPS,
                 "max_gradient_norm": 10.0,
             },
             "gamma": 0.99,
+            "normalise_observations": True,
             "tau": 0.005,
             "target_period": 1,
             "epsilon_end": 0.05,

@@ -2,8 +2,9 @@
 
 Paper: Williams 1992, https://doi.org/10.1007/BF00992696.
 Command: jaxrl train --config experiments/reinforce_cartpole_v1.py --workdir runs/reinforce_cartpole
-Device-hours: not yet measured.
-Expected score: not yet reproduced.
+Device-hours: 0.05 core-hours (192 s of training on one busy core).
+Expected score: 500 (seed 0, 100 episodes).
+Last reproduced: 2026-11-27, jax 0.10.2, gymnasium 1.4.0.
 """
 
 from ml_collections import ConfigDict
