@@ -2,15 +2,15 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import optax
 
 from jaxrl.ops.paths import check_patterns, map_with_path, matching
 from jaxrl.ops.suggestion import suggestion
-from jaxrl.types import Params, PyTree
+from jaxrl.types import Params, PyTree, TrainState
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,18 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     if config.rates:
         links.append(_scale_groups(config.rates))
     return optax.chain(*links)
+
+
+class Descent(NamedTuple):
+    """How one part of the parameters learns."""
+
+    optimizer: optax.GradientTransformation
+    project: Callable[[Params], Params] = lambda params: params  # after each step, see `StatefulNetwork`
+
+
+def descend(descents: Mapping[str, Descent], state: TrainState, part: str, gradient: PyTree) -> TrainState:
+    """One step of `params[part]`, whose optimizer keeps `opt_state[part]`."""
+    own = descents[part]
+    steps, opt_state = own.optimizer.update(gradient, state.opt_state[part], state.params[part])
+    params = own.project(optax.apply_updates(state.params[part], steps))
+    return state._replace(params=state.params | {part: params}, opt_state=state.opt_state | {part: opt_state})

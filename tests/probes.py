@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.ops.specs import choice
+from jaxrl.rollout.hide import observed_as
 from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, Space, TimeStep
 
 STATES = 2
@@ -131,21 +132,7 @@ def pictured(observation: Observation) -> Observation:
 
 def with_pictures(env: Env) -> Env:
     """`env`, whose observations are `pictured`."""
-
-    def reset(key: Key, physics: Numbers) -> tuple[State, Observation]:
-        state, observation = env.reset(key, physics)
-        return state, pictured(observation)
-
-    def restart(state: State, physics: Numbers, key: Key) -> tuple[State, Observation]:
-        state, observation = env.restart(state, physics, key)
-        return state, pictured(observation)
-
-    def step(state: State, action: Array, physics: Numbers, key: Key) -> tuple[State, TimeStep]:
-        state, now = env.step(state, action, physics, key)
-        return state, now._replace(observation=pictured(now.observation))
-
-    shown = {**env.spec.observation, "image/which": ArraySpec((5, 5, 1), "uint8")}
-    return env._replace(spec=env.spec._replace(observation=shown), reset=reset, restart=restart, step=step)
+    return observed_as(env, {**env.spec.observation, "image/which": ArraySpec((5, 5, 1), "uint8")}, pictured)
 
 
 def lines(names: tuple[str, ...] = ("mass", "delay"), sizes: tuple[int, ...] = (3, 1), center: tuple[float, ...] = (0.5, 0.0)) -> Space:

@@ -21,6 +21,7 @@ from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import overlay
 from jaxrl.ops.replayed import Sample, samples
 from jaxrl.ops.running_statistics import RunningStatistics
+from jaxrl.ops.schedules import linear
 from jaxrl.ops.specs import check_discrete, num_choices, policy_spec, replayed_spec
 from jaxrl.types import Algorithm, Array, EnvSpec, Key, Metrics, Observation, Params, Policy, PyTree, Replayed, TrainState
 
@@ -80,8 +81,7 @@ class Behaviour(NamedTuple):
 
 def epsilon(config: Config, step: Array) -> Array:
     """The share of random actions after `step` updates, []."""
-    passed = jnp.minimum(step.astype(jnp.float32) / config.epsilon_updates, 1.0)
-    return config.epsilon_start + (config.epsilon_end - config.epsilon_start) * passed
+    return linear(step, config.epsilon_start, config.epsilon_end, config.epsilon_updates)
 
 
 # Loss

@@ -18,14 +18,15 @@ import optax
 from jaxrl import optimizers
 from jaxrl.distributions import ensemble
 from jaxrl.distributions.tanh_normal import tanh_normal
-from jaxrl.networks.actor_q import ActorQ, number_of_critics
+from jaxrl.networks.actor_q import ActorQ, Behaviour, Statistics, behaviour, number_of_critics
 from jaxrl.ops import running_statistics
 from jaxrl.ops.action_range import action_range
 from jaxrl.ops.noise import repeated
 from jaxrl.ops.paths import overlay
-from jaxrl.ops.replayed import Sample, in_groups, samples
+from jaxrl.ops.replayed import Sample, actor_critic_updates, samples
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import policy_spec, replayed_spec
+from jaxrl.optimizers import Descent
 from jaxrl.types import Algorithm, Array, EnvSpec, Key, Metrics, Observation, Params, Policy, PyTree, Replayed, TrainState
 
 _SQUASHED = tanh_normal()
@@ -79,22 +80,6 @@ class Extra(NamedTuple):
 
     target: Params
     statistics: PyTree
-
-
-class Statistics(NamedTuple):
-    """Of the observations, and of the networks themselves."""
-
-    normaliser: RunningStatistics
-    actor: PyTree
-    critic: PyTree
-
-
-class Behaviour(NamedTuple):
-    """What acting needs."""
-
-    actor: Params
-    statistics: PyTree  # of the actor
-    normaliser: RunningStatistics
 
 
 # Losses
@@ -218,9 +203,11 @@ def sac(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
     if config.subset > critics:
         raise ValueError(f"subset is {config.subset}, but there are {critics} critics; lower it or enlarge the networks' ensemble")
     to_unit = action_range(spec.action, config.action_bound).to_unit
-    optimizers_of = {"actor": optimizers.optimizer(config.actor_optimizer), "critic": optimizers.optimizer(config.critic_optimizer)}
-    optimizers_of["log_temperature"] = optax.adam(config.temperature_learning_rate)
-    projections = {"actor": networks.actor.project, "critic": networks.critic.project, "log_temperature": lambda x: x}
+    descents = {
+        "actor": Descent(optimizers.optimizer(config.actor_optimizer), networks.actor.project),
+        "critic": Descent(optimizers.optimizer(config.critic_optimizer), networks.critic.project),
+        "log_temperature": Descent(optax.adam(config.temperature_learning_rate)),
+    }
     target_entropy = config.target_entropy * int(spec.action.shape[0])
     explore, policy = _policies(config, spec, networks)
 
@@ -235,20 +222,14 @@ def sac(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
             params=params,
             frozen={},
             statistics=Statistics(running_statistics.init(spec.observation), actor_statistics, critic_statistics),
-            opt_state={name: tx.init(params[name]) for name, tx in optimizers_of.items()},
+            opt_state={name: tx.init(params[name]) for name, (tx, _) in descents.items()},
             extra=Extra(*copies),
         )
-
-    def descend(state: TrainState, part: str, gradient: PyTree) -> TrainState:
-        """One optimizer step of one part of the parameters."""
-        steps, opt_state = optimizers_of[part].update(gradient, state.opt_state[part], state.params[part])
-        params = projections[part](optax.apply_updates(state.params[part], steps))
-        return state._replace(params=state.params | {part: params}, opt_state=state.opt_state | {part: opt_state})
 
     def critic_step(state: TrainState, now: tuple[Sample, Key]) -> tuple[TrainState, tuple[Metrics, Array]]:
         differentiate = jax.grad(_critic_loss, argnums=2, has_aux=True)
         gradient, (known, target_statistics, metrics, error) = differentiate(config, networks, state.params["critic"], state, *now)
-        state = descend(state, "critic", gradient)
+        state = optimizers.descend(descents, state, "critic", gradient)
         extra = state.extra
         if config.tau < 1:
             extra = Extra(optax.incremental_update(state.params["critic"], extra.target, config.tau), target_statistics)
@@ -258,31 +239,22 @@ def sac(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
     def actor_step(state: TrainState, sample: Sample, key: Key) -> tuple[TrainState, Metrics]:
         differentiate = jax.grad(_actor_loss, argnums=2, has_aux=True)
         gradient, (known, metrics, log_prob) = differentiate(config, networks, state.params["actor"], state, sample, key)
-        state = descend(state, "actor", gradient)
+        state = optimizers.descend(descents, state, "actor", gradient)
         state = state._replace(statistics=state.statistics._replace(actor=known))
         temperature = jnp.exp(state.params["log_temperature"])
         # Of log_temperature * (entropy - target), as most implementations have it in place of equation 18: as steep at any temperature.
-        state = descend(state, "log_temperature", -log_prob.mean() - target_entropy)
+        state = optimizers.descend(descents, state, "log_temperature", -log_prob.mean() - target_entropy)
         return state, metrics | {"temperature": temperature, "gradient_norm/actor": optax.tree.norm(gradient)}
-
-    def updates(state: TrainState, now: tuple[Sample, Key]) -> tuple[TrainState, tuple[Metrics, Array]]:
-        """`policy_delay` steps of the critics, and one of the rest on the last of their samples."""
-        state, (critic_metrics, errors) = jax.lax.scan(critic_step, state, now)
-        sample, key = jax.tree.map(lambda x: x[-1], now)
-        state, actor_metrics = actor_step(state, sample, jax.random.fold_in(key, 1))
-        return state, (jax.tree.map(jnp.mean, critic_metrics) | actor_metrics, errors)
 
     def update(state: TrainState, batch: Replayed, key: Key) -> tuple[TrainState, Metrics, PyTree]:
         normaliser = running_statistics.update(state.statistics.normaliser, batch.observation)
         state = state._replace(statistics=state.statistics._replace(normaliser=normaliser))
         parts = samples(batch, config.gamma, lambda x: _normalise(config, normaliser, x), to_unit)
-        keys = jax.random.split(key, batch.steps.shape[0])
-        state, (metrics, errors) = jax.lax.scan(updates, state, in_groups((parts, keys), config.policy_delay, "policy_delay"))
-        metrics = jax.tree.map(jnp.mean, metrics) | {"reward": batch.reward[..., 0].mean()}
-        return state._replace(step=state.step + 1), metrics, {"priority": errors.reshape(batch.weight.shape)}
+        state, metrics, errors = actor_critic_updates(critic_step, actor_step, config.policy_delay, state, parts, key)
+        metrics |= {"reward": batch.reward[..., 0].mean()}
+        return state._replace(step=state.step + 1), metrics, {"priority": errors}
 
-    def behaviour(state: TrainState) -> Behaviour:
-        shown = running_statistics.seen(state.statistics.normaliser, policy.spec.observation)
-        return Behaviour(state.params["actor"], state.statistics.actor, shown)
+    def acting(state: TrainState) -> Behaviour:
+        return behaviour(policy.spec, state)
 
-    return Algorithm(init, update, explore, policy, behaviour, behaviour, replayed_spec(spec, {}))
+    return Algorithm(init, update, explore, policy, acting, acting, replayed_spec(spec, {}))

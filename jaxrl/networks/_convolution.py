@@ -9,6 +9,16 @@ import jax.numpy as jnp
 
 from jaxrl.types import Array
 
+Layers = tuple[tuple[int, int, int], ...]  # (channels, kernel, stride)
+
+
+def check_layers(layers: Layers, features: int) -> None:
+    """Raises ValueError where there is no layer, or a number is not positive."""
+    if not layers or min(number for layer in layers for number in layer) < 1:
+        raise ValueError(f"layers: expected at least one (channels, kernel, stride), all positive, got {layers}")
+    if features < 1:
+        raise ValueError(f"features is {features}, but must be at least 1")
+
 
 def _whole(x: Array, kernel: Array, stride: int) -> Array:
     """XLA's own."""

@@ -13,8 +13,10 @@ from jaxrl.distributions.scalar_return import scalar_return
 from jaxrl.networks._groups import concatenate, groups, width
 from jaxrl.networks._stateful import headed, several
 from jaxrl.networks._torsos import Torso
+from jaxrl.ops import running_statistics
+from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import check_continuous, policy_spec
-from jaxrl.types import Array, EnvSpec, Key, Observation, Params, PolicySpec, PyTree, Spec, StatefulNetwork
+from jaxrl.types import Array, EnvSpec, Key, Observation, Params, PolicySpec, PyTree, Spec, StatefulNetwork, TrainState
 
 
 class ActorQ(NamedTuple):
@@ -103,6 +105,29 @@ def actor_q(config: Config, spec: EnvSpec | PolicySpec) -> ActorQ:
         return critics.apply(params, statistics, jnp.concatenate([concatenate(seen, whole), taken], -1), key, train)
 
     return ActorQ(torso._replace(apply=act), critics._replace(apply=criticise), returns)
+
+
+class Statistics(NamedTuple):
+    """Of the observations, and of the networks themselves: what a `TrainState` keeps for an `ActorQ`."""
+
+    normaliser: RunningStatistics
+    actor: PyTree
+    critic: PyTree
+
+
+class Behaviour(NamedTuple):
+    """What acting needs."""
+
+    actor: Params
+    statistics: PyTree  # of the actor
+    normaliser: RunningStatistics
+
+
+def behaviour(policy: PolicySpec, state: TrainState) -> Behaviour:
+    """Without what the policy does not see."""
+    return Behaviour(
+        state.params["actor"], state.statistics.actor, running_statistics.seen(state.statistics.normaliser, policy.observation)
+    )
 
 
 def number_of_critics(networks: ActorQ, spec: EnvSpec, who: str) -> int:

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.networks._convolution import check_layers
 from jaxrl.networks._groups import images
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as Head
@@ -43,10 +44,7 @@ class Config:
     head: Head = field(default_factory=Head)
 
     def __post_init__(self) -> None:
-        if not self.layers or min(number for layer in self.layers for number in layer) < 1:
-            raise ValueError(f"layers: expected at least one (channels, kernel, stride), all positive, got {self.layers}")
-        if self.features < 1:
-            raise ValueError(f"features is {self.features}, but must be at least 1")
+        check_layers(self.layers, self.features)
 
 
 class _Encoder(nn.Module):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.distributions.return_distribution import ReturnDistribution
-from jaxrl.networks._convolution import Convolution
+from jaxrl.networks._convolution import Convolution, check_layers
 from jaxrl.networks._groups import images
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_q import Config as Head
@@ -46,10 +46,7 @@ class Config:
     head: Head = field(default_factory=_head)
 
     def __post_init__(self) -> None:
-        if not self.layers or min(number for layer in self.layers for number in layer) < 1:
-            raise ValueError(f"layers: expected at least one (channels, kernel, stride), all positive, got {self.layers}")
-        if self.features < 1:
-            raise ValueError(f"features is {self.features}, but must be at least 1")
+        check_layers(self.layers, self.features)
 
 
 class _Encoder(nn.Module):

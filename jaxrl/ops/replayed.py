@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.ops.returns import discounted_sum
-from jaxrl.types import Array, Observation, PyTree, Replayed
+from jaxrl.types import Array, Key, Metrics, Observation, Replayed, TrainState
 
 
 class Sample(NamedTuple):
@@ -38,13 +38,31 @@ def samples(
     )
 
 
-def in_groups(tree: PyTree, size: int, name: str) -> PyTree:
-    """[updates, ...] as [updates / size, size, ...].
+def actor_critic_updates(
+    critic_step: Callable[[TrainState, tuple[Sample, Key]], tuple[TrainState, tuple[Metrics, Array]]],
+    actor_step: Callable[[TrainState, Sample, Key], tuple[TrainState, Metrics]],
+    policy_delay: int,
+    state: TrainState,
+    parts: Sample,
+    key: Key,
+) -> tuple[TrainState, Metrics, Array]:
+    """A step of the critics on each of [updates], and one of the actor on the last of every `policy_delay`.
+
+    Returns the state, mean metrics, and what `critic_step` tells of each step, [updates, B].
 
     Raises:
-        ValueError: the updates do not divide; `name` is the option that says `size`.
+        ValueError: the updates do not divide.
     """
-    number = jax.tree.leaves(tree)[0].shape[0]
-    if number % size:
-        raise ValueError(f"the source hands over {number} updates at once, no multiple of {name}, {size}; change one of them")
-    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), tree)
+    number = parts.reward.shape[0]
+    if number % policy_delay:
+        raise ValueError(f"the source hands over {number} updates at once, no multiple of policy_delay, {policy_delay}; change one of them")
+
+    def group(state: TrainState, now: tuple[Sample, Key]) -> tuple[TrainState, tuple[Metrics, Array]]:
+        state, (critic_metrics, told) = jax.lax.scan(critic_step, state, now)
+        sample, key = jax.tree.map(lambda x: x[-1], now)
+        state, actor_metrics = actor_step(state, sample, jax.random.fold_in(key, 1))
+        return state, (jax.tree.map(jnp.mean, critic_metrics) | actor_metrics, told)
+
+    groups = jax.tree.map(lambda x: x.reshape(-1, policy_delay, *x.shape[1:]), (parts, jax.random.split(key, number)))
+    state, (metrics, told) = jax.lax.scan(group, state, groups)
+    return state, jax.tree.map(jnp.mean, metrics), told.reshape(number, *told.shape[2:])

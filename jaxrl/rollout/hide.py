@@ -1,7 +1,27 @@
 """Environments that show less to the policy, for tasks that need a memory."""
 
+from collections.abc import Callable
+
 from jaxrl.ops.suggestion import suggestion
-from jaxrl.types import Array, ArraySpec, Env, Key, Observation, Params, PyTree, TimeStep
+from jaxrl.types import Array, Env, Key, Observation, Params, PyTree, Spec, TimeStep
+
+
+def observed_as(env: Env, spec: Spec, observe: Callable[[Observation], Observation]) -> Env:
+    """`env` that shows `observe` of its observations, which are then those of `spec`."""
+
+    def reset(key: Key, parameters: Params) -> tuple[PyTree, Observation]:
+        state, observation = env.reset(key, parameters)
+        return state, observe(observation)
+
+    def restart(state: PyTree, parameters: Params, key: Key) -> tuple[PyTree, Observation]:
+        state, observation = env.restart(state, parameters, key)
+        return state, observe(observation)
+
+    def step(state: PyTree, action: Array, parameters: Params, key: Key) -> tuple[PyTree, TimeStep]:
+        state, now = env.step(state, action, parameters, key)
+        return state, now._replace(observation=observe(now.observation))
+
+    return env._replace(spec=env.spec._replace(observation=spec), reset=reset, restart=restart, step=step)
 
 
 def hide(env: Env, names: tuple[str, ...]) -> Env:
@@ -22,17 +42,4 @@ def hide(env: Env, names: tuple[str, ...]) -> Env:
     def observe(observation: Observation) -> Observation:
         return {renamed.get(name, name): x for name, x in observation.items()}
 
-    def reset(key: Key, parameters: Params) -> tuple[PyTree, Observation]:
-        state, observation = env.reset(key, parameters)
-        return state, observe(observation)
-
-    def restart(state: PyTree, parameters: Params, key: Key) -> tuple[PyTree, Observation]:
-        state, observation = env.restart(state, parameters, key)
-        return state, observe(observation)
-
-    def step(state: PyTree, action: Array, parameters: Params, key: Key) -> tuple[PyTree, TimeStep]:
-        state, now = env.step(state, action, parameters, key)
-        return state, now._replace(observation=observe(now.observation))
-
-    spec: dict[str, ArraySpec] = {renamed.get(name, name): part for name, part in shown.items()}
-    return env._replace(spec=env.spec._replace(observation=spec), reset=reset, restart=restart, step=step)
+    return observed_as(env, {renamed.get(name, name): part for name, part in shown.items()}, observe)

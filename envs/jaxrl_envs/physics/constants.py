@@ -84,8 +84,12 @@ def _tendon_armature(model: engine.Model, tendons: Array) -> Array:
 
 
 def _inverse(mass_matrix: Array) -> Array:
-    """Inverse of a mass matrix, which holds kg beside kg m^2: scaled to a unit diagonal first, to keep float32's digits."""
-    scale = jax.lax.rsqrt(jnp.diagonal(mass_matrix))
+    """Inverse of a mass matrix, which holds kg beside kg m^2: scaled to diagonals near 1 first, to keep float32's digits.
+
+    By powers of two, which round nothing: what rounding the scaled matrix would cost is magnified by its condition, some 250 of a humanoid.
+    """
+    _, exponent = jnp.frexp(jnp.diagonal(mass_matrix))
+    scale = jnp.ldexp(jnp.ones(mass_matrix.shape[0]), -(exponent // 2))
     scales = scale[:, None] * scale[None, :]
     factor = jax.scipy.linalg.cho_factor(mass_matrix * scales)
     return jax.scipy.linalg.cho_solve(factor, jnp.eye(mass_matrix.shape[0])) * scales
