@@ -26,9 +26,9 @@ train: .venv/installed-train
 	$(BIN)/jaxrl train --config experiments/ppo_go2_flat.py --workdir runs/go2_flat \
 		$(if $(wildcard runs/go2_flat/checkpoints/[0-9]*),--resume) $(ARGS)
 
-# PPO on six tasks of the control suite, three seeds each; a call that was cut goes on.
+# PPO on six tasks of the control suite, three seeds each; a call that was cut goes on. Other tables: experiments/launchers/tables.py.
 baselines: .venv/installed-dev
-	$(BIN)/python experiments/launchers/baselines.py --workdir runs/baselines $(ARGS)
+	$(BIN)/python experiments/launchers/tables.py ppo --workdir runs/tables $(ARGS)
 
 # Two processes: most of a test's time is one-threaded compilation.
 test: .venv/installed-dev

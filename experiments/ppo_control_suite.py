@@ -4,7 +4,7 @@ Paper: Tassa et al. 2018, https://arxiv.org/abs/1801.00690 (tasks); Schulman et 
 Command: jaxrl train --config experiments/ppo_control_suite.py:cheetah_run --workdir runs/cheetah
     (all six tasks of TASKS, three seeds each: make baselines)
 Device-hours: 0.01 to 0.15 core-hours a run; half an hour of two cores for the 18 of TASKS.
-Expected score: that of `PUBLISHED` in launchers/baselines.py, or more. Every task that is not in TASKS: not yet reproduced.
+Expected score: that of `PPO` in launchers/published.py, or more. Every task that is not in TASKS: not yet reproduced.
 Last reproduced: 2026-11-22, jax 0.10.2, mujoco 3.17.0, dm_control 1.0.50, three seeds of the six tasks; see docs/results.md.
 """
 

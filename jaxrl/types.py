@@ -113,9 +113,9 @@ class RecurrentNetwork(NamedTuple):
     apply: Callable[[Params, Any, PyTree], Any]  # (params, x, carry that has taken in x) -> output
 
 
-def _as_it_is(params: Params) -> Params:
-    """The `project` of networks whose parameters are free."""
-    return params
+def _as_it_is(tree: PyTree) -> PyTree:
+    """The `project` of networks whose parameters are free, the `vital` part of a state that is checked as a whole."""
+    return tree
 
 
 class StatefulNetwork(NamedTuple):
@@ -216,6 +216,8 @@ class Env(NamedTuple):
     render: Callable[..., Any] | None = None  # (env states as numpy, width, height) -> uint8 frames [N, height, width, 3], on the host
     space: Space | None = None  # what `sample` varies; None where that is nothing
     steering: Steering | None = None  # None where nobody steers
+    vital: Callable[[PyTree], PyTree] = _as_it_is
+    # env state -> what of it steps continue from; the rest is not checked: it only follows, and where it is not finite may do no harm
 
 
 class Curriculum(NamedTuple):

@@ -19,8 +19,9 @@ def evaluate_run(workdir: Path, step: int | None = None, best: bool = False, ove
     loaded = runs.load(workdir, step, best, overrides)
     chosen, env, meta = loaded.settings.evaluation, loaded.env, loaded.meta
     conditions = 2 if isinstance(env, HostEnv) else 3
-    say(f"evaluating {conditions * chosen.num_episodes} episodes of {env.spec.episode_length} steps")
-    results = evaluate(env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed)
+    seeds = f", for each of {1 + len(loaded.others)} seeds" if loaded.others else ""
+    say(f"evaluating {conditions * chosen.num_episodes} episodes of {env.spec.episode_length} steps{seeds}")
+    results = evaluate(env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed, loaded.others)
     results |= {"train_seconds": meta["seconds"], "env_steps": meta["env_steps"], "update": meta["update"]}
     runs.write_json(workdir / runs.EVALUATION, results)
     say_results(results)
@@ -32,6 +33,8 @@ def say_results(results: dict[str, Any]) -> None:
     """Prints the table of an evaluation.json."""
     for row in report.table(results, report.names(results)):
         say("  ".join(f"{cell:<24}" for cell in row))
+    for line in report.seed_lines(results):
+        say(line)
 
 
 def draw_curve(workdir: Path, env: Env | HostEnv | None, settings: Any) -> None:

@@ -58,9 +58,10 @@ class Loaded(NamedTuple):
 
     env: Env | HostEnv
     algorithm: Algorithm
-    params: Params  # deployable
+    params: Params  # deployable; of the first seed where there are several
     settings: Any
     meta: dict[str, Any]
+    others: tuple[Params, ...] = ()  # of the other seeds
 
 
 def checkpoints_of(workdir: Path) -> Path:
@@ -113,11 +114,11 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
     if num_seeds > 1:
         template = jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_seeds, *x.shape), x.dtype), template)
     parts, meta = checkpoints.restore({"train_state": template}, step)
-    state = parts["train_state"]
-    if num_seeds > 1:
-        say(f"this run has {num_seeds} seeds; showing the first")
-        state = jax.tree.map(lambda x: x[0], state)
-    return Loaded(env, algorithm, algorithm.deployable(state), settings, meta)
+    if num_seeds == 1:
+        return Loaded(env, algorithm, algorithm.deployable(parts["train_state"]), settings, meta)
+    say(f"this run has {num_seeds} seeds; a single policy is that of the first")
+    seeds = [algorithm.deployable(jax.tree.map(lambda x, i=i: x[i], parts["train_state"])) for i in range(num_seeds)]
+    return Loaded(env, algorithm, seeds[0], settings, meta, tuple(seeds[1:]))
 
 
 def shown(env: Env | HostEnv | None, settings: Any) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in the workdir")
     parser.add_argument("--force", action="store_true", help="resume although config or code differ; start anew although a run is there")
+    parser.add_argument("--num-seeds", "--num_seeds", type=int, help="seeds in one program, from config.training.seed on")
     parser.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases too")
     parser.add_argument("--skip-evaluation", action="store_true", help="stop after training")
     return parser
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     began = time.perf_counter()
     parser = make_parser()
     options, unknown = parser.parse_known_args(arguments)
-    config = configs.load(options.config, runs.overrides_among(parser, unknown))
+    seeds = () if options.num_seeds is None else (f"--config.training.num_seeds={options.num_seeds}",)
+    config = configs.load(options.config, (*runs.overrides_among(parser, unknown), *seeds))
     runs.prepare_backend(config)
     return _train(options, config, _command_to_resume(arguments), began)
 

@@ -1,8 +1,8 @@
 """A policy's results: beside doing nothing, along a training run, as frames of a video, as a recording to learn from."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,37 +19,58 @@ FRAMES_PER_SECOND = 30
 UNTIMED_STEP = 0.05  # s that a step of an environment without time lasts in a video
 
 
-def evaluate(env: Env | HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int) -> dict[str, Any]:
+def evaluate(
+    env: Env | HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int, others: Sequence[Params] = ()
+) -> dict[str, Any]:
     """Results of a policy in the nominal and in the randomised world, beside a policy that does nothing, as plain JSON.
 
     All episodes of the policy run in one compiled call; they follow from the seed, so two policies meet the same ones. What is not ours
-    to randomise, a `HostEnv`, is nominal.
+    to randomise, a `HostEnv`, is nominal. `others` are the parameters of a run's other seeds: "seeds" then tells how all of them do.
     """
     if isinstance(env, HostEnv):
-        return _evaluate_on_host(env, policy, params, num_episodes, seed)
+        trials = _on_host(env, policy, num_episodes, seed)
+    else:
+        trials = _on_device(env, policy, num_episodes, seed)
+    played = trials.act(params)
+    conditions = {**played, "standing_baseline": trials.stand()}
+    results = {name: report.intervals(conditions[name]) for name in report.CONDITIONS if name in conditions} | {
+        "num_episodes": num_episodes,
+        "by_condition": {name: report.by_condition(one) for name, one in played.items()},
+        "by_parameter": report.by_parameter(played["randomised"], trials.summary) if "randomised" in played else {},
+    }
+    return results | ({"seeds": report.by_seed([played, *map(trials.act, others)])} if others else {})
+
+
+class _Trials(NamedTuple):
+    """The episodes of an evaluation."""
+
+    act: Callable[[Params], dict[str, Played]]  # the policy's, by condition
+    stand: Callable[[], Played]  # of a policy that does nothing, in the nominal world
+    summary: Mapping[str, Any]  # physics parameters [N] of the randomised ones
+
+
+def _on_host(env: HostEnv, policy: Policy, num_episodes: int, seed: int) -> _Trials:
+    return _Trials(
+        act=lambda params: {"nominal": play_on_host(env, policy, params, num_episodes, seed)},
+        stand=lambda: play_on_host(env, constant(policy.spec), (), num_episodes, seed),
+        summary={},
+    )
+
+
+def _on_device(env: Env, policy: Policy, num_episodes: int, seed: int) -> _Trials:
     draws, episodes = jax.random.split(jax.random.key(seed))
     nominal, randomised = repeat(env.nominal, num_episodes), draw(env.sample, draws, num_episodes)
     both: Params = jax.tree.map(lambda a, b: np.concatenate([a, b]), nominal, randomised)
-    played = jax.device_get(play(env, policy, num_episodes=2 * num_episodes)(params, both, episodes))
-    halves = {"nominal": _rows(played, slice(num_episodes)), "randomised": _rows(played, slice(num_episodes, None))}
-    standing = jax.device_get(play(env, constant(policy.spec), num_episodes=num_episodes)((), nominal, episodes))
-    conditions = {**halves, "standing_baseline": standing}
-    return {name: report.intervals(conditions[name]) for name in report.CONDITIONS} | {
-        "num_episodes": num_episodes,
-        "by_condition": {name: report.by_condition(one) for name, one in halves.items()},
-        "by_parameter": report.by_parameter(halves["randomised"], env.space.summary(jax.device_get(randomised)) if env.space else {}),
-    }
+    run = play(env, policy, num_episodes=2 * num_episodes)
 
+    def act(params: Params) -> dict[str, Played]:
+        played = jax.device_get(run(params, both, episodes))
+        return {"nominal": _rows(played, slice(num_episodes)), "randomised": _rows(played, slice(num_episodes, None))}
 
-def _evaluate_on_host(env: HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int) -> dict[str, Any]:
-    nominal, standing = (play_on_host(env, p, given, num_episodes, seed) for p, given in ((policy, params), (constant(policy.spec), ())))
-    return {
-        "nominal": report.intervals(nominal),
-        "standing_baseline": report.intervals(standing),
-        "num_episodes": num_episodes,
-        "by_condition": {"nominal": report.by_condition(nominal)},
-        "by_parameter": {},
-    }
+    def stand() -> Played:
+        return jax.device_get(play(env, constant(policy.spec), num_episodes=num_episodes)((), nominal, episodes))
+
+    return _Trials(act, stand, env.space.summary(jax.device_get(randomised)) if env.space else {})
 
 
 def _rows(played: Played, rows: slice) -> Played:

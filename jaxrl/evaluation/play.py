@@ -63,7 +63,7 @@ def play(
 
     def one(worlds: _Worlds, action: Array, parameters: Params, key: Key) -> tuple[_Worlds, tuple[Array, Any]]:
         later, result = jax.vmap(env.step)(worlds.state, action, parameters, world_keys(key, jnp.arange(action.shape[0])))
-        good = finite_rows((later, result.observation, result.reward))
+        good = finite_rows((jax.vmap(env.vital)(later), result.observation, result.reward))
         kept = keep(Step(worlds.state, worlds.observation, action, result))
         seen = worlds.alive & good
         after = _Worlds(

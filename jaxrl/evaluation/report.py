@@ -1,12 +1,12 @@
 """What a policy achieves, with intervals, as plain JSON: means over episodes, and where in the task it does well or badly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxrl.evaluation.play import Played
-from jaxrl.evaluation.statistics import breakdown, interval
+from jaxrl.evaluation.statistics import breakdown, interquartile_interval, interval
 from jaxrl.types import SUCCESS
 
 BINS = 5
@@ -50,6 +50,18 @@ def metrics_of(played: Played) -> dict[str, np.ndarray]:
 def intervals(played: Played) -> dict[str, Any]:
     """Each value of `metrics_of` as its mean, or rate, with a 95 % interval over episodes."""
     return {name: _interval(values) for name, values in metrics_of(played).items()}
+
+
+def by_seed(seeds: Sequence[Mapping[str, Played]]) -> dict[str, Any]:
+    """Of the seeds of a run, each with its episodes by condition: the mean, or rate, of each, None where it has none, and what they
+    come to together: the interquartile mean with its 95 % interval over seeds."""
+
+    def together(each: list[float | None]) -> dict[str, Any]:
+        known = [value for value in each if value is not None]
+        return {"each": each, "interquartile_mean": interquartile_interval([known]).to_json() if known else None}
+
+    means = [{name: {key: one["value"] for key, one in intervals(played).items()} for name, played in seed.items()} for seed in seeds]
+    return {name: {key: together([one[name][key] for one in means]) for key in found} for name, found in means[0].items()}
 
 
 def _edges(values: np.ndarray) -> np.ndarray | None:
@@ -118,3 +130,15 @@ def table(results: Mapping[str, Any], columns: tuple[str, ...]) -> list[tuple[st
 
 def _number(value: float | None) -> str:
     return "?" if value is None else f"{value:.3f}"
+
+
+def seed_lines(results: Mapping[str, Any]) -> list[str]:
+    """Text for a terminal: the returns of all seeds, where there are several; the table is that of the first."""
+    lines = []
+    for condition, found in results.get("seeds", {}).items():
+        middle = found["return"]["interquartile_mean"]
+        each = ", ".join("-" if value is None else f"{value:.3f}" for value in found["return"]["each"])
+        if middle is not None:
+            bounds = f"[{_number(middle['low'])}, {_number(middle['high'])}]"
+            lines.append(f"{condition}: interquartile mean of the return over seeds {middle['value']:.3f} {bounds}, each {each}")
+    return lines

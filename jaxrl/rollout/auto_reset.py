@@ -97,7 +97,7 @@ def auto_reset(env: Env, curriculum: Curriculum, pool_size: int = 512, stagger: 
     def step(worlds: Worlds, action: Array, starts: PyTree, draws: Draws, key: Key) -> tuple[Worlds, Draws, TimeStep, Array]:
         act, begin = jax.random.split(key)
         state, now = jax.vmap(env.step)(worlds.env, action, worlds.parameters, world_keys(act, worlds.number))
-        good = finite_rows((state, now.observation, now.reward))
+        good = finite_rows((jax.vmap(env.vital)(state), now.observation, now.reward))
         counted, now, ended, whole = follow(_progress(worlds), now, good, worlds.observation, env.spec.episode_length)
         later = Worlds(worlds.number, state, worlds.parameters, worlds.tag, now.observation, *counted)
         outcome = jnp.where(good, now.metrics.get(SUCCESS, now.discount), 0.0)

@@ -67,6 +67,17 @@ def test_evaluation_from_the_checkpoint_alone_gives_the_same_figures(trained, ca
     assert json.loads((trained / "evaluation.json").read_text()) == before
 
 
+def test_the_figures_of_several_seeds(tmp_path, capsys):
+    assert train(tmp_path, "--num_seeds", 2, "--config.training.total_updates=8") == 0
+    told = capsys.readouterr().out
+    results = json.loads((tmp_path / "evaluation.json").read_text())
+    first, second = results["seeds"]["nominal"]["return"]["each"]
+    assert first == results["nominal"]["return"]["value"] != second
+    middle = results["seeds"]["nominal"]["return"]["interquartile_mean"]
+    assert middle["n"] == 2 and middle["value"] == pytest.approx((first + second) / 2)
+    assert f"each {first:.3f}, {second:.3f}" in told and "for each of 2 seeds" in told
+
+
 def test_info_and_list(trained, capsys):
     assert run("info", trained) == 0
     told = capsys.readouterr().out

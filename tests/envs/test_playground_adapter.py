@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("mujoco_playground", reason="mujoco_playground is not installed: pip install playground")
 
 from jaxrl_envs.adapters import playground as module  # noqa: E402
+from jaxrl_envs.adapters._brax_like import CARRIED_ON  # noqa: E402
 from jaxrl_envs.adapters.playground import Config, playground  # noqa: E402
 from tests.envs.endings import endings  # noqa: E402
 
@@ -45,6 +46,20 @@ def test_each_start_gets_random_numbers_of_its_own(cartpole):
     state, _ = jax.jit(cartpole.reset)(jax.random.key(0), cartpole.nominal)
     begun = [jax.jit(cartpole.restart)(state, cartpole.nominal, jax.random.key(i))[0] for i in range(2)]
     assert (begun[0].info["rng"] != begun[1].info["rng"]).any() and (begun[0].data.qpos == begun[1].data.qpos).all()
+
+
+def test_what_is_checked_of_a_state_is_what_steps_continue_from(cartpole):
+    state, _ = jax.jit(cartpole.reset)(jax.random.key(0), cartpole.nominal)
+    lost = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x, state.data)
+    lost = state.replace(data=lost.replace(**{name: getattr(state.data, name) for name in CARRIED_ON}))
+    step = jax.jit(cartpole.step)
+    arguments = (jnp.ones(1), cartpole.nominal, jax.random.key(1))
+    (wanted, result), (found, same) = step(state, *arguments), step(lost, *arguments)
+    np.testing.assert_array_equal(result.observation["state/observation"], same.observation["state/observation"])
+    for wrong, right in zip(*(jax.tree.leaves(cartpole.vital(x)) for x in (found, wanted)), strict=True):
+        np.testing.assert_array_equal(wrong, right)
+    hurt = state.replace(data=state.data.replace(qvel=jnp.full_like(state.data.qvel, jnp.nan)))
+    assert any(np.isnan(x).any() for x in jax.tree.leaves(cartpole.vital(hurt)))
 
 
 def test_configs_reach_playground(cartpole):

@@ -133,7 +133,12 @@ def sensed(env: Env, sensors: Mapping[str, Sensor], ranges: Ranges, slots: int =
 
     steering = env.steering and env.steering._replace(set=steer)
     return env._replace(
-        reset=reset, restart=restart, step=step, render=scene.within(env.render, lambda state: state.env), steering=steering
+        reset=reset,
+        restart=restart,
+        step=step,
+        render=scene.within(env.render, lambda state: state.env),
+        steering=steering,
+        vital=lambda state: state._replace(env=env.vital(state.env)),
     )
 
 

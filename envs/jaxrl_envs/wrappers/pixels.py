@@ -207,4 +207,5 @@ def pixels(config: Config, env: Env) -> Env:
         render=within(scene, lambda state: state.world),
         space=env.space and _space(env.space, look),
         steering=env.steering and _steering(env.steering),
+        vital=lambda state: env.vital(state.world),
     )

@@ -1,0 +1,47 @@
+"""SAC with the networks of SimBa, small ones, learns a task of the DeepMind Control Suite from 100,000 frames.
+
+Paper: Lee et al. 2024, https://arxiv.org/abs/2410.09754: residual blocks, normalised observations, one critic, weight decay.
+Command: jaxrl train --config experiments/simba_control_suite.py:walker_walk --workdir runs/simba_walker_walk
+Device-hours: TODO
+Expected score: TODO
+
+100,000 frames are 50,000 decisions, for each action is repeated twice; the first 5,000 are drawn at random, and each of the others is
+followed by two updates.
+"""
+
+from ml_collections import ConfigDict
+
+FRAMES = 100_000
+ACTION_REPEAT = 2
+INITIAL = 5_000  # decisions
+
+
+def get_config(task: str = "cartpole_swingup") -> ConfigDict:
+    config = ConfigDict()
+    config.env = ConfigDict({"name": "jaxrl_envs.tasks.control_suite", "task": task, "action_repeat": ACTION_REPEAT})
+    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 1, "unroll_length": 1, "stagger": False})
+    config.replay = ConfigDict({"name": "jaxrl.replay.replay", "capacity": FRAMES, "num_updates": 2, "initial_steps": INITIAL})
+    config.networks = ConfigDict(
+        {
+            "name": "jaxrl.networks.actor_q",
+            "actor": {"kind": "simba", "width": 64, "depth": 1},
+            "critic": {"kind": "simba", "width": 128, "depth": 2},
+            "ensemble": 1,
+            "log_std_bounds": (-10.0, 2.0),
+        }
+    )
+    optimizer = {"name": "adamw", "learning_rate": 3e-4, "options": {"weight_decay": 1e-2}}
+    config.algorithm = ConfigDict(
+        {
+            "name": "jaxrl.algorithms.sac",
+            "actor_optimizer": optimizer,
+            "critic_optimizer": optimizer,
+            "initial_temperature": 0.01,
+            "target_entropy": -0.5,
+            "normalise_observations": True,
+        }
+    )
+    decisions = FRAMES // ACTION_REPEAT - INITIAL
+    config.training = ConfigDict({"total_updates": decisions, "updates_per_call": 500, "checkpoint_seconds": 300.0})
+    config.evaluation = ConfigDict({"num_episodes": 50})
+    return config
