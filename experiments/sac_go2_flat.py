@@ -1,0 +1,61 @@
+"""SAC from many worlds and large batches: a Unitree Go2 learns to walk where the joystick points, in a third of PPO's steps.
+
+Paper: Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905; settings as in FastSAC (Seo et al. 2025, https://arxiv.org/abs/2512.01996).
+Command: jaxrl train --config experiments/sac_go2_flat.py --workdir runs/sac_go2_flat
+Device-hours: TODO
+Expected score: TODO
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxrl.config import load
+
+STEPS = 1_840_000  # a third of those of PPO
+WORLDS = 256
+INITIAL = 10 * WORLDS
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.env = load(Path(__file__).with_name("ppo_go2_flat.py")).env  # the same task
+    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": WORLDS, "unroll_length": 1})
+    config.replay = ConfigDict(
+        {
+            "name": "jaxrl.replay.replay",
+            "capacity": 1_000_000,
+            "batch_size": 2048,
+            "num_updates": 2,
+            "initial_steps": INITIAL,
+        }
+    )
+    torso = {"width": 256, "depth": 2, "activation": "silu", "layer_norm": True}
+    config.networks = ConfigDict(
+        {
+            "name": "jaxrl.networks.actor_q",
+            "actor": torso,
+            "critic": torso,
+            "returns": {"kind": "categorical", "bins": 101, "low": -5.0, "high": 5.0},
+            "log_std_bounds": (-5.0, 0.0),
+        }
+    )
+    optimizer = {"learning_rate": 3e-4}
+    config.algorithm = ConfigDict(
+        {
+            "name": "jaxrl.algorithms.sac",
+            "actor_optimizer": optimizer,
+            "critic_optimizer": optimizer,
+            "initial_temperature": 1e-3,
+            "target_entropy": -0.5,
+            "action_bound": 2.5,
+            "gamma": 0.97,
+            "tau": 0.05,
+            "policy_delay": 2,
+            "policy_value": "mean",
+            "normalise_observations": True,
+        }
+    )
+    config.training = ConfigDict({"total_updates": (STEPS - INITIAL) // WORLDS // 10 * 10, "updates_per_call": 10})
+    config.evaluation = ConfigDict({"num_episodes": 200})
+    return config

@@ -1,0 +1,51 @@
+"""The experiment files of families of methods: the numbers of each variant fit together."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxrl import config as configs
+from jaxrl.cli.assemble import Settings, assemble
+from jaxrl.replay.recording import Recording, save
+from jaxrl.training import fit
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+WORDS = {
+    "sac_variants.py": ("redq", "droq", "rlpd", "simba_v2", "crossq", "xqc", "fast_sac", "flash_sac"),
+    "td3_variants.py": ("td3", "ddpg", "fast_td3"),
+}
+TASK = ConfigDict({"name": "jaxrl_envs.tasks.cartpole", "backend": "native"})  # in place of the variants' own, which take longer to trace
+VARIANTS = [(file, word) for file, words in WORDS.items() for word in words]
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory):
+    """A recording of somebody who moves the cart at random."""
+    config = configs.load(EXPERIMENTS / "sac_control_suite.py")
+    config.env = TASK
+    spec = assemble(configs.build(Settings, config)).algorithm.policy.spec
+    drawn = np.random.default_rng(0)
+    seen = {name: drawn.normal(size=(9, *part.shape)).astype(np.float32) for name, part in spec.observation.items()}
+    last = {name: array[:2] for name, array in seen.items()}
+    action = drawn.uniform(-1, 1, (9, *spec.action.shape)).astype(np.float32)
+    path = tmp_path_factory.mktemp("shown") / "episodes.npz"
+    save(path, Recording(seen, action, np.ones(9, np.float32), np.array([4, 9]), spec, last, np.zeros(2, bool)))
+    return path
+
+
+@pytest.mark.parametrize(("file", "word"), VARIANTS)
+def test_the_numbers_of_each_variant_fit(file, word, episodes):
+    overrides = [f"--config.data.path={episodes}"] if word == "rlpd" else []
+    config = configs.load(f"{EXPERIMENTS / file}:{word}", overrides)
+    config.env = TASK
+    settings = configs.build(Settings, config)
+    parts = assemble(settings)
+    fit.check(settings.training, parts.algorithm, parts.source)
+
+
+def test_each_variant_is_told_of():
+    for file, words in WORDS.items():
+        with pytest.raises(ValueError, match=f"no variant 'nothing'; there are {', '.join(words)}"):
+            configs.load(f"{EXPERIMENTS / file}:nothing")
