@@ -203,6 +203,20 @@ class Steering(NamedTuple):
     set: Callable[[PyTree, Array], PyTree]  # (env state, command [n]) -> env state under that command
 
 
+class Reflection(NamedTuple):
+    """A vector [D] in a mirror: entry i of the image is `sign[i] * x[source[i]]`."""
+
+    source: tuple[int, ...]
+    sign: tuple[float, ...]
+
+
+class Mirror(NamedTuple):
+    """A task in a mirror, where the mirror image of every episode is as likely, and its rewards are the same."""
+
+    observation: Mapping[str, Reflection]  # of every group that is a vector
+    action: Reflection
+
+
 class Env(NamedTuple):
     """One episode in one world; it never resets itself and never samples its own physics."""
 
@@ -216,6 +230,7 @@ class Env(NamedTuple):
     render: Callable[..., Any] | None = None  # (env states as numpy, width, height) -> uint8 frames [N, height, width, 3], on the host
     space: Space | None = None  # what `sample` varies; None where that is nothing
     steering: Steering | None = None  # None where nobody steers
+    mirror: Mirror | None = None  # None where a mirror image would be another task
     vital: Callable[[PyTree], PyTree] = _as_it_is
     # env state -> what of it steps continue from; the rest is not checked: it only follows, and where it is not finite may do no harm
 

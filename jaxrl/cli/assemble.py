@@ -12,6 +12,7 @@ from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import check_spec
 from jaxrl.policies.uniform import uniform
 from jaxrl.replay import recording
+from jaxrl.replay.mirrored import mirrored
 from jaxrl.replay.mixture import mixture
 from jaxrl.replay.recording import Recording
 from jaxrl.rollout.hide import hide
@@ -59,7 +60,8 @@ class Data:
 class Settings:
     """The sections of a config. Those typed `Section` name a module and hold the fields of its Config.
 
-    `hidden` are state groups of the environment that only a privileged critic is to see.
+    `hidden` are state groups of the environment that only a privileged critic is to see. With `mirror` every other step that is learnt from
+    is seen in a mirror.
     """
 
     algorithm: Section
@@ -68,6 +70,7 @@ class Settings:
     env: Section | None = None
     wrapper: Section = field(default_factory=dict)  # around env, such as jaxrl_envs.wrappers.pixels
     hidden: tuple[str, ...] = ()
+    mirror: bool = False
     networks: Section = field(default_factory=dict)
     curriculum: Section = field(default_factory=dict)  # by default jaxrl.curricula.static
     objectives: dict[str, Section] = field(default_factory=dict)
@@ -224,6 +227,16 @@ def _with_demonstrations(settings: Settings, replayed: Source, replay: Any, mesh
     return mixture({"environment": replayed, "demonstrations": shown})
 
 
+def _mirrored(settings: Settings, env: Env, source: Source) -> Source:
+    if not settings.replay:
+        raise ValueError(
+            f"config.mirror: has no effect on {settings.algorithm['name']}, which learns from the actions as they were drawn; leave it out"
+        )
+    if env.mirror is None:
+        raise ValueError(f"config.mirror: {env.spec.name} has no mirror image; leave it out")
+    return mirrored(source, env.mirror)
+
+
 def _loaded(settings: Settings) -> Recording:
     """The recording of config.data."""
     if settings.data is None:
@@ -242,12 +255,13 @@ def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     def collect(policy: Policy) -> Source:
         return make_source(source, env, curriculum, policy, mesh)
 
-    return Parts(env, algorithm, _remembered(settings, algorithm, source.num_worlds, collect, mesh))
+    made = _remembered(settings, algorithm, source.num_worlds, collect, mesh)
+    return Parts(env, algorithm, _mirrored(settings, env, made) if settings.mirror else made)
 
 
 def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     del mesh  # refused by whoever compiles the program
-    _refuse(settings, "objectives", "curriculum", *(() if settings.demonstrations else ("data",)))
+    _refuse(settings, "objectives", "curriculum", "mirror", *(() if settings.demonstrations else ("data",)))
     make_source, source = part(settings.source, "source", "config.source")
     env = _acted_in(settings, HostEnv, ROLLOUT)
     algorithm = _acting(settings, env.spec)
@@ -259,7 +273,7 @@ def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
 
 
 def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
-    _refuse(settings, "networks", "curriculum", "replay", "demonstrations")
+    _refuse(settings, "networks", "curriculum", "replay", "demonstrations", "mirror")
     make_source, source = part(settings.source, "source", "config.source")
     loaded = _loaded(settings)
     env = environment(settings)

@@ -42,4 +42,6 @@ def hide(env: Env, names: tuple[str, ...]) -> Env:
     def observe(observation: Observation) -> Observation:
         return {renamed.get(name, name): x for name, x in observation.items()}
 
+    if env.mirror is not None:
+        env = env._replace(mirror=env.mirror._replace(observation={renamed.get(n, n): part for n, part in env.mirror.observation.items()}))
     return observed_as(env, {renamed.get(name, name): part for name, part in shown.items()}, observe)

@@ -35,6 +35,8 @@ def test_a_rollout_behind_a_memory():
         (PPO, r"config.replay: has no effect on jaxrl.algorithms.ppo"),
         ({"replay": SAC["replay"] | {"capacity": 4}}, r"capacity is 4 steps, 2 for each of 2 worlds"),
         ({"algorithm": {"name": "jaxrl.algorithms.sac", "subset": 3}}, r"subset is 3, but there are 2 critics"),
+        ({"mirror": True}, r"config.mirror: cartpole_\w+ has no mirror image"),
+        (PPO | {"replay": {}, "mirror": True}, r"config.mirror: has no effect on jaxrl.algorithms.ppo"),
         ({"networks": {"name": "jaxrl.networks.q_network"}, "algorithm": {"name": "jaxrl.algorithms.dqn"}}, r"needs discrete actions"),
     ],
 )

@@ -21,6 +21,7 @@ from jaxrl_envs.randomization.sensing import Sensor
 from jaxrl_envs.rendering import Scene
 from jaxrl_envs.tasks import _legged
 from jaxrl_envs.tasks._legged import Ground, Reading, Robot, Sensors, flat_ground, read
+from jaxrl_envs.tasks._mirror import mirror
 
 READS = actuation.READS | sensing.READS | {"push_velocity"}
 START_DRAWS = {"turn": 1, "phase": 1, "speed": 6, "command": 4, "origin": 2}  # uniform draws, by name; those of the pose come first
@@ -318,5 +319,7 @@ def joystick(name: str, config: Joystick, walker: Walker, place: Place, reads: f
 
     spec = env_spec(name, config, robot, place)
     scene = Scene(robot.model, lambda state: {"qpos": state.physics.qpos}, "track")
-    env = Env(spec, reset, step, restart, render=scene, steering=steering(config), **worlds._asdict())
+    # What is seen of a place has no mirror image that would be known here.
+    image = None if place.seen else mirror(robot)
+    env = Env(spec, reset, step, restart, render=scene, steering=steering(config), mirror=image, **worlds._asdict())
     return sensing.sensed(env, _legged.by_observation(config.sensors) | place.sensors, config.randomization, config.delay_steps)
