@@ -36,7 +36,7 @@ test: .venv/installed-dev
 
 # Warp's 149 MB are for the tests of that backend, which `make test` skips.
 test-all: .venv/installed-dev .venv/installed-warp
-	$(BIN)/python -m pytest -n 2 -m ""
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(BIN)/python -m pytest -n 2 -m ""
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
             "initial_steps": INITIAL,
         }
     )
-    torso = {"width": 256, "depth": 2, "activation": "silu", "layer_norm": True}
+    torso = {"width": 128, "depth": 2, "activation": "swish", "layer_norm": True}
     config.networks = ConfigDict(
         {
             "name": "jaxrl.networks.actor_q",

@@ -30,6 +30,7 @@ PACKAGES = {
     "source": "jaxrl.rollout",
     "replay": "jaxrl.replay",
     "curriculum": "jaxrl.curricula",
+    "bonus": "jaxrl.bonuses",
     "task": "jaxrl_envs.tasks",
     "adapter": "jaxrl_envs.adapters",
     "wrapper": "jaxrl_envs.wrappers",

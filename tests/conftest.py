@@ -15,6 +15,9 @@ install_import_hook(["jaxrl", "jaxrl_envs"], f"{check.__module__}.{check.__name_
 from jaxrl_envs.xla_flags import xla_flags  # noqa: E402
 
 os.environ["XLA_FLAGS"] = f"{xla_flags()} --xla_force_host_platform_device_count=4"
+# Most of a fast test's time is compilation: code that is not optimised is there a third sooner. Learning runs set the level themselves.
+if "--xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 CACHE = Path(__file__).parents[1] / ".cache"
 os.environ["WARP_CACHE_PATH"] = str(CACHE / "warp")
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from jax.sharding import Mesh
 
+from jaxrl.cli import run as runs
 from jaxrl.config import build, part, plain
 from jaxrl.ops import running_statistics
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import check_spec
+from jaxrl.policies.fixed import fixed
 from jaxrl.policies.uniform import uniform
 from jaxrl.replay import recording
 from jaxrl.replay.mirrored import mirrored
@@ -67,11 +70,13 @@ class Settings:
     algorithm: Section
     source: Section
     replay: Section = field(default_factory=dict)  # between a rollout and an algorithm that learns from memory
+    filler: str | None = None  # folder of the run whose policy makes the first steps in the memory; by default actions are random
     env: Section | None = None
     wrapper: Section = field(default_factory=dict)  # around env, such as jaxrl_envs.wrappers.pixels
     hidden: tuple[str, ...] = ()
     mirror: bool = False
     networks: Section = field(default_factory=dict)
+    bonus: Section = field(default_factory=dict)  # paid for what is new, such as jaxrl.bonuses.rnd
     curriculum: Section = field(default_factory=dict)  # by default jaxrl.curricula.static
     objectives: dict[str, Section] = field(default_factory=dict)
     data: Data | None = None
@@ -91,6 +96,7 @@ _KINDS = {
     "replay": "replay",
     "demonstrations": "replay",
     "curriculum": "curriculum",
+    "bonus": "bonus",
 }
 
 
@@ -144,7 +150,12 @@ def _acting(settings: Settings, spec: Any) -> Algorithm:
     """An algorithm that learns by acting: made of the environment's spec and networks."""
     make_networks, networks = part(settings.networks, "network", "config.networks")
     make, config = part(settings.algorithm, "algorithm", "config.algorithm")
-    return make(config, spec, make_networks(networks, spec))
+    algorithm: Algorithm = make(config, spec, make_networks(networks, spec))
+    if not settings.bonus:
+        return algorithm
+    make_bonus, bonus = part(settings.bonus, "bonus", "config.bonus")
+    with_bonus: Algorithm = make_bonus(bonus, spec, algorithm)
+    return with_bonus
 
 
 def _objectives(settings: Settings) -> dict[str, tuple[Section, Section, float]]:
@@ -194,12 +205,26 @@ def _acted_in(settings: Settings, kind: type[E], source: str) -> E:
     return env
 
 
+def _filler(settings: Settings, env: Env | HostEnv, algorithm: Algorithm) -> Policy:
+    """Makes the first steps: the policy of another run, or one that acts at random."""
+    if settings.filler is None:
+        return uniform(algorithm.explore.spec, settings.algorithm.get("action_bound", 1.0))
+    loaded = runs.load(Path(settings.filler))
+    check_acts_in(env, loaded.algorithm.policy.spec, f"the policy of config.filler, {settings.filler},")
+    return fixed(loaded.algorithm.policy, loaded.params)
+
+
 def _remembered(
-    settings: Settings, algorithm: Algorithm, num_worlds: int, collect: Callable[[Policy], Source], mesh: Mesh | None
+    settings: Settings,
+    env: Env | HostEnv,
+    algorithm: Algorithm,
+    num_worlds: int,
+    collect: Callable[[Policy], Source],
+    mesh: Mesh | None,
 ) -> Source:
     """What `collect` makes with the exploring policy, behind the memory of `config.replay` where the algorithm learns from one.
 
-    The memory is filled by worlds of its own, in which actions are drawn at random.
+    The memory is filled by worlds of its own.
     """
     remembers = "steps" in algorithm.batch_spec
     if remembers and not settings.replay:
@@ -210,10 +235,10 @@ def _remembered(
         )
     source = collect(algorithm.explore)
     if not settings.replay:
-        _refuse(settings, "demonstrations")
+        _refuse(settings, "demonstrations", "filler")
         return source
     make_replay, replay = part(settings.replay, "replay", "config.replay")
-    filler = collect(uniform(algorithm.explore.spec, settings.algorithm.get("action_bound", 1.0)))
+    filler = collect(_filler(settings, env, algorithm))
     made: Source = make_replay(replay, source, num_worlds, filler, mesh)
     return _with_demonstrations(settings, made, replay, mesh) if settings.demonstrations else made
 
@@ -255,7 +280,7 @@ def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     def collect(policy: Policy) -> Source:
         return make_source(source, env, curriculum, policy, mesh)
 
-    made = _remembered(settings, algorithm, source.num_worlds, collect, mesh)
+    made = _remembered(settings, env, algorithm, source.num_worlds, collect, mesh)
     return Parts(env, algorithm, _mirrored(settings, env, made) if settings.mirror else made)
 
 
@@ -269,11 +294,11 @@ def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     def collect(policy: Policy) -> Source:
         return make_source(source, env, policy)
 
-    return Parts(env, algorithm, _remembered(settings, algorithm, source.num_worlds, collect, None))
+    return Parts(env, algorithm, _remembered(settings, env, algorithm, source.num_worlds, collect, None))
 
 
 def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
-    _refuse(settings, "networks", "curriculum", "replay", "demonstrations", "mirror")
+    _refuse(settings, "networks", "bonus", "curriculum", "replay", "filler", "demonstrations", "mirror")
     make_source, source = part(settings.source, "source", "config.source")
     loaded = _loaded(settings)
     env = environment(settings)

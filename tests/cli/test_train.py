@@ -204,6 +204,25 @@ def test_a_policy_learns_from_the_recording_of_another(trained, tmp_path, capsys
     assert results["env_steps"] == 0 and results["nominal"]["return"]["n"] == 4
 
 
+def test_a_memory_filled_by_another_policy_with_demonstrations_and_a_bonus(trained, tmp_path, capsys):
+    episodes = tmp_path / "episodes.npz"
+    assert run("eval", trained, "--record", episodes) == 0
+    small = ["--config.env.name=jaxrl_envs.tasks.cartpole", "--config.env.task=swingup", "--config.networks.ensemble=2"]
+    small += [
+        f"--config.{part}=4"
+        for part in ("replay.batch_size", "demonstrations.batch_size", "replay.initial_steps", "evaluation.num_episodes")
+    ]
+    small += ["--config.training.total_updates=2", "--config.training.updates_per_call=2", "--config.evaluation.video_seconds=0.2"]
+    small += ["--config.networks.actor.width=8", "--config.networks.critic.width=8", "--config.bonus.name=jaxrl.bonuses.rnd"]
+    variant = f"{ROOT / 'experiments' / 'sac_variants.py'}:rlpd"
+    words = ["train", "--config", variant, "--workdir", tmp_path / "rlpd", f"--config.data.path={episodes}", *small]
+    assert run(*words, "--config.filler=nowhere") == 1
+    assert "nowhere: no run here" in capsys.readouterr().err
+    assert run(*words, f"--config.filler={trained}") == 0
+    metrics = [json.loads(line) for line in (tmp_path / "rlpd" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["bonus"] > 0 and json.loads((tmp_path / "rlpd" / "evaluation.json").read_text())["env_steps"] == 6
+
+
 def test_a_score_that_is_never_reported_is_refused(tmp_path, capsys):
     assert train(tmp_path / "run", "--skip-evaluation", "--config.evaluation.score=episode/retrun") == 1
     assert "the score is episode/retrun, which is not reported; choose among" in capsys.readouterr().err
