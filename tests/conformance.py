@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxrl.algorithms import reinforce
 from jaxrl.curricula.static import fixed
 from jaxrl.networks import actor_q, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp
 from jaxrl.networks._torsos import Torso
@@ -28,22 +29,25 @@ from jaxrl.objectives import bc
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
 from jaxrl.policies.constant import constant
-from jaxrl.replay import demonstrations
+from jaxrl.replay import demonstrations, replay
 from jaxrl.replay.recording import Recording
 from jaxrl.rollout import rollout
 from jaxrl.types import (
+    Algorithm,
     ArraySpec,
     Curriculum,
     Env,
     EnvSpec,
     HostEnv,
     Key,
+    Mirror,
     Network,
     Objective,
     Params,
     Policy,
     PolicySpec,
     PyTree,
+    Reflection,
     Source,
     Spec,
 )
@@ -115,6 +119,22 @@ def env_policy(env: Env = ENV) -> Policy:
     return constant(PolicySpec({"state/which": env.spec.observation["state/which"]}, env.spec.action), 0.1)
 
 
+def replayed() -> Source:
+    """Two batches of 8 steps out of a memory."""
+    config = replay.Config(**SMALL["jaxrl.replay.replay"])
+    return replay.replay(config, collector(), 4, collector())
+
+
+def mirror() -> Mirror:
+    """Swaps the entries of every vector."""
+
+    def swapped(spec: ArraySpec) -> Reflection:
+        size = int(spec.shape[0])
+        return Reflection(tuple(reversed(range(size))), (-1.0,) * size)
+
+    return Mirror({name: swapped(spec) for name, spec in ENV.spec.observation.items()}, swapped(ENV.spec.action))
+
+
 def collector(env: Env = ENV) -> Source:
     """Unrolls of 4 steps in 4 worlds."""
     return rollout.rollout(rollout.Config(4, 4, 4), env, fixed(env.sample), env_policy(env))
@@ -122,6 +142,7 @@ def collector(env: Env = ENV) -> Source:
 
 # By the annotation of a parameter, or for plain numbers by its name.
 SUPPLIES: dict[Any, Callable[[], Any]] = {
+    Algorithm: lambda: reinforce.reinforce(reinforce.Config(), ENV.spec, SUPPLIES[ActorCritic]()),
     ActorQ: lambda: actor_q.actor_q(actor_q.Config(Torso(width=8), Torso(width=8)), ENV.spec),
     ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
     Callable[[Key], Params]: lambda: ENV.sample,
@@ -133,6 +154,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Mapping[str, Objective]: lambda: {"bc": bc.bc(bc.Config(), SPEC, network())},
     Mapping[str, Source]: lambda: {name: demonstrations.demonstrations(demonstrations.Config(4), recording()) for name in "ab"},
     Mapping[str, float]: lambda: {"bc": 1.0},
+    Mirror: mirror,
     Network: network,
     PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(PIXELS, SEEING.spec),
     Policy: env_policy,
@@ -145,6 +167,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     "hidden": lambda: (8,),
     "names": lambda: (),
     "num_worlds": lambda: 4,
+    "params": lambda: (),
     "input_size": lambda: 4,
     "output_shape": lambda: (2, 3),
     "output_size": lambda: 3,
@@ -179,6 +202,7 @@ def drawn_env() -> Env:
 
 # What a factory takes in place of what its parameter's type says, by module.
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
+    "jaxrl.replay.mirrored": {Source: replayed},
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
     "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},
     "jaxrl.networks.actor_q": {EnvSpec | PolicySpec: lambda: ENV.spec},

@@ -58,6 +58,7 @@ from tests.conformance import (
 # What the modules of a package make, one each. The packages of sources hold other modules too.
 PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
+    "jaxrl.bonuses": (Algorithm,),
     "jaxrl.objectives": (Objective,),
     "jaxrl.networks": (Network, ActorCritic, *OFF_POLICY),
     "jaxrl.policies": (Policy,),
@@ -293,12 +294,12 @@ def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree
     algorithm = build(path, factory)
     for name, source_factory in factories(Source).items():
         special = SPECIAL.get(path.rpartition(".")[0], {})
-        source = make(name, source_factory, SUPPLIES | special | {Policy: lambda: algorithm.explore})
-        if not source.pure:
-            continue
-        try:
+        try:  # a source too may refuse what it is made of
+            source = make(name, source_factory, SUPPLIES | special | {Policy: lambda: algorithm.explore})
             check_spec(algorithm.batch_spec, source.spec, path, name)
         except ValueError:
+            continue
+        if not source.pure:
             continue
         behaviour = algorithm.behaviour(algorithm.init(KEY))
         return algorithm, jax.jit(source.next)(source.init(KEY, behaviour), behaviour, KEY)[1]

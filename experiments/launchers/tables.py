@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,14 +116,25 @@ class _Job(NamedTuple):
 
 def _start(table: Table, run: Run, further: Sequence[str], cores: list[int], quiet: bool) -> _Job:
     run.folder.mkdir(parents=True, exist_ok=True)
-    pin = partial(os.sched_setaffinity, 0, cores) if hasattr(os, "sched_setaffinity") else None
     log = run.folder / "log.txt"
     print(f"{run.task}, seed {run.seed}" + (f": {log}" if quiet else ""), flush=True)
     words = command(table, run, further)
-    if not quiet:
-        return _Job(run, subprocess.Popen(words, preexec_fn=pin), cores)
-    with log.open("ab") as out:
-        return _Job(run, subprocess.Popen(words, stdout=out, stderr=out, preexec_fn=pin), cores)
+    with log.open("ab") if quiet else nullcontext() as out, _on(cores):
+        return _Job(run, subprocess.Popen(words, stdout=out, stderr=out), cores)
+
+
+@contextmanager
+def _on(cores: list[int]) -> Iterator[None]:
+    """What is started meanwhile runs on these cores alone, where the system can tell it so."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _ends(live: list[_Job]) -> Iterator[tuple[_Job, int]]:

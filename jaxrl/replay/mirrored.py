@@ -19,8 +19,10 @@ def mirrored(source: Source, mirror: Mirror) -> Source:
     Data augmentation as in Mittal et al. 2024 (https://arxiv.org/abs/2403.04359), but for the size of the batch, which stays.
 
     Raises:
-        ValueError: the source yields an observation that `mirror` does not know.
+        ValueError: the source does not replay, or yields an observation that `mirror` does not know.
     """
+    if "steps" not in source.spec:
+        raise ValueError("mirrored: the source does not replay; only steps that are learnt from out of a memory have mirror images")
     prefix = "observation/"
     groups = [name.removeprefix(prefix) for name in source.spec if name.startswith(prefix)]
     for name in groups:

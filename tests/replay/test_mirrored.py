@@ -11,6 +11,7 @@ from jaxrl.types import ArraySpec, Mirror, Reflection, Replayed, Source
 SWAP = Reflection((1, 0, 2), (1.0, 1.0, -1.0))
 MIRROR = Mirror({"state/a": SWAP}, Reflection((1, 0), (-1.0, -1.0)))
 SHAPE = (2, 400)
+SPEC = {"observation/state/a": ArraySpec((*SHAPE, 3)), "steps": ArraySpec(SHAPE, "int32")}
 
 
 def source(spec=None):
@@ -20,7 +21,7 @@ def source(spec=None):
         batch = Replayed({"state/a": row}, row[..., :2], ones[..., None], ones, ones, {"state/a": row + 1}, ones, {})
         return state, batch
 
-    return Source(spec or {"observation/state/a": ArraySpec((*SHAPE, 3))}, lambda key, behaviour: (), advance)
+    return Source(SPEC if spec is None else spec, lambda key, behaviour: (), advance)
 
 
 def test_half_of_the_steps_are_seen_in_the_mirror_from_both_ends():
@@ -42,4 +43,6 @@ def test_a_mirror_image_of_the_mirror_image_is_the_thing():
 
 def test_what_has_no_mirror_image_is_refused():
     with pytest.raises(ValueError, match="the mirror image of state/b is not known; did you mean state/a"):
-        mirrored(source({"observation/state/b": ArraySpec((*SHAPE, 3))}), MIRROR)
+        mirrored(source(SPEC | {"observation/state/b": ArraySpec((*SHAPE, 3))}), MIRROR)
+    with pytest.raises(ValueError, match="the source does not replay"):
+        mirrored(source({"observation/state/a": ArraySpec((*SHAPE, 3))}), MIRROR)
