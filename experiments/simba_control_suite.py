@@ -2,8 +2,8 @@
 
 Paper: Lee et al. 2024, https://arxiv.org/abs/2410.09754: residual blocks, normalised observations, one critic, weight decay.
 Command: jaxrl train --config experiments/simba_control_suite.py:walker_walk --workdir runs/simba_walker_walk
-Device-hours: TODO
-Expected score: TODO
+Device-hours: 0.9 core-hours a run.
+Expected score: about 956 on walker_walk (one seed: not yet reproduced). Other tasks: not yet reproduced.
 
 100,000 frames are 50,000 decisions, for each action is repeated twice; the first 5,000 are drawn at random, and each of the others is
 followed by two updates.

@@ -144,6 +144,7 @@ def collector(env: Env = ENV) -> Source:
 SUPPLIES: dict[Any, Callable[[], Any]] = {
     Algorithm: lambda: reinforce.reinforce(reinforce.Config(), ENV.spec, SUPPLIES[ActorCritic]()),
     ActorQ: lambda: actor_q.actor_q(actor_q.Config(Torso(width=8), Torso(width=8)), ENV.spec),
+    ActorQ | PixelActorQ: lambda: SUPPLIES[ActorQ](),
     ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
     Callable[[Key], Params]: lambda: ENV.sample,
     Curriculum: lambda: fixed(ENV.sample),
@@ -179,6 +180,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
     "jaxrl.replay.replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30},
+    "jaxrl.replay.host_replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30, "image_gib": 0.01},
     "jaxrl.replay.sequences": {"capacity": 80, "batch_size": 8, "num_updates": 2, "length": 5, "initial_steps": 30},
     "jaxrl.networks.pixel_actor_q": {"layers": PIXELS.layers, "features": PIXELS.features, "head": PIXELS.head},
     "jaxrl.networks.actor_q": {"actor": Torso(width=8), "critic": Torso(width=8, layer_norm=True, dropout=0.1)},
@@ -202,6 +204,7 @@ def drawn_env() -> Env:
 
 # What a factory takes in place of what its parameter's type says, by module.
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
+    "jaxrl.replay.host_replay": {Source: lambda: collector(SEEING)},
     "jaxrl.replay.mirrored": {Source: replayed},
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
     "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},
@@ -216,7 +219,12 @@ SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
 @functools.cache
 def build(path: str, factory: Callable[..., Any]) -> Any:
     """What the factory makes from small arguments, made once."""
-    return make(path, factory, SUPPLIES | SPECIAL.get(path.rpartition(".")[0], {}))
+    return make(path, factory, supplies(path))
+
+
+def supplies(path: str) -> dict[Any, Callable[[], Any]]:
+    """What a factory is given."""
+    return SUPPLIES | SPECIAL.get(path.rpartition(".")[0], {})
 
 
 def make(path: str, factory: Callable[..., Any], supplies: Mapping[Any, Callable[[], Any]]) -> Any:

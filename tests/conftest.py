@@ -48,7 +48,8 @@ def _resident() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips the tests marked gpu where JAX has none."""
+    """Skips the tests marked gpu where JAX has none. What is known to take long begins first, so that no process is left alone with it."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu and not _has_gpu():
         for item in gpu:

@@ -40,7 +40,6 @@ from tests.conformance import (
     KEY,
     OFF_POLICY,
     SPEC,
-    SPECIAL,
     SUPPLIES,
     assert_equal,
     build,
@@ -53,6 +52,7 @@ from tests.conformance import (
     rows,
     shapes,
     spec_of,
+    supplies,
 )
 
 # What the modules of a package make, one each. The packages of sources hold other modules too.
@@ -222,7 +222,7 @@ def test_source(path, factory):
     assert set(source.spec) == set(flatten_names(batch))
     assert shapes(first) == shapes(second), "a source state must keep its structure, or it cannot be scanned"
     if source.steps_per_batch and not source.pure:  # worlds on the host cannot go back: they begin anew
-        again = make(path, factory, SUPPLIES)
+        again = make(path, factory, supplies(path))
         assert_equal(again.next(again.init(KEY, ()), (), jax.random.key(1)), (second, batch))
         again.close()
     else:
@@ -293,9 +293,8 @@ def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree
     """The algorithm and a batch from a source that offers what it needs."""
     algorithm = build(path, factory)
     for name, source_factory in factories(Source).items():
-        special = SPECIAL.get(path.rpartition(".")[0], {})
         try:  # a source too may refuse what it is made of
-            source = make(name, source_factory, SUPPLIES | special | {Policy: lambda: algorithm.explore})
+            source = make(name, source_factory, supplies(path) | {Policy: lambda: algorithm.explore})
             check_spec(algorithm.batch_spec, source.spec, path, name)
         except ValueError:
             continue

@@ -15,6 +15,7 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 WORDS = {
     "sac_variants.py": ("redq", "droq", "rlpd", "simba_v2", "crossq", "xqc", "fast_sac", "flash_sac"),
     "td3_variants.py": ("td3", "ddpg", "fast_td3"),
+    "pixel_variants.py": ("drqv2", "drm", "drq"),
 }
 TASK = ConfigDict({"name": "jaxrl_envs.tasks.cartpole", "backend": "native"})  # in place of the variants' own, which take longer to trace
 VARIANTS = [(file, word) for file, words in WORDS.items() for word in words]
@@ -40,6 +41,8 @@ def test_the_numbers_of_each_variant_fit(file, word, episodes):
     overrides = [f"--config.data.path={episodes}"] if word == "rlpd" else []
     config = configs.load(f"{EXPERIMENTS / file}:{word}", overrides)
     config.env = TASK
+    if "wrapper" in config:
+        config.wrapper.cameras = ("close",)
     settings = configs.build(Settings, config)
     parts = assemble(settings)
     fit.check(settings.training, parts.algorithm, parts.source)

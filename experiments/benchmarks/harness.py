@@ -22,14 +22,14 @@ LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # before anyth
 
 
 class Contestant:
-    """A live process of this script under `flags`, asked one command at a time."""
+    """A live process of this script under `environment`, by another `python` where a peer needs one, asked one command at a time."""
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str] | None = None):
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str] | None = None, python: str = sys.executable):
         self.name = " ".join(arguments)
         self._errors = tempfile.TemporaryFile("w+")
         self.launched = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, os.path.abspath(sys.argv[0]), "--contestant", *arguments],
+            [python, os.path.abspath(sys.argv[0]), "--contestant", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

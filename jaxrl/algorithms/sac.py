@@ -1,9 +1,10 @@
 """Soft actor-critic with an automatic temperature (Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905, algorithm 1).
 
 Its descendants are configs: REDQ (`subset` of a large ensemble, `policy_delay`; https://arxiv.org/abs/2101.05982), DroQ (dropout in the
-critics; https://arxiv.org/abs/2110.02034), RLPD (a mixture of sources; https://arxiv.org/abs/2302.02948), SimBa and SimbaV2 (networks;
-https://arxiv.org/abs/2410.09754, https://arxiv.org/abs/2502.15280), CrossQ (`tau` 1, `joint`; https://arxiv.org/abs/1902.05605), XQC,
-FastSAC and FlashSAC (networks, categorical returns, large batches from many worlds).
+critics; https://arxiv.org/abs/2110.02034), DrQ (images, shifted by up to `pad`; https://arxiv.org/abs/2004.13649), RLPD (a mixture of
+sources; https://arxiv.org/abs/2302.02948), SimBa and SimbaV2 (networks; https://arxiv.org/abs/2410.09754,
+https://arxiv.org/abs/2502.15280), CrossQ (`tau` 1, `joint`; https://arxiv.org/abs/1902.05605), XQC, FastSAC and FlashSAC (networks,
+categorical returns, large batches from many worlds).
 
 A batch is `[updates, batch]`: one step of the critics for each of the updates, and one of actor and temperature every `policy_delay`.
 """
@@ -19,8 +20,10 @@ from jaxrl import optimizers
 from jaxrl.distributions import ensemble
 from jaxrl.distributions.tanh_normal import tanh_normal
 from jaxrl.networks.actor_q import ActorQ, Behaviour, Statistics, behaviour, number_of_critics
+from jaxrl.networks.pixel_actor_q import PixelActorQ, joined
 from jaxrl.ops import running_statistics
 from jaxrl.ops.action_range import action_range
+from jaxrl.ops.augmentation import shift_sample
 from jaxrl.ops.noise import repeated
 from jaxrl.ops.paths import overlay
 from jaxrl.ops.replayed import Sample, actor_critic_updates, samples
@@ -39,7 +42,8 @@ class Config:
     `tau` 1 has no target critic. `subset` critics, drawn anew for each update, make the target; 0 is all. `target_value` and
     `policy_value` say what several critics expect: the least of them, or their mean. `joint` shows each critic the two ends of a step in
     one pass, so that batch statistics are those of both. `action_bound` is where actions end that the environment does not bound.
-    `longest_repeat` is the number of steps for which exploration noise may be held (`ops.noise.repeated`).
+    `longest_repeat` is the number of steps for which exploration noise may be held (`ops.noise.repeated`). `pad` is the largest shift of an
+    image, in pixels.
     """
 
     actor_optimizer: optimizers.Config = field(default_factory=optimizers.Config)
@@ -58,6 +62,7 @@ class Config:
     normalise_observations: bool = False
     action_bound: float = 1.0
     longest_repeat: int = 1
+    pad: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
@@ -70,7 +75,7 @@ class Config:
         for name in ("initial_temperature", "action_bound"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0")
-        for name in ("temperature_learning_rate", "subset"):
+        for name in ("temperature_learning_rate", "subset", "pad"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
 
@@ -130,7 +135,8 @@ def _criticise(config: Config, networks: ActorQ, params: Params, state: TrainSta
 def _critic_loss(config: Config, networks: ActorQ, params: Params, state: TrainState, sample: Sample, key: Key) -> tuple[Array, tuple]:
     """Of the soft Bellman residual (equation 5); returns the critics' statistics, metrics and the size of each step's error [B] too."""
     act, choose, drop = jax.random.split(key, 3)
-    action, log_prob = _draw(networks, state.params["actor"], state.statistics.actor, sample.next_observation, act)
+    actor = networks.tied(state.params["actor"], state.params["critic"])
+    action, log_prob = _draw(networks, actor, state.statistics.actor, sample.next_observation, act)
     critics = _criticise(config, networks, params, state, sample, action, drop)
     reward = sample.reward
     if config.entropy_in_target:
@@ -151,7 +157,7 @@ def _actor_loss(config: Config, networks: ActorQ, params: Params, state: TrainSt
     """The divergence from the exponential of the value (equation 7); returns the actor's statistics and log-probabilities [B] too."""
     act, drop = jax.random.split(key)
     rows = _both(sample.observation, sample.next_observation) if config.joint else sample.observation
-    parameters, statistics = networks.actor.apply(params, state.statistics.actor, rows, train=True)
+    parameters, statistics = networks.actor.apply(networks.tied(params, state.params["critic"]), state.statistics.actor, rows, train=True)
     parameters = jax.tree.map(lambda x: x[: sample.weight.shape[0]], parameters)
     x = _SQUASHED.sample(parameters, act)
     log_prob = _SQUASHED.log_prob(parameters, x)
@@ -189,16 +195,20 @@ def _policies(config: Config, spec: EnvSpec, networks: ActorQ) -> tuple[Policy, 
     return Policy(shown, noise.init, explore), Policy(shown, lambda size: (), act)
 
 
-def sac(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
+def sac(config: Config, spec: EnvSpec, networks: ActorQ | PixelActorQ) -> Algorithm:
     """SAC for an environment of `spec`, from `Replayed` steps `[updates, batch]` whose updates are a multiple of `policy_delay`.
 
     Its feedback is `{"priority": [updates, batch]}`, how far the critics are from their target. `pretrained` of `init` is a parameter tree
     that may lack any part.
 
     Raises:
-        ValueError: the actions are not continuous vectors, the actor sees what is privileged, or `subset` is more than the critics there
-            are; at `init`, `pretrained` does not fit; at the first update, the updates do not divide.
+        ValueError: the actions are not continuous vectors, the actor sees what is privileged, `subset` is more than the critics there
+            are, or there is no image to shift; at `init`, `pretrained` does not fit; at the first update, the updates do not divide.
     """
+    if isinstance(networks, PixelActorQ):
+        networks = joined(networks)
+    elif config.pad:
+        raise ValueError(f"pad is {config.pad}, but sac's networks see no images; take jaxrl.networks.pixel_actor_q, or set it to 0")
     critics = number_of_critics(networks, spec, "sac")
     if config.subset > critics:
         raise ValueError(f"subset is {config.subset}, but there are {critics} critics; lower it or enlarge the networks' ensemble")
@@ -250,11 +260,14 @@ def sac(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
         normaliser = running_statistics.update(state.statistics.normaliser, batch.observation)
         state = state._replace(statistics=state.statistics._replace(normaliser=normaliser))
         parts = samples(batch, config.gamma, lambda x: _normalise(config, normaliser, x), to_unit)
+        if config.pad:
+            move, key = jax.random.split(key)
+            parts = jax.vmap(shift_sample, (0, 0, None))(parts, jax.random.split(move, batch.steps.shape[0]), config.pad)
         state, metrics, errors = actor_critic_updates(critic_step, actor_step, config.policy_delay, state, parts, key)
         metrics |= {"reward": batch.reward[..., 0].mean()}
         return state._replace(step=state.step + 1), metrics, {"priority": errors}
 
     def acting(state: TrainState) -> Behaviour:
-        return behaviour(policy.spec, state)
+        return behaviour(networks, policy.spec, state)
 
     return Algorithm(init, update, explore, policy, acting, acting, replayed_spec(spec, {}))

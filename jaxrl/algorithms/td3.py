@@ -199,6 +199,6 @@ def td3(config: Config, spec: EnvSpec, networks: ActorQ) -> Algorithm:
         return state._replace(step=state.step + 1), metrics, {"priority": errors}
 
     def acting(state: TrainState) -> Behaviour:
-        return behaviour(policy.spec, state)
+        return behaviour(networks, policy.spec, state)
 
     return Algorithm(init, update, explore, policy, acting, acting, replayed_spec(spec, {}))

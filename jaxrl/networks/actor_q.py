@@ -1,5 +1,6 @@
 """Actor and action-value critics over flat observations, as off-policy methods take them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,11 @@ from jaxrl.ops.specs import check_continuous, policy_spec
 from jaxrl.types import Array, EnvSpec, Key, Observation, Params, PolicySpec, PyTree, Spec, StatefulNetwork, TrainState
 
 
+def _untied(actor: Params, critic: Params) -> Params:
+    del critic
+    return actor
+
+
 class ActorQ(NamedTuple):
     """`actor` maps an observation to `{"mean", "log_std"}`, both [..., A], before the squashing to [-1, 1]; some to the mean alone.
 
@@ -28,6 +34,9 @@ class ActorQ(NamedTuple):
     actor: StatefulNetwork
     critic: StatefulNetwork
     returns: ReturnDistribution
+    tied: Callable[[Params, Params], Params] = (
+        _untied  # (actor's, critics') -> the actor's with what it uses of the critics' but does not train
+    )
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,22 @@ def actor_q(config: Config, spec: EnvSpec | PolicySpec) -> ActorQ:
     return ActorQ(torso._replace(apply=act), critics._replace(apply=criticise), returns)
 
 
+def state_value(config: Config, spec: EnvSpec | PolicySpec) -> StatefulNetwork:
+    """Maps an observation to the value [..., 1] of being there, with a torso as the critics have, which sees the same.
+
+    Raises:
+        ValueError: there is no state group, or a group is not a vector.
+    """
+    shown = ("state", "privileged") if config.privileged_critic else ("state",)
+    names = groups(spec.observation, "actor_q", shown)
+    network = headed(config.critic, width(spec.observation, names), 1, config.critic_scale)
+
+    def apply(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
+        return network.apply(params, statistics, concatenate(x, names), key, train)
+
+    return network._replace(apply=apply)
+
+
 class Statistics(NamedTuple):
     """Of the observations, and of the networks themselves: what a `TrainState` keeps for an `ActorQ`."""
 
@@ -123,11 +148,10 @@ class Behaviour(NamedTuple):
     normaliser: RunningStatistics
 
 
-def behaviour(policy: PolicySpec, state: TrainState) -> Behaviour:
+def behaviour(networks: ActorQ, policy: PolicySpec, state: TrainState) -> Behaviour:
     """Without what the policy does not see."""
-    return Behaviour(
-        state.params["actor"], state.statistics.actor, running_statistics.seen(state.statistics.normaliser, policy.observation)
-    )
+    actor = networks.tied(state.params["actor"], state.params["critic"])
+    return Behaviour(actor, state.statistics.actor, running_statistics.seen(state.statistics.normaliser, policy.observation))
 
 
 def number_of_critics(networks: ActorQ, spec: EnvSpec, who: str) -> int:
@@ -143,9 +167,10 @@ def number_of_critics(networks: ActorQ, spec: EnvSpec, who: str) -> int:
 
     def call(key: Key) -> Array:
         shown = zeros(policy_spec(spec).observation)
-        networks.actor.apply(*networks.actor.init(key), shown)
+        (actor, its_own), (critic, theirs) = networks.actor.init(key), networks.critic.init(key)
+        networks.actor.apply(networks.tied(actor, critic), its_own, shown)
         action = zeros({"action": spec.action})["action"]
-        return networks.critic.apply(*networks.critic.init(key), (zeros(spec.observation), action))[0]
+        return networks.critic.apply(critic, theirs, (zeros(spec.observation), action))[0]
 
     try:
         return int(jax.eval_shape(call, jax.random.key(0)).shape[0])

@@ -13,15 +13,15 @@ from jaxrl.distributions.return_distribution import ReturnDistribution
 from jaxrl.networks._convolution import Convolution, check_layers
 from jaxrl.networks._groups import images
 from jaxrl.networks._torsos import Torso
+from jaxrl.networks.actor_q import ActorQ, actor_q, state_value
 from jaxrl.networks.actor_q import Config as Head
-from jaxrl.networks.actor_q import actor_q
 from jaxrl.networks.conv_actor_critic import FEATURES
 from jaxrl.types import ArraySpec, EnvSpec, Key, Observation, Params, PolicySpec, PyTree, Spec, StatefulNetwork
 
 
 class PixelActorQ(NamedTuple):
     """`encoder` maps an observation to one whose images are replaced by their features; `actor` and `critic` are those of an `ActorQ` that
-    sees such observations.
+    sees such observations, and `value` tells what it is worth to be there, [..., 1].
 
     The encoder learns with the critics; the actor is shown what it makes without letting a gradient through.
     """
@@ -29,6 +29,7 @@ class PixelActorQ(NamedTuple):
     encoder: StatefulNetwork
     actor: StatefulNetwork
     critic: StatefulNetwork
+    value: StatefulNetwork
     returns: ReturnDistribution
 
 
@@ -127,7 +128,39 @@ def pixel_actor_q(config: Config, spec: EnvSpec | PolicySpec) -> PixelActorQ:
         raise ValueError(f"pixel_actor_q needs at least one image/<camera> observation; offered are {offered}. Without, take actor_q")
     encoder, size = _encoder(config, spec.observation, names)
     encoded = {name: part for name, part in spec.observation.items() if name not in names} | {FEATURES: ArraySpec((config.features,))}
-    heads = actor_q(config.head, spec._replace(observation=encoded))
-    trunk = _Trunk(config.features)
-    actor, critic = _behind(trunk, size, heads.actor, False), _behind(trunk, size, heads.critic, True)
-    return PixelActorQ(encoder, actor, critic, heads.returns)
+    behind = spec._replace(observation=encoded)
+    heads, trunk = actor_q(config.head, behind), _Trunk(config.features)
+    return PixelActorQ(
+        encoder=encoder,
+        actor=_behind(trunk, size, heads.actor, False),
+        critic=_behind(trunk, size, heads.critic, True),
+        value=_behind(trunk, size, state_value(config.head, behind), False),
+        returns=heads.returns,
+    )
+
+
+def joined(networks: PixelActorQ) -> ActorQ:
+    """Critics that hold the encoder, and have a target of it too; the actor looks through it without training it (DrQ, Yarats et al. 2021,
+    https://arxiv.org/abs/2004.13649).
+    """
+
+    def looking(part: StatefulNetwork, takes_action: bool) -> StatefulNetwork:
+        def apply(params: Params, statistics: PyTree, x: Any, key: Key | None = None, train: bool = False) -> tuple[Any, PyTree]:
+            observation, *action = x if takes_action else (x,)
+            seen, _ = networks.encoder.apply(params["encoder"], {}, observation)
+            return part.apply(params["own"], statistics, (seen, *action) if takes_action else seen, key, train)
+
+        def init(key: Key) -> tuple[Params, PyTree]:
+            below, above = jax.random.split(key)
+            params, statistics = part.init(above)
+            return {"own": params} | ({"encoder": networks.encoder.init(below)[0]} if takes_action else {}), statistics
+
+        def project(params: Params) -> Params:
+            return params | {"own": part.project(params["own"])}
+
+        return StatefulNetwork(init, apply, project)
+
+    def tied(actor: Params, critic: Params) -> Params:
+        return actor | {"encoder": critic["encoder"]}
+
+    return ActorQ(looking(networks.actor, False), looking(networks.critic, True), networks.returns, tied)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops.replayed import Sample
 from jaxrl.types import Array, Key, Observation
 
 
@@ -24,3 +25,11 @@ def random_shift(images: Array, key: Key, pad: int) -> Array:
 def shift_images(observation: Observation, key: Key, pad: int) -> Observation:
     """Every `image/<camera>` of a batch of observations shifted, those of one row alike; the rest passes through."""
     return {name: random_shift(x, key, pad) if name.startswith("image/") else x for name, x in observation.items()}
+
+
+def shift_sample(sample: Sample, key: Key, pad: int) -> Sample:
+    """The images at both ends of steps [B], each end shifted by itself."""
+    now, later = jax.random.split(key)
+    return sample._replace(
+        observation=shift_images(sample.observation, now, pad), next_observation=shift_images(sample.next_observation, later, pad)
+    )

@@ -245,9 +245,9 @@ def complaint(name: str, probe: str, fault: str = "none") -> str:
 
 
 def acting() -> list[str]:
-    """The algorithms whose factory takes the spec of an environment."""
-    found = factories(Algorithm)
-    return [name.rpartition(".")[2] for name, factory in found.items() if EnvSpec in typing.get_type_hints(factory).values()]
+    """The algorithms whose factory takes the spec of an environment; what wraps another one is none."""
+    taken = {name.rpartition(".")[2]: typing.get_type_hints(factory) for name, factory in factories(Algorithm).items()}
+    return [name for name, hints in taken.items() if EnvSpec in hints.values() and hints.get("algorithm") is not Algorithm]
 
 
 @pytest.mark.parametrize("name", acting())

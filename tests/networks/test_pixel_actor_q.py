@@ -28,7 +28,7 @@ def build(observation=OBSERVATION, action=ACTION, **fields):
     torso = Torso(width=8, depth=1)
     small = {"layers": ((4, 3, 2), (4, 3, 1)), "features": 5, "head": Head(torso, torso, deterministic=True, actor_scale=1.0)}
     networks = pixel_actor_q(Config(**small | fields), PolicySpec(observation, action))
-    parts = [StatefulNetwork(jax.jit(p.init), jax.jit(p.apply, static_argnames="train"), p.project) for p in networks[:3]]
+    parts = [StatefulNetwork(jax.jit(p.init), jax.jit(p.apply, static_argnames="train"), p.project) for p in networks[:-1]]
     return PixelActorQ(*parts, networks.returns)  # one program is compiled faster than many small ones
 
 
@@ -63,12 +63,13 @@ def test_gradient_of_a_convolution_inside_a_loop():
 def test_what_each_part_depends_on():
     networks, x = build(), seen()
     action = jnp.linspace(-1.0, 1.0, 3 * ACTIONS).reshape(3, ACTIONS)
-    (encoder, _), actor, critic = (part.init(KEY) for part in networks[:3])
+    (encoder, _), actor, critic, value_head = (part.init(KEY) for part in networks[:-1])
 
     def answer(x, action=action):
         encoded, _ = networks.encoder.apply(encoder, {}, x)
         assert set(encoded) == {"state/a", "privileged/b", FEATURES}
         public = {name: part for name, part in encoded.items() if name != "privileged/b"}
+        assert networks.value.apply(*value_head, encoded)[0].shape == (3, 1)
         return networks.actor.apply(*actor, public)[0]["mean"][0], networks.critic.apply(*critic, (encoded, action))[0][:, 0]
 
     mean, value = answer(x)

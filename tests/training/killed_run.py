@@ -20,7 +20,7 @@ from jaxrl.training.compilation_cache import enable_compilation_cache
 from jaxrl.types import Source
 from tests.probes import PROBES, probe_env
 
-UPDATES = 400
+UPDATES = 100
 BALLAST = 3_000_000  # floats in the state, so that a save takes long enough to be hit
 
 

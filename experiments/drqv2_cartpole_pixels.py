@@ -1,0 +1,54 @@
+"""A cart balances its pole from 84 x 84 images alone, by DrQ-v2 with an encoder small enough for a CPU.
+
+Paper: Yarats et al. 2021, https://arxiv.org/abs/2107.09645; Tassa et al. 2018, https://arxiv.org/abs/1801.00690 (cartpole balance).
+Command: jaxrl train --config experiments/drqv2_cartpole_pixels.py --workdir runs/drqv2
+Device-hours: not yet measured.
+Expected score: not yet reproduced.
+
+100,000 frames are 25,000 decisions, for each action is repeated four times; two decisions are followed by one update.
+"""
+
+from ml_collections import ConfigDict
+
+FRAMES = 100_000
+ACTION_REPEAT = 4
+INITIAL = 1_000  # decisions at random
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.env = ConfigDict({"name": "jaxrl_envs.tasks.control_suite", "task": "cartpole_balance", "action_repeat": ACTION_REPEAT})
+    config.wrapper = ConfigDict(
+        {"name": "jaxrl_envs.wrappers.pixels", "cameras": ("fixed",), "width": 84, "height": 84, "frames": 3, "keep_state": False}
+    )
+    config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 1, "unroll_length": 2, "stagger": False})
+    config.replay = ConfigDict(
+        {
+            "name": "jaxrl.replay.host_replay",
+            "capacity": FRAMES // ACTION_REPEAT,
+            "image_gib": 1.0,
+            "batch_size": 64,
+            "n_step": 3,
+            "initial_steps": INITIAL,
+        }
+    )
+    config.networks = ConfigDict(
+        {
+            "name": "jaxrl.networks.pixel_actor_q",
+            "layers": ((16, 8, 4), (32, 4, 2), (32, 3, 1)),
+            "features": 50,
+            "head": {"deterministic": True, "actor_scale": 1.0, "actor": {"width": 256}, "critic": {"width": 256}},
+        }
+    )
+    config.algorithm = ConfigDict(
+        {
+            "name": "jaxrl.algorithms.drqv2",
+            "optimizer": {"learning_rate": 3e-4},
+            "noise_std": (1.0, 0.1),
+            "noise_updates": 5_000,
+        }
+    )
+    updates = (FRAMES // ACTION_REPEAT - INITIAL) // config.source.unroll_length
+    config.training = ConfigDict({"total_updates": updates, "updates_per_call": 100, "checkpoint_seconds": 300.0})
+    config.evaluation = ConfigDict({"num_episodes": 10})
+    return config
