@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.networks = ConfigDict(
         {
             "name": "jaxrl.networks.pixel_actor_q",
-            "layers": ((16, 8, 4), (32, 4, 2), (32, 3, 1)),
+            "layers": ((32, 4, 4), (32, 4, 2), (32, 3, 1)),
             "features": 50,
             "head": {"deterministic": True, "actor_scale": 1.0, "actor": {"width": 256}, "critic": {"width": 256}},
         }
