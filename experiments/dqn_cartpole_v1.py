@@ -50,6 +50,6 @@ def get_config() -> ConfigDict:
             "epsilon_updates": updates // 6,
         }
     )
-    config.training = ConfigDict({"total_updates": updates // 10 * 10, "updates_per_call": 10})
+    config.training = ConfigDict({"total_updates": updates // 10 * 10, "updates_per_call": 10, "evaluate_every": 70})
     config.evaluation = ConfigDict({"num_episodes": 100})
     return config

@@ -149,7 +149,7 @@ class Source(NamedTuple):
     pure: bool = True
     steps_per_batch: int = 0  # new environment steps in a batch; 0 for stored data
     initial_steps: int = 0  # environment steps that `init` makes
-    allocation: Mapping[str, int] = {}  # bytes that `init` allocates, by name, where that is worth telling beforehand
+    allocation: Mapping[str, int] = {}  # bytes that `init` allocates, by name ("host/..." on the host), if worth telling
     metrics: Callable[[PyTree], Metrics] = lambda _: {}  # source state -> what to log (returns, falls, quarantined worlds)
     close: Callable[[], None] = _nothing
 

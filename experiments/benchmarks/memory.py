@@ -3,11 +3,12 @@
     python experiments/benchmarks/memory.py                 (needs playground and dm_control: pip install "jaxrl[adapters,suite]")
 
 The worlds of three control-suite tasks under automatic resets, each in a process of its own, without a compilation cache: ours on every
-backend that is installed, playground's with impl "jax" in the wrappers that brax's trainers use. A program of 20 steps with random
-actions is traced and compiled, not run; bytes are those of all that it carries from step to step, the pool of starts included. The Go2
-task of experiments/ppo_go2_flat.py, with all its physics parameters, is measured too; playground's Go1 needs meshes from elsewhere.
-`ratio` is playground's bytes over ours with the backend that carries most, the worst of the tasks: above 1 is less memory. Compile
-times are in `compile_seconds`. Takes about ten minutes on two cores.
+backend that is installed; playground's with impl "jax" in the wrappers that brax's trainers use; and the same in our rollout, through our
+adapter, for the suite's own models, which are ours, ask for more of the solver, and in cartpole for Runge-Kutta. A program of 20 steps
+with random actions is traced and compiled, not run; bytes are those of all that it carries from step to step, the pool of starts
+included. The Go2 task of experiments/ppo_go2_flat.py, with all its physics parameters, is measured too; playground's Go1 needs meshes
+from elsewhere. `ratio` is playground's bytes over ours with the backend that carries most, the worst of the tasks: above 1 is less
+memory. Compile times are in `compile_seconds`. Takes about ten minutes on two cores.
 """
 
 import time
@@ -20,6 +21,7 @@ import harness
 TASKS = {"CartpoleSwingup": "cartpole_swingup", "CheetahRun": "cheetah_run", "WalkerWalk": "walker_walk"}  # playground's name: ours
 LENGTH = 20
 GO2 = "Go2 flat"
+ADAPTER = "playground, in ours"
 
 
 def _bytes(tree: Any) -> int:
@@ -48,6 +50,10 @@ def ours(backend: str, name: str, num_worlds: int) -> tuple[Any, Any]:
 
         config = configs.load(Path(__file__).parents[1] / "ppo_go2_flat.py", [f"--config.env.backend={backend}"])
         env = assemble(configs.build(Settings, config)).env
+    elif backend == ADAPTER:
+        from jaxrl_envs.adapters import playground
+
+        env = playground.playground(playground.Config(task=name))
     else:
         from jaxrl_envs.tasks import control_suite
 
@@ -119,12 +125,13 @@ def main() -> None:
         return contestant(*options.contestant)
     own = ["native", "mjx", *(["warp"] if find_spec("warp") else [])]
     found: dict[str, dict[str, dict[str, float]]] = {}
-    rows = [["bytes per world, seconds to compile", *own, "playground"]]
+    peers = [ADAPTER, "playground"]
+    rows = [["bytes per world, seconds to compile", *own, *peers]]
     for name in options.tasks:
-        kinds = own if name == GO2 else [*own, "playground"]
+        kinds = own if name == GO2 else [*own, *peers]
         found[name] = {kind: measured(kind, name, options.num_worlds) for kind in kinds}
         cells = (f"{one['bytes']:,.0f} B {one['seconds']:.1f} s" for one in found[name].values())
-        rows.append([name, *cells, *(["-"] * (1 + len(own) - len(kinds)))])
+        rows.append([name, *cells, *(["-"] * (len(own) + len(peers) - len(kinds)))])
     harness.table(rows)
     compared = {name: max(each[kind]["bytes"] for kind in own) for name, each in found.items() if "playground" in each}
     if not compared:

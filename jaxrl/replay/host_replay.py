@@ -106,7 +106,7 @@ def host_replay(config: Config, collector: Source, num_worlds: int, filler: Sour
         init=init,
         next=advance,
         observe=observe,
-        allocation={**inner.allocation, "replay/images": store.allocation},
+        allocation={**inner.allocation, "host/replay/images": store.allocation},
         metrics=metrics,
         close=close,
     )

@@ -202,10 +202,18 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step of the highest score, the later of equals; None where no checkpoint has a score."""
+        return max(self._rated(), default=(0.0, None))[1]
+
+    def would_be_best(self, score: float) -> bool:
+        """Whether no checkpoint has as high a score."""
+        return all(score > other for other, _ in self._rated())
+
+    def _rated(self) -> list[tuple[float, int]]:
+        """Scores and steps of the checkpoints that have one."""
         steps = self.steps()
         for step in steps:
             self._scores.setdefault(step, score_of(self._directory / str(step)))
-        return max(((score, step) for step in steps if (score := self._scores[step]) is not None), default=(0.0, None))[1]
+        return [(score, step) for step in steps if (score := self._scores[step]) is not None]
 
     def drop_after(self, step: int) -> None:
         """Removes the checkpoints later than `step`: a run that goes on from there will write them anew."""

@@ -31,7 +31,7 @@ from jaxrl.types import Algorithm, Key, Metrics, Params, PyTree, Source, TrainSt
 class Config:
     """`updates_per_call` updates run between two looks at the metrics, where evaluations and checkpoints fall too.
 
-    0 turns these off (`evaluate_every`, `checkpoint_seconds`); the last state is always saved.
+    0 turns these off (`evaluate_every`, `checkpoint_seconds`); the last state is always saved, and one whose evaluation is the best so far.
     """
 
     total_updates: int = 100
@@ -235,6 +235,12 @@ def _check_score(extras: Extras, scores: dict[str, float]) -> None:
         raise ValueError(f"the score is {extras.score}, which is not reported; choose among {names}")
 
 
+def _leads(extras: Extras, scores: dict[str, float]) -> bool:
+    """Whether this evaluation is better than that of every checkpoint."""
+    score = scores.get(extras.score or "")
+    return score is not None and extras.checkpoints is not None and extras.checkpoints.would_be_best(score)
+
+
 def _restore(extras: Extras, like: Run) -> tuple[Run, _Clock]:
     """The latest checkpoint, shaped and sharded like a run."""
     if extras.checkpoints is None:
@@ -324,14 +330,16 @@ def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras,
                 keys = run_keys(config, clock.rollbacks)
                 continue
             _report(extras, config, source, clock, new, "training")
+            leads, scores = False, {}  # a checkpoint has the score of its own state, or none
             if extras.evaluate is None or not config.evaluate_every:
                 scores = new
             elif clock.update % config.evaluate_every == 0:
                 scores = to_host(extras.evaluate(deployable(run.train_state)))
                 _report(extras, config, source, clock, scores, "evaluation")
+                leads = _leads(extras, scores)
             if scores:
                 _check_score(extras, scores)
-            if time.perf_counter() - saved_at >= config.checkpoint_seconds > 0:
+            if leads or time.perf_counter() - saved_at >= config.checkpoint_seconds > 0:
                 _save(config, extras, source, run, clock, scores)
                 saved_at = time.perf_counter()
         interrupted = stopping()
