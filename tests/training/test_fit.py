@@ -279,10 +279,11 @@ def test_reports_and_evaluations_reach_the_callback():
 def test_the_best_of_the_evaluated_states_is_kept_with_its_own_score(tmp_path):
     algorithm, source = parts()
     told = iter([1.0, 3.0, 2.0])
-    extras = fit.Extras(checkpoints=open_checkpoints(tmp_path, keep_last=1), evaluate=lambda params: {"score": jnp.float32(next(told))}, score="score")
+    checkpoints = open_checkpoints(tmp_path, keep_last=1)
+    extras = fit.Extras(checkpoints=checkpoints, evaluate=lambda params: {"score": jnp.float32(next(told))}, score="score")
     fit.fit(dataclasses.replace(CONFIG, total_updates=14, evaluate_every=4, checkpoint_seconds=0.0), algorithm, source, extras)
-    assert (extras.checkpoints.steps(), extras.checkpoints.best()) == ([8, 14], 8)
-    extras.checkpoints.close()
+    assert (checkpoints.steps(), checkpoints.best()) == ([8, 14], 8)
+    checkpoints.close()
 
 
 def test_a_source_on_the_host_runs_through_the_same_loop():
