@@ -56,7 +56,7 @@ def get_config(variant: str = "drqv2") -> ConfigDict:
     config.wrapper = ConfigDict({"name": "jaxrl_envs.wrappers.pixels", "cameras": ("side",), "width": 84, "height": 84, "frames": 3})
     config.wrapper.keep_state = False
     config.source = ConfigDict({"name": "jaxrl.rollout.rollout", "num_worlds": 1, "unroll_length": 2, "stagger": False})
-    config.replay = ConfigDict({"name": "jaxrl.replay.host_replay", "capacity": 1_000_000, "image_gib": 16.0, "initial_steps": INITIAL})
+    config.replay = ConfigDict({"name": "jaxrl.replay.host_replay", "capacity": 1_000_000, "image_gib": 6.0, "initial_steps": INITIAL})
     config.replay.update(own["replay"])
     config.networks = ConfigDict({"name": "jaxrl.networks.pixel_actor_q", **own["networks"]})
     config.algorithm = ConfigDict(own["algorithm"])

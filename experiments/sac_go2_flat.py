@@ -2,8 +2,12 @@
 
 Paper: Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905; settings as in FastSAC (Seo et al. 2025, https://arxiv.org/abs/2512.01996).
 Command: jaxrl train --config experiments/sac_go2_flat.py --workdir runs/sac_go2_flat
-Device-hours: 0.6 core-hours.
-Expected score: not yet reproduced.
+Device-hours: 1 core-hour (3718 s of training on one core beside other work).
+Expected score, 200 episodes: velocity error 0.124 m/s, yaw error 0.171 rad/s, falls 0.5 %; randomised 0.134, 0.180, 2 %.
+Last reproduced: 2026-11-27, jax 0.10.2, mujoco 3.17.0, one seed; see docs/results.md.
+
+With targets of up to 2.5 units of action, and two updates on 2048 steps in place of eight on 512, the robot had learnt to fall after 0.2
+million steps, and no more: the first actions went to the ends of their range, where every step costs more than a fall.
 """
 
 from pathlib import Path

@@ -114,8 +114,8 @@ MANY_WORLDS: dict[str, dict[str, Any]] = {
             "log_std_bounds": (-10.0, 2.0),
         },
         "algorithm": {
-            "actor_optimizer": {**ADAM_3E4, **FALLING, "decay_steps": 97_600},
-            "critic_optimizer": {**ADAM_3E4, **FALLING, "decay_steps": 97_600},
+            "actor_optimizer": {**ADAM_3E4, **FALLING, "schedule": "warmup_cosine", "decay_steps": 48_800},
+            "critic_optimizer": {**ADAM_3E4, **FALLING, "schedule": "warmup_cosine", "decay_steps": 97_600},
             "initial_temperature": 0.01,
             "target_entropy": -0.478,  # that of a standard deviation of 0.15
             "gamma": 0.99,
@@ -123,10 +123,18 @@ MANY_WORLDS: dict[str, dict[str, Any]] = {
             "policy_value": "minimum",
             "joint": True,
             "longest_repeat": 16,
+            "action_bound": 1.0,
             "normalise_observations": False,
         },
         "source": {"num_worlds": 1024},
-        "replay": {"capacity": 10_000_000, "num_updates": 2, "n_step": 3, "initial_steps": 1024 * 98, "maximum_return": 5.0},
+        "replay": {
+            "capacity": 10_000_000,
+            "batch_size": 2048,
+            "num_updates": 2,
+            "n_step": 3,
+            "initial_steps": 1024 * 98,
+            "maximum_return": 5.0,
+        },
         "training": {"total_updates": 48_800},  # of 1024 worlds: 50 million steps
     },
 }

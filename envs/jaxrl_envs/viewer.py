@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jaxrl.ops.worlds import finite_rows
 from jaxrl.types import Env, Params, Policy, PyTree, Steering
 
 # Codes of GLFW: the arrows, comma and full stop, enter, backspace.
@@ -53,6 +54,7 @@ class _World(NamedTuple):
     observation: dict[str, Any]
     memory: PyTree
     parameters: Params
+    step: int = 0  # that have been made
 
 
 def open_window(model: mujoco.MjModel, data: mujoco.MjData, press: Callable[[int], None]) -> Any:
@@ -77,6 +79,8 @@ def view(
 ) -> int:
     """Shows episodes until the window is closed; returns how many steps it showed.
 
+    An episode ends as in training: where the task ends it, at its length, or where something is not finite, which is said.
+
     Raises:
         ValueError: the environment draws nothing.
         RuntimeError: no window opens here.
@@ -88,6 +92,9 @@ def view(
     say(_instructions(env.steering))
     data = mujoco.MjData(scene.model)
     reset, act, step = jax.jit(env.reset), jax.jit(policy.act), jax.jit(env.step)
+    sound = jax.jit(
+        lambda state, result: finite_rows(jax.tree.map(lambda x: jnp.asarray(x)[None], (state, result.observation, result.reward)))[0]
+    )
     sample = jax.jit(env.sample) if randomised else lambda key: env.nominal
     key, shown = jax.random.key(seed), 0
 
@@ -108,13 +115,17 @@ def view(
             for k in range(policy.spec.executed_steps):
                 state = world.state if env.steering is None else env.steering.set(world.state, jnp.asarray(keys.command))
                 state, result = step(state, chunk[0, k], world.parameters, jax.random.fold_in(move, k))
-                world = _World(state, result.observation, memory, world.parameters)
+                world = _World(state, result.observation, memory, world.parameters, world.step + 1)
                 _show(scene, data, state)
                 handle.sync()
                 shown += 1
                 due = max(due + env.spec.dt, time.perf_counter() - env.spec.dt)  # a slow machine falls behind rather than rushing later
                 time.sleep(max(0.0, due - time.perf_counter()))
-                ended = bool(result.discount == 0) or bool(result.truncation > 0) or keys.restart
+                finite = bool(sound(env.vital(state), result))
+                if not finite:
+                    say(f"step {world.step} of the episode is not finite: a new one begins")
+                ended = not finite or bool(result.discount == 0) or bool(result.truncation > 0) or keys.restart
+                ended = ended or world.step >= env.spec.episode_length
                 if ended or not handle.is_running():
                     break
             if ended:

@@ -36,11 +36,11 @@ def needed_by(env: Mapping[str, Any]) -> bool:
 
 
 def check(who: str) -> None:
-    """Raises RuntimeError where `who` is about to run MJX on a CPU without the flags."""
+    """Raises ValueError where `who` is about to run MJX on a CPU without the flags."""
     import jax
 
     if jax.default_backend() == "cpu" and missing():
-        raise RuntimeError(
+        raise ValueError(
             f"{who} on a CPU: XLA's default scheduler can hang for ever and its fusion is very slow on deep kinematic trees. "
             f'Set the environment variable before starting Python: XLA_FLAGS="{xla_flags()}"'
         )

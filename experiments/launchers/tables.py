@@ -2,13 +2,15 @@
 
 Command: python experiments/launchers/tables.py ppo --workdir runs/tables            (or sac, or simba; see published.py)
 Each task and seed is a run of `jaxrl train` in a folder of its own, <workdir>/<table>/<task>/<seed>. The command may be cut at any time:
-called again, it skips the runs that are evaluated and goes on with those that were cut. `--jobs 2` trains two at once, each on its
+called again, it skips the runs that are evaluated and goes on with those that were cut; a run with fewer updates than its file asks for
+counts as cut. `--jobs 2` trains two at once, each on its
 share of the cores. `--table` trains nothing. Beside the table lies a picture of each task's learning curves.
 
 Ours: 50 episodes per seed of the policy's mode.
 """
 
 import argparse
+import datetime
 import json
 import math
 import os
@@ -23,12 +25,13 @@ from typing import NamedTuple
 import numpy as np
 from published import TABLES, Return, Table
 
+from jaxrl.config import load
 from jaxrl.evaluation.curves import learning_curve
 from jaxrl.evaluation.statistics import interquartile_interval
 
 EXPERIMENTS = Path(__file__).parents[1]
 SEEDS = 3
-COLUMNS = ("task", "published", "ours", "seeds", "training [h]", "")
+COLUMNS = ("task", "published", "ours", "seeds", "training [h]", "date", "")
 INTERRUPTED = 130  # exit status of a run that saved itself
 
 
@@ -37,15 +40,20 @@ class Result(NamedTuple):
 
     value: float  # mean return
     hours: float  # of training
+    date: str  # of the evaluation
 
 
-def read(folder: Path) -> Result | None:
-    """The result of a run; None where it is not evaluated."""
+def read(folder: Path, updates: int) -> Result | None:
+    """The result of a run; None where it is not evaluated, or has not made as many updates as its config asks for."""
     evaluation, metrics = folder / "evaluation.json", folder / "metrics.jsonl"
     if not evaluation.is_file():
         return None
-    seconds = max(json.loads(line)["seconds"] for line in metrics.read_text().splitlines())
-    return Result(json.loads(evaluation.read_text())["nominal"]["return"]["value"], seconds / 3600)
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    if max(line["update"] for line in lines) < updates:
+        return None
+    date = datetime.date.fromtimestamp(evaluation.stat().st_mtime).isoformat()
+    value = json.loads(evaluation.read_text())["nominal"]["return"]["value"]
+    return Result(value, max(line["seconds"] for line in lines) / 3600, date)
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -76,7 +84,8 @@ def _row(table: Table, task: str, results: Sequence[Result]) -> tuple[str, ...]:
     spread = f" ± {standard_error(values):.1f}" if len(values) > 1 else ""
     own = f"{np.mean(values):.1f}{spread}" if values else "-"
     hours = f"{sum(result.hours for result in results):.2f}" if values else "-"
-    return (task, theirs, own, str(len(values)), hours, verdict(table, task, results))
+    date = max((result.date for result in results), default="-")
+    return (task, theirs, own, str(len(values)), hours, date, verdict(table, task, results))
 
 
 def written(table: Table, results: Mapping[str, Sequence[Result]]) -> str:
@@ -169,9 +178,9 @@ def train(table: Table, waiting: list[Run], jobs: int, further: Sequence[str]) -
     return failed, interrupted
 
 
-def _draw(folder: Path, task: str, runs: Sequence[Run]) -> None:
+def _draw(folder: Path, task: str, runs: Sequence[Run], updates: int) -> None:
     """The learning curves of a task's seeds that are evaluated, with their mean."""
-    files = [run.folder / "metrics.jsonl" for run in runs if read(run.folder) is not None]
+    files = [run.folder / "metrics.jsonl" for run in runs if read(run.folder, updates) is not None]
     if files:
         learning_curve(files, folder / f"{task}.png", ["episode/return"], title=task)
 
@@ -195,16 +204,17 @@ def main() -> int:
     if not 1 <= options.jobs <= cores:
         parser.error(f"--jobs {options.jobs}: there are {cores} cores, and each job needs one")
     runs = {task: [Run(task, seed, folder / task / str(seed)) for seed in range(options.seeds)] for task in table.published}
-    missing = [] if options.table else [run for task in tasks for run in runs[task] if read(run.folder) is None]
+    updates = {task: load(f"{EXPERIMENTS / table.config}:{task}").training.total_updates for task in runs}
+    missing = [] if options.table else [run for task in tasks for run in runs[task] if read(run.folder, updates[task]) is None]
     failed, interrupted = train(table, missing, options.jobs, further)
     if interrupted:
         return INTERRUPTED
-    found = {task: [read(run.folder) for run in those] for task, those in runs.items()}
+    found = {task: [read(run.folder, updates[task]) for run in those] for task, those in runs.items()}
     text = written(table, {task: [result for result in results if result is not None] for task, results in found.items()})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(text)
     for task, those in runs.items():
-        _draw(folder, task, those)
+        _draw(folder, task, those, updates[task])
     print(text)
     if failed:
         print(f"failed: {', '.join(str(run.folder) for run in failed)}", file=sys.stderr)

@@ -56,6 +56,8 @@ class Dormancy:
         for name in ("exploration_softness", "exploitation_softness", "perturb_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"dormancy.{name} is {getattr(self, name)}, but must be above 0")
+        if self.perturb_rate < 0:
+            raise ValueError(f"dormancy.perturb_rate is {self.perturb_rate}, but must not be negative")
         for name in ("threshold", "awake", "exploitation", "expectile"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"dormancy.{name} is {getattr(self, name)}, but must lie between 0 and 1")
@@ -95,7 +97,7 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
         if self.noise_updates < 1:
             raise ValueError(f"noise_updates is {self.noise_updates}, but must be at least 1")
-        if min(self.noise_std) < 0 or self.action_bound <= 0:
+        if not all(std >= 0 for std in self.noise_std) or not self.action_bound > 0:
             raise ValueError(f"noise_std and action_bound must be positive, but are {self.noise_std} and {self.action_bound}")
 
 

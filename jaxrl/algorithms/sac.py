@@ -202,14 +202,15 @@ def sac(config: Config, spec: EnvSpec, networks: ActorQ | PixelActorQ) -> Algori
     that may lack any part.
 
     Raises:
-        ValueError: the actions are not continuous vectors, the actor sees what is privileged, `subset` is more than the critics there
-            are, or there is no image to shift; at `init`, `pretrained` does not fit; at the first update, the updates do not divide.
+        ValueError: the actions are not continuous vectors, the actor sees what is privileged or is deterministic, `subset` is more than
+            the critics there are, or there is no image to shift; at `init`, `pretrained` does not fit; at the first update, the updates do
+            not divide.
     """
     if isinstance(networks, PixelActorQ):
         networks = joined(networks)
     elif config.pad:
         raise ValueError(f"pad is {config.pad}, but sac's networks see no images; take jaxrl.networks.pixel_actor_q, or set it to 0")
-    critics = number_of_critics(networks, spec, "sac")
+    critics = number_of_critics(networks, spec, "sac", stochastic=True)
     if config.subset > critics:
         raise ValueError(f"subset is {config.subset}, but there are {critics} critics; lower it or enlarge the networks' ensemble")
     to_unit = action_range(spec.action, config.action_bound).to_unit

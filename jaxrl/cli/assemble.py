@@ -1,5 +1,6 @@
 """From a config to the parts of a run. Every section is checked before anything is compiled."""
 
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from jaxrl.replay import recording
 from jaxrl.replay.mirrored import mirrored
 from jaxrl.replay.mixture import mixture
 from jaxrl.replay.recording import Recording
-from jaxrl.rollout.hide import hide
+from jaxrl.rollout import environment as experiment
 from jaxrl.training import fit
 from jaxrl.types import Algorithm, ArraySpec, Env, HostEnv, Policy, PolicySpec, Source
 
@@ -127,30 +128,27 @@ class Parts(NamedTuple):
 
 
 def environment(settings: Settings) -> Env | HostEnv | None:
-    """The environment of `config.env`, in its wrapper, without what is hidden; None where the config has none."""
-    around = [name for name in ("wrapper", "hidden") if getattr(settings, name)]
-    if settings.env is None:
-        for name in around:
+    """That of `config.env`, `config.wrapper` and `config.hidden`; None where the config has none."""
+    if settings.env is not None:
+        return experiment.environment(settings.env, settings.wrapper, settings.hidden)
+    for name in ("wrapper", "hidden"):
+        if getattr(settings, name):
             raise ValueError(f"config.{name}: has no effect without config.env; leave it out")
-        return None
-    make, config = part(settings.env, "task", "config.env")
-    made: Env | HostEnv = make(config)
-    if isinstance(made, HostEnv):
-        for name in around:
-            raise ValueError(f"config.{name}: {made.spec.name} is stepped on the host, where it has no effect; leave it out")
-        return made
-    env: Env = made
-    if settings.wrapper:
-        wrap, wrapper = part(settings.wrapper, "wrapper", "config.wrapper")
-        env = wrap(wrapper, env)
-    return hide(env, settings.hidden) if settings.hidden else env
+    return None
 
 
 def _acting(settings: Settings, spec: Any) -> Algorithm:
     """An algorithm that learns by acting: made of the environment's spec and networks."""
     make_networks, networks = part(settings.networks, "network", "config.networks")
     make, config = part(settings.algorithm, "algorithm", "config.algorithm")
-    algorithm: Algorithm = make(config, spec, make_networks(networks, spec))
+    built = make_networks(networks, spec)
+    taken = typing.get_type_hints(make).get("networks", Any)
+    if taken is not Any and not isinstance(built, taken):
+        names = " or ".join(kind.__name__ for kind in typing.get_args(taken) or (taken,))
+        raise ValueError(
+            f"config.networks.name: {settings.algorithm['name']} takes {names}, which {settings.networks['name']} does not make"
+        )
+    algorithm: Algorithm = make(config, spec, built)
     if not settings.bonus:
         return algorithm
     make_bonus, bonus = part(settings.bonus, "bonus", "config.bonus")
@@ -238,6 +236,9 @@ def _remembered(
         _refuse(settings, "demonstrations", "filler")
         return source
     make_replay, replay = part(settings.replay, "replay", "config.replay")
+    _, chosen = part(settings.algorithm, "algorithm", "config.algorithm")
+    if getattr(replay, "maximum_return", 0.0) and replay.gamma != chosen.gamma:
+        raise ValueError(f"config.replay.gamma is {replay.gamma}, but config.algorithm.gamma {chosen.gamma}; they have to be the same")
     filler = collect(_filler(settings, env, algorithm))
     made: Source = make_replay(replay, source, num_worlds, filler, mesh)
     return _with_demonstrations(settings, made, replay, mesh) if settings.demonstrations else made

@@ -33,6 +33,7 @@ VIDEO = "video.mp4"
 RANDOMISATION = "randomisation.json"
 RANDOMISATION_PICTURE = "randomisation.png"
 CURRICULUM_PICTURE = "curriculum.png"
+REPORTS = (EVALUATION, CURVE, VIDEO, RANDOMISATION, RANDOMISATION_PICTURE, CURRICULUM_PICTURE)  # of what has been learnt
 
 
 def say(text: str) -> None:

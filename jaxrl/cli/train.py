@@ -97,7 +97,7 @@ def _clear(workdir: Path) -> None:
     """Removes all that a run has written."""
     for name in (runs.CHECKPOINTS, runs.TENSORBOARD, runs.NOT_FINITE):
         shutil.rmtree(workdir / name, ignore_errors=True)
-    for name in (runs.METRICS, runs.EVALUATION, runs.CURVE, runs.VIDEO, runs.CONFIG, runs.PROVENANCE):
+    for name in (*runs.REPORTS, runs.METRICS, runs.CONFIG, runs.PROVENANCE):
         (workdir / name).unlink(missing_ok=True)
 
 

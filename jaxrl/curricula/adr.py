@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.curricula._space import box_metrics, group_centers, inside, space_of, update_mean
+from jaxrl.curricula._space import box_metrics, inside, space_of, update_mean
 from jaxrl.types import Array, Curriculum, Env, Key, Metrics, Params
 
 _SIDES = ("low", "high")
@@ -61,9 +61,10 @@ class State(NamedTuple):
 def adr(config: Config, env: Env) -> Curriculum:
     """Automatic domain randomisation. Raises ValueError where the environment varies nothing."""
     space = space_of(env, "adr")
-    group, center = np.asarray(space.group), group_centers(space)
-    # A nominal value at an end of its range leaves that side nowhere to go.
-    ends = [(g, side) for g in range(len(space.names)) for side, room in enumerate((center[g], 1.0 - center[g])) if room > 0]
+    group, center = np.asarray(space.group), np.asarray(space.center)
+    # Where the nominal values of all its numbers are at one end of their ranges, a parameter has nowhere to go on that side.
+    rooms = [(center[group == g].max(), 1.0 - center[group == g].min()) for g in range(len(space.names))]
+    ends = [(g, side) for g, both in enumerate(rooms) for side, room in enumerate(both) if room > 0]
     of, sides = np.array([g for g, _ in ends]), np.array([side for _, side in ends])
 
     def reach(out: Array) -> tuple[Array, Array]:

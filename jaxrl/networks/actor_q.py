@@ -154,25 +154,29 @@ def behaviour(networks: ActorQ, policy: PolicySpec, state: TrainState) -> Behavi
     return Behaviour(actor, state.statistics.actor, running_statistics.seen(state.statistics.normaliser, policy.observation))
 
 
-def number_of_critics(networks: ActorQ, spec: EnvSpec, who: str) -> int:
+def number_of_critics(networks: ActorQ, spec: EnvSpec, who: str, stochastic: bool = False) -> int:
     """E, having looked whether such networks fit an environment of `spec`; `who` is the algorithm that asks.
 
     Raises:
-        ValueError: the actions are not continuous, or the actor reads what a deployed policy does not see.
+        ValueError: the actions are not continuous, the actor reads what a deployed policy does not see, or is deterministic where it
+            should not be.
     """
     check_continuous(spec.action, who, spec.name)
 
     def zeros(table: Spec) -> dict[str, Array]:
         return {name: jnp.zeros((1, *part.shape), part.dtype) for name, part in table.items()}
 
-    def call(key: Key) -> Array:
+    def call(key: Key) -> tuple[Array, dict[str, Array]]:
         shown = zeros(policy_spec(spec).observation)
         (actor, its_own), (critic, theirs) = networks.actor.init(key), networks.critic.init(key)
-        networks.actor.apply(networks.tied(actor, critic), its_own, shown)
+        told, _ = networks.actor.apply(networks.tied(actor, critic), its_own, shown)
         action = zeros({"action": spec.action})["action"]
-        return networks.critic.apply(critic, theirs, (zeros(spec.observation), action))[0]
+        return networks.critic.apply(critic, theirs, (zeros(spec.observation), action))[0], told
 
     try:
-        return int(jax.eval_shape(call, jax.random.key(0)).shape[0])
+        outputs, told = jax.eval_shape(call, jax.random.key(0))
     except KeyError as error:
         raise ValueError(f"{who}: the actor reads {error}, which a deployed policy does not see; leave it to the critic") from error
+    if stochastic and "log_std" not in told:
+        raise ValueError(f"{who}: the actor tells no log_std, for its networks are made with deterministic=True; set that to False")
+    return int(outputs.shape[0])

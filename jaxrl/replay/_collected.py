@@ -81,6 +81,8 @@ def collected(memory: Memory, initial_steps: int, num_worlds: int, collector: So
         state = fill(state, source, behaviour, run)
         if filler is None:
             return state
+        if filler is not collector:
+            filler.close()  # it has done its work
         # The collector's worlds begin episodes of their own.
         scale: Any = state.scale
         if scaling:

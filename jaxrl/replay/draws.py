@@ -28,10 +28,10 @@ def uniform(ring: Ring, key: Key, updates: int, batch: int, first: Array, share:
     number = first + jnp.arange(count)
 
     def attempt(again: Array) -> Steps:
-        draws = _own(jax.random.uniform(jax.random.fold_in(key, again), (updates, batch, 2)), first, count)
-        place = (number.astype(jnp.float32)[None] + draws[..., 0]) * (whole / batch)
+        which, when = jax.random.split(jax.random.fold_in(key, again))
+        place = (number.astype(jnp.float32)[None] + _own(jax.random.uniform(which, (updates, batch)), first, count)) * (whole / batch)
         world = jnp.clip(place.astype(jnp.int32) - (first * whole) // batch, 0, worlds - 1)
-        back = (draws[..., 1] * most_used.astype(jnp.float32)).astype(jnp.int32)
+        back = _own(jax.random.randint(when, (updates, batch), 0, most_used), first, count)  # a float would miss some of ten million
         return Steps((ring.head[world] - back) % slots, world)
 
     def hits(at: Steps) -> Array:

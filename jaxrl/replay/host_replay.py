@@ -47,6 +47,7 @@ class _Live:
     """What the collectors of one source write into."""
 
     frames: Frames
+    lost: bool = False  # images that the ring does not know yet to be gone
 
 
 def host_replay(config: Config, collector: Source, num_worlds: int, filler: Source | None = None, mesh: Mesh | None = None) -> Source:
@@ -74,12 +75,13 @@ def host_replay(config: Config, collector: Source, num_worlds: int, filler: Sour
     def settled(state: ReplayState) -> HostReplayState:
         """Room for the next unroll is made now, before steps are drawn whose images it would take the place of."""
         live.frames, went = store.make_room(live.frames)
-        if went:
+        if went or live.lost:
+            live.lost = False
             state = state._replace(ring=forget(state.ring, jnp.asarray(live.frames.alive)))
         return HostReplayState(state, live.frames)
 
     def init(key: Key, behaviour: Params) -> HostReplayState:
-        live.frames = store.init()
+        live.frames, live.lost = store.init(), False
         return settled(inner.init(key, behaviour))
 
     def advance(state: HostReplayState, behaviour: Params, key: Key) -> tuple[HostReplayState, Replayed]:
@@ -134,7 +136,8 @@ def _numbered(collector: Source, images: Mapping[str, ArraySpec], store: FramesO
         state, batch = advance(state, behaviour, key)
         now, later = ({name: x[name] for name in images} for x in (batch.observation, batch.next_observation))
         now, later, discount, truncation = jax.device_get((now, later, batch.discount, batch.truncation))
-        room, _ = store.make_room(live.frames)
+        room, lost = store.make_room(live.frames)
+        live.lost |= lost
         live.frames, before, after = store.write(room, now, later, (discount == 0) | (truncation > 0))
         return state, batch._replace(observation=rest(batch.observation, before), next_observation=rest(batch.next_observation, after))
 

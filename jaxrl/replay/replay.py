@@ -40,7 +40,7 @@ class Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
         for name in ("initial_steps", "priority_exponent", "importance_exponent", "maximum_return"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma is {self.gamma}, but must lie between 0 and 1")

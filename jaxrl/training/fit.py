@@ -124,6 +124,9 @@ def _for_seeds(config: Config, function: Callable) -> Callable:
     return only
 
 
+ONE_SEED = "num_seeds above 1 needs a pure source: a host source runs outside the compiled program"
+
+
 class Program(NamedTuple):
     """A run before its first update, and its call. A call takes the buffers of the run it is given."""
 
@@ -159,7 +162,7 @@ def compile_program(config: Config, algorithm: Algorithm, source: Source, keys: 
 def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key) -> Program:
     """The same with a source that is called from Python."""
     if config.num_seeds > 1:
-        raise ValueError("num_seeds above 1 needs a pure source: a host source runs outside the compiled program")
+        raise ValueError(ONE_SEED)
     algorithm = algorithm._replace(init=jax.jit(algorithm.init), update=jax.jit(algorithm.update, donate_argnums=0))
     update = one_update(algorithm, source)
 
@@ -272,9 +275,12 @@ def check(config: Config, algorithm: Algorithm, source: Source) -> None:
     """Traces a run without compiling it.
 
     Raises:
-        ValueError: source and algorithm do not fit, or numbers do not divide.
+        ValueError: source and algorithm do not fit, would fill more than the memory there is, or numbers do not divide.
     """
     check_spec(algorithm.batch_spec, source.spec, needs="the algorithm", offers="the source")
+    memory_plan(source.allocation, config.num_seeds)
+    if not source.pure and config.num_seeds > 1:
+        raise ValueError(ONE_SEED)
     if source.pure:
         call, init = (_for_seeds(config, f) for f in (many_updates(algorithm, source, 1), initial(algorithm, source)))
         jax.eval_shape(lambda keys: call(init(keys), keys), run_keys(config))

@@ -15,11 +15,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from jaxrl.config import load, part
+from jaxrl.config import load
 from jaxrl.curricula.static import fixed
 from jaxrl.ops.specs import num_choices
 from jaxrl.ops.worlds import where_rows
 from jaxrl.rollout.auto_reset import Draws, Worlds, auto_reset
+from jaxrl.rollout.environment import environment
 from jaxrl.types import Array, ArraySpec, Env, Key, Observation, PyTree
 
 Shown = Literal["array", "dict"]
@@ -136,7 +137,7 @@ def vector_env(
     pool_size: int = 512,
     stagger: bool = False,
 ) -> JaxVectorEnv:
-    """`num_envs` worlds of an environment, or of the section `env` of an experiment file, as gymnasium takes them.
+    """`num_envs` worlds of an environment, or of that of an experiment file, wrapped and hidden as there, as gymnasium takes them.
 
     "array" joins the groups `state/<group>` in the order of their names and leaves out what only a privileged critic sees; "dict" keeps
     every group under its own name. Some of gymnasium's wrappers take "next_step" only. `stagger` spreads the first truncations over an
@@ -146,8 +147,8 @@ def vector_env(
         ValueError: no such file, a faulty section, or observations that are no vectors.
     """
     if isinstance(env, str | Path):
-        make, config = part(load(env).get("env"), "task", "config.env")
-        made: Any = make(config)
+        config = load(env)
+        made = environment(config.get("env"), config.get("wrapper"), config.get("hidden", ()))
         if not isinstance(made, Env):
             raise ValueError(f"{made.spec.name} is stepped on the host already: give gymnasium.make_vec its own name")
         env = made

@@ -37,6 +37,15 @@ def test_a_rollout_behind_a_memory():
         ({"algorithm": {"name": "jaxrl.algorithms.sac", "subset": 3}}, r"subset is 3, but there are 2 critics"),
         ({"mirror": True}, r"config.mirror: cartpole_\w+ has no mirror image"),
         (PPO | {"replay": {}, "mirror": True}, r"config.mirror: has no effect on jaxrl.algorithms.ppo"),
+        ({"networks": SAC["networks"] | {"deterministic": True}}, r"sac: the actor tells no log_std, .* set that to False"),
+        (
+            {"networks": {"name": "jaxrl.networks.actor_critic"}},
+            r"config.networks.name: jaxrl.algorithms.sac takes ActorQ or PixelActorQ, which jaxrl.networks.actor_critic does not make",
+        ),
+        (
+            {"replay": SAC["replay"] | {"maximum_return": 5.0, "gamma": 0.9}},
+            r"config.replay.gamma is 0.9, but config.algorithm.gamma 0.99; they have to be the same",
+        ),
         ({"networks": {"name": "jaxrl.networks.q_network"}, "algorithm": {"name": "jaxrl.algorithms.dqn"}}, r"needs discrete actions"),
     ],
 )

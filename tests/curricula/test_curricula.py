@@ -104,6 +104,13 @@ def test_adr_plays_a_share_of_the_episodes_at_one_end():
     assert free[:, 0].min() >= 0.25 and free[:, 0].max() <= 0.75 and free[:, DELAY].max() <= 0.5 and free[:, 0].std() > 0.1
 
 
+def test_adr_reaches_all_of_a_range_given_by_name():
+    """Of one parameter, the first number is nominally at its lower end, another at its upper one."""
+    env = ENV._replace(space=lines(("place",), (2,), (0.0,))._replace(center=(0.0, 1.0)))
+    points, _ = draw(adr.adr(adr.Config(initial=1.0), env), adr.adr(adr.Config(initial=1.0), env).init())
+    assert points[:, 0].max() > 0.99 and points[:, 1].min() < 0.01
+
+
 def test_adr_moves_the_end_that_was_tried_and_no_other():
     curriculum = boundaries()
     state = told(curriculum, curriculum.init(), jnp.array([1, 1, 1, 1, 0, 3, 3, 3, 3]), [1, 1, 1, 1, 1, 0, 0, 0, 0])

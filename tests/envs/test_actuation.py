@@ -149,5 +149,23 @@ def test_what_cannot_be_is_refused(physics):
         ),
         "native",
     )
-    with pytest.raises(ValueError, match="only position actuators on joints can have them, and these are none: pusher"):
-        actuation(pushing, Ranges(deadband=(0.0, 1.0)), SUBSTEPS)
+    for name in ("deadband", "backlash", "joint_offset"):
+        with pytest.raises(ValueError, match=f"{name}: only position actuators on joints can have them, and these are none: pusher"):
+            actuation(pushing, Ranges(**{name: (0.0, 1.0)}), SUBSTEPS)
+
+
+@pytest.mark.parametrize("backend", ["native", "mjx"])
+def test_the_law_holds_where_it_moves_the_target_out_of_the_models_range(backend):
+    """A motor at its no-load speed gives nothing, though the target that says so lies beyond ctrlrange."""
+    ranged = ARM.replace('forcerange="-5 5"', 'forcerange="-5 5" ctrlrange="-0.3 0.3"')
+    arm = make(mujoco.MjModel.from_xml_string(ranged), backend)
+    given = Ranges(motor_speed=(10.0, 20.0))
+    motors, worlds = actuation(arm, given, SUBSTEPS), randomised(arm, given, READS)
+    parameters = worldwide = worlds.sample(jax.random.key(0))._replace(motor_speed=jnp.array([10.0]))
+    moving = arm.forward(jnp.array([-0.2]), jnp.array([10.0]), worldwide.fields)
+    after, _, _ = jax.jit(motors.step)(moving, motors.init(jnp.zeros(1)), jnp.array([9.0]), parameters, DRAWS)
+    assert abs(float(after.qvel[0]) - 10.0) < 0.02
+    # The target itself is held to the range: 20 N m / rad * 0.3 rad from standing still at 0 is all that it may ask for.
+    still = arm.forward(jnp.zeros(1), jnp.zeros(1), parameters.fields)
+    far, near = (jax.jit(motors.step)(still, motors.init(jnp.zeros(1)), jnp.array([t]), parameters, DRAWS)[0] for t in (9.0, 0.3))
+    np.testing.assert_allclose(far.qvel, near.qvel, rtol=1e-6)

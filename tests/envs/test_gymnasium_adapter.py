@@ -83,6 +83,7 @@ def test_discrete_actions_are_choices_counted_from_zero():
         ({"episode_length": None}, "no limit of its own on the length of an episode: set env.episode_length"),
         ({"make": f"{PATH}.Countin"}, "env.make: no function 'tests.envs.gym_envs.Countin'"),
         ({"make": ""}, "name either id"),
+        ({"id": "Pendulum-v1", "make": "", "metrics": (), "options": {"x": 1}}, r"env.options: Pendulum-v1 does not take \{'x': 1\}"),
         ({"episode_length": 0}, "episode_length is 0"),
     ],
 )

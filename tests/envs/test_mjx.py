@@ -71,12 +71,20 @@ def test_flags_are_known_without_starting_jax():
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the faults are those of XLA on CPUs")
 def test_without_the_flags_it_refuses_and_says_which_variable_to_set(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
-    with pytest.raises(RuntimeError, match="XLA_FLAGS=") as caught:
+    with pytest.raises(ValueError, match="XLA_FLAGS=") as caught:
         make(pendulum(), "mjx")
     assert all(flag in str(caught.value) for flag in NEEDED)
 
 
 UNSUPPORTED = {
+    "disabled groups of actuators": (
+        '<mujoco><option actuatorgroupdisable="1"/><worldbody><body><joint name="j"/><geom size="1"/></body></worldbody>'
+        '<actuator><motor joint="j" group="1"/></actuator></mujoco>'
+    ),
+    "early activation of actuators": (
+        '<mujoco><worldbody><body><joint name="j"/><geom size="1"/></body></worldbody>'
+        '<actuator><general joint="j" dyntype="filter" dynprm="0.03" actearly="true"/></actuator></mujoco>'
+    ),
     "noslip iterations": '<mujoco><option noslip_iterations="2"/></mujoco>',
     "armature of actuators": (
         '<mujoco><worldbody><body><joint name="j"/><geom size="1"/></body></worldbody>'

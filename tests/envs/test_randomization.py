@@ -10,10 +10,11 @@ from scipy import stats
 from jaxrl_envs.physics import make
 from jaxrl_envs.randomization import QUANTITIES, Parameters, Range, Ranges, randomised
 from jaxrl_envs.randomization.inertia import add_point, principal, rotational_inertia, second_moment, stretch
+from jaxrl_envs.randomization.parameters import _pair
 from jaxrl_envs.randomization.ranges import place, quantile
 from jaxrl_envs.tasks._go2 import model
 
-READS = frozenset(name for name, quantity in QUANTITIES.items() if not quantity.touches)
+READS = frozenset(name for name, quantity in QUANTITIES.items() if quantity.is_read or not quantity.touches)
 INTERVALS = {
     "friction": (0.4, 1.2),
     "friction_torsion": (0.8, 1.2),
@@ -317,6 +318,14 @@ def test_derived_constants_are_those_of_set_const(physics, draws):
         ({"action_drop": (0.0, 1.5)}, "action_drop: the upper bound 1.5 1 must be at most 1.0"),
         ({"friction": Range(0.5, 1.0), "correlations": (("friction", "motor_gian", 0.5),)}, "correlations: motor_gian is not drawn"),
         ({"payload_place": {"base": (0.0, 0.1)}}, "payload_place: there is no payload"),
+        (
+            {"payload": {"base": (0, 1)}, "payload_place": {"FL_calf": (0.0, 0.1)}},
+            "payload_place: there is no payload on FL_calf, but on base",
+        ),
+        (
+            {"friction": (0, 1), "gravity": (0, 1), "correlations": (("friction", "gravity", 0.3), ("gravity", "friction", -0.9))},
+            "correlations: gravity and friction are named twice",
+        ),
     ],
 )
 def test_impossible_ranges_are_refused(ranges, message):
@@ -338,6 +347,16 @@ def test_impossible_ranges_are_refused(ranges, message):
 def test_impossible_distributions_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Range(**values)
+
+
+def test_what_only_a_type_would_refuse_is_refused_too():
+    for given in ((1.2,), 0.4, (0.4, 1.2, "normal")):
+        with pytest.raises(ValueError, match=r"expected \(low, high\) or a Range, got "):
+            _pair(given)
+    one = Range(0.5, 2.0)
+    object.__setattr__(one, "distribution", "log-uniform")
+    with pytest.raises(ValueError, match="there is no distribution 'log-uniform'; did you mean log_uniform"):
+        one.__post_init__()
 
 
 @pytest.mark.parametrize(
@@ -373,3 +392,67 @@ def test_bodies_compiled_as_simple_are_named():
     state = general.forward(one, qvel, worlds.sample(jax.random.key(0)).fields)
     after = general.step(state, jnp.zeros((50, 0)), worlds.sample(jax.random.key(0)).fields)
     assert jnp.abs(after.qvel[:2]).max() > 0.001, "it turns about another point"
+
+
+LEG = """<mujoco><worldbody>
+  <geom type="plane" size="1 1 1"/>
+  <body name="leg"><joint name="hinge" range="-1 1"/><geom size="0.1" friction="0.4 0.01 0.02" {}/></body>
+</worldbody><actuator>{}</actuator></mujoco>"""
+
+
+def leg(geom="", actuator=""):
+    return make(mujoco.MjModel.from_xml_string(LEG.format(geom, actuator)), "native")
+
+
+@pytest.mark.parametrize(
+    ("drawn", "field", "column", "value"),
+    [
+        ("friction", "geom_friction", 0, 0.7),
+        ("friction_torsion", "geom_friction", [1, 2], [0.007, 0.014]),
+        ("contact_time", "geom_solref", 0, 0.7),
+        ("contact_damping", "geom_solref", 1, 0.7),
+        ("contact_width", "geom_solimp", 2, 0.7),
+    ],
+)
+def test_what_no_range_names_of_a_contact_is_each_geoms_own(drawn, field, column, value):
+    physics = leg('solref="0.05 0.3"')
+    fields = randomised(physics, Ranges(**{drawn: (0.7, 0.7)})).sample(jax.random.key(0)).fields
+    expected = getattr(physics.model, field).copy()
+    expected[:, column] = value
+    if drawn == "friction_torsion":  # a factor
+        expected[0, column] = 0.7 * physics.model.geom_friction[0, column]
+    np.testing.assert_allclose(fields[field], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("geom", "actuator", "ranges", "message"),
+    [
+        ('contype="0" conaffinity="0"', "", {"friction": (0.1, 0.2)}, None),
+        ('solref="-1000 -10"', "", {"contact_time": (0.02, 0.03)}, "contact_time: has no meaning where a geom's solref is stiffness"),
+        (
+            "",
+            '<muscle name="calf" joint="hinge" force="10" lengthrange="0 1"/>',
+            {"motor_gain": (2.0, 2.0)},
+            "motor_gain: is for motors, and these are muscles: calf",
+        ),
+        (
+            "",
+            '<motor joint="hinge" forcerange="-1 1" forcelimited="false"/>',
+            {"motor_strength": (0.5, 1.0)},
+            "motor_strength: is a factor on the model's own value, which is zero for motor 0",
+        ),
+    ],
+)
+def test_ranges_without_effect_or_meaning_are_refused(geom, actuator, ranges, message):
+    physics = leg(geom, actuator)
+    if message is None:  # the floor collides still
+        randomised(physics, Ranges(**ranges))
+        bare = make(
+            mujoco.MjModel.from_xml_string(f'<mujoco><worldbody><body><joint/><geom size="1" {geom}/></body></worldbody></mujoco>'),
+            "native",
+        )
+        with pytest.raises(ValueError, match="friction: has no effect, for no geom of the model collides"):
+            randomised(bare, Ranges(**ranges))
+        return
+    with pytest.raises(ValueError, match=message):
+        randomised(physics, Ranges(**ranges))

@@ -74,6 +74,20 @@ def test_keys_steer_and_episodes_end(executed):
     assert "arrow up and down: forward" in said[0] and "backspace" in said[0]
 
 
+def test_an_episode_ends_at_its_length_and_where_it_is_not_finite():
+    spec = PolicySpec({"state/place": ArraySpec((1,))}, ArraySpec((1,)))
+
+    def shown(speed, length):
+        env, said, window = driven(), [], Window({}, 6)
+        env = env._replace(spec=env.spec._replace(episode_length=length))
+        policy = Policy(spec, lambda size: (), lambda *_: (jnp.full((1, 1, 1), speed), (), {}))
+        view(env, policy, (), window=window, say=said.append)
+        return window.seen, said
+
+    np.testing.assert_allclose(shown(0.1, 2)[0], [0.1, 0.2, 0.1, 0.2, 0.1, 0.2], atol=1e-5)
+    assert sum("not finite" in line for line in shown(np.nan, 100)[1]) == 6
+
+
 def test_commands_keep_their_bounds():
     keys = Keyboard(STEERING)
     for _ in range(20):

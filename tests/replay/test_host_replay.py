@@ -100,6 +100,17 @@ def test_what_is_oldest_goes_when_there_is_no_more_room(end_chance):
     source.close()
 
 
+def test_first_steps_that_find_no_room_are_none():
+    """So many of them that the oldest images go before anything is drawn."""
+    source = host_replay(Config(**SIZES | {"capacity": 600, "initial_steps": 300}, image_gib=4 * 12 * 330 / 2**30), noisy(0.0), WORLDS)
+    state = source.init(jax.random.key(0), ())
+    assert 12 < source.metrics(state)["replay/steps"] < 100
+    for i in range(5):
+        state, batch = source.next(state, (), jax.random.key(i))
+        np.testing.assert_array_equal(batch.observation["image/a"], picture(batch.observation["state/id"][..., 0]))
+    source.close()
+
+
 def test_a_restored_memory_goes_on_bit_by_bit(tmp_path):
     def made():
         return host_replay(Config(**SIZES, image_gib=1e-4), noisy(0.2), WORLDS)

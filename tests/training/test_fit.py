@@ -295,5 +295,8 @@ def test_a_source_on_the_host_runs_through_the_same_loop():
     pure = fit.fit(dataclasses.replace(CONFIG, total_updates=2), *parts())
     for x, y in zip(jax.tree.leaves(pure.run.train_state), jax.tree.leaves(result.run.train_state), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="num_seeds above 1 needs a pure source"):
-        fit.fit(dataclasses.replace(CONFIG, num_seeds=2), algorithm, hosted)
+    for begin in (fit.fit, fit.check):
+        with pytest.raises(ValueError, match="num_seeds above 1 needs a pure source"):
+            begin(dataclasses.replace(CONFIG, num_seeds=2), algorithm, hosted)
+    with pytest.raises(ValueError, match="the run would allocate"):
+        fit.check(CONFIG, algorithm, hosted._replace(allocation={"replay/a": 2**60}))

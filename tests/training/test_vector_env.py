@@ -1,5 +1,7 @@
 """Our environments as gymnasium's vector environments: the same worlds as `auto_reset`'s."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,6 +142,12 @@ def test_mistakes_are_named(tmp_path):
     )
     with pytest.raises(ValueError, match="Pendulum-v1 is stepped on the host already"):
         vector_env(tmp_path / "host.py", WORLDS)
+
+
+def test_what_an_experiment_hides_is_hidden_here_too():
+    pytest.importorskip("jaxrl_envs.tasks.cartpole")
+    envs = vector_env(Path(__file__).parents[2] / "experiments" / "ppo_cartpole_memory.py", 2, pool_size=2)
+    assert envs.single_observation_space.shape == (3,)  # of 5 numbers two are velocities
 
 
 def test_discrete_actions_are_gymnasiums():

@@ -51,10 +51,14 @@ def _probe(config: Config, make: Callable[[], gym.Env]) -> gym.Env:
     """One environment, for its spec."""
     try:
         return make()
-    except (gym.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+    except (gym.error.DependencyNotInstalled, ImportError) as error:
         raise ImportError(f'{config.id or config.make} needs more: {error}; for example pip install "gymnasium[mujoco]"') from error
     except gym.error.UnregisteredEnv as error:
         raise ValueError(f"env.id: {error}; {suggestion(config.id, list(gym.registry))}") from error
+    except gym.error.Error as error:
+        raise ValueError(f"env.id: {error}") from error
+    except TypeError as error:
+        raise ValueError(f"env.options: {config.id or config.make} does not take {dict(config.options)}: {error}") from error
 
 
 def _observed(space: gym.Space, name: str) -> dict[str, gym.spaces.Box]:

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from jaxrl.types import Array
 from jaxrl_envs.physics import Physics, PhysicsState
-from jaxrl_envs.randomization.parameters import Parameters, Ranges, tables
+from jaxrl_envs.randomization.parameters import Parameters, Ranges, entries, tables
 
 READS = frozenset("motor_speed deadband backlash joint_offset action_delay action_jitter action_drop".split())
 DRAWS = {"command": 2}  # uniform draws that a step needs, by name
@@ -45,11 +46,16 @@ def actuation(physics: Physics, ranges: Ranges, substeps: int, slots: int = 1) -
         ValueError: a command may be later than the buffer is long, or a motor is no position actuator.
     """
     drawn = tables(ranges)
+    if moved := sorted(drawn.keys() & {"motor_speed", "deadband", "backlash", "joint_offset"}):
+        _check_position(physics.model, ", ".join(moved))
     physics_dt = physics.model.opt.timestep
     dt = physics_dt * substeps
     _check_delay(drawn, dt, slots)
     watched = bool(drawn.keys() & {"motor_speed", "deadband"})
     law = _law(physics) if watched else None
+    limited = physics.model.actuator_ctrllimited.astype(bool)
+    ends = np.where(limited[:, None], physics.model.actuator_ctrlrange, (-np.inf, np.inf))
+    lowest, highest = jnp.asarray(ends.T[:, None], jnp.float32)  # [1, nu] each
 
     def init(target: Array) -> Commands:
         return Commands(jnp.tile(target[None, :], (slots + 1, 1)), target)
@@ -72,6 +78,8 @@ def actuation(physics: Physics, ranges: Ranges, substeps: int, slots: int = 1) -
         geared = commands.geared
         if "backlash" in drawn:
             geared, held = jax.lax.scan(lambda last, wanted: 2 * (_play(last, wanted, parameters.backlash),), geared, held)
+        if law is not None:  # in place of MuJoCo, for the law moves targets beyond these
+            held = jnp.clip(held, lowest, highest)
         held = held - parameters.joint_offset[None, :]
         if law is None:
             after = physics.step(state, held, parameters.fields)
@@ -89,17 +97,22 @@ def _play(last: Array, wanted: Array, width: Array) -> Array:
     return jnp.clip(last, wanted - width / 2, wanted + width / 2)
 
 
+def _check_position(model: mujoco.MjModel, what: str) -> None:
+    """Raises ValueError where a motor takes no joint target."""
+    gain, bias = model.actuator_gainprm[:, 0], model.actuator_biasprm
+    plain = (
+        (gain > 0) & np.isclose(bias[:, 1], -gain) & (bias[:, 0] == 0) & (model.actuator_trntype == 0) & (model.actuator_gear[:, 0] == 1)
+    )
+    if not plain.all():
+        names = ", ".join(np.array(entries(model, "motor"))[~plain])
+        raise ValueError(f"{what}: only position actuators on joints can have them, and these are none: {names}")
+
+
 def _law(physics: Physics) -> Callable[[PhysicsState, Array, Parameters], Array]:
     """(state, target [nu] rad, parameters) -> the target [nu] under which MuJoCo's motor gives the torque of ours."""
     model = physics.model
     gain, bias = model.actuator_gainprm[:, 0], model.actuator_biasprm
     joint = model.actuator_trnid[:, 0]
-    plain = (
-        (gain > 0) & np.isclose(bias[:, 1], -gain) & (bias[:, 0] == 0) & (model.actuator_trntype == 0) & (model.actuator_gear[:, 0] == 1)
-    )
-    if not plain.all():
-        names = ", ".join(model.actuator(i).name for i in np.flatnonzero(~plain))
-        raise ValueError(f"motor_speed, deadband: only position actuators on joints can have them, and these are none: {names}")
     limit = np.where(model.actuator_forcelimited, model.actuator_forcerange[:, 1], np.inf).astype(np.float32)
     at_q, at_v = model.jnt_qposadr[joint], model.jnt_dofadr[joint]
     stiffness, damping = gain.astype(np.float32), -bias[:, 2].astype(np.float32)

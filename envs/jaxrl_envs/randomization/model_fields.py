@@ -11,7 +11,7 @@ from jaxrl.types import Array
 from jaxrl_envs.physics import Fields
 from jaxrl_envs.physics.fields import own_value
 from jaxrl_envs.randomization.inertia import add_point, principal, rotational_inertia, second_moment, stretch
-from jaxrl_envs.randomization.parameters import Parameters
+from jaxrl_envs.randomization.parameters import QUANTITIES, Parameters
 
 
 def compiled_field(model: mujoco.MjModel, name: str) -> Array:
@@ -19,30 +19,42 @@ def compiled_field(model: mujoco.MjModel, name: str) -> Array:
     return jnp.asarray(own_value(model, name), jnp.float32)
 
 
-def model_fields(model: mujoco.MjModel, p: Parameters, names: Iterable[str]) -> Fields:
-    """The named fields of `model` under `p`, each of the model's shape."""
-    names = frozenset(names)
-    found: Fields = {}
-    for group in (_contacts, _bodies, _joints, _motors):
+_UNBOUNDED = 1e6  # rad
+
+
+def model_fields(model: mujoco.MjModel, p: Parameters, drawn: Iterable[str]) -> Fields:
+    """The fields of `model` that the parameters named in `drawn` touch, under `p`, each of the model's shape.
+
+    What `p` holds of contacts, which is one number for all of them, counts only where it is drawn: geoms keep their own otherwise.
+    """
+    drawn = frozenset(drawn)
+    names = frozenset(field for name in drawn for field in QUANTITIES[name].touches)
+    found: Fields = _contacts(model, p, drawn)
+    for group in (_bodies, _joints, _motors):
         found |= group(model, p, names)
     if "opt.gravity" in names:
         found["opt.gravity"] = compiled_field(model, "opt.gravity") + p.gravity
     return {name: found[name] for name in sorted(names)}
 
 
-def _contacts(model: mujoco.MjModel, p: Parameters, names: frozenset[str]) -> Fields:
+# Of contacts: field and columns of each parameter, and whether it is a factor.
+_CONTACTS = {
+    "friction": ("geom_friction", slice(0, 1), False),
+    "friction_torsion": ("geom_friction", slice(1, 3), True),
+    "contact_time": ("geom_solref", slice(0, 1), False),
+    "contact_damping": ("geom_solref", slice(1, 2), False),
+    "contact_width": ("geom_solimp", slice(2, 3), False),
+}
+
+
+def _contacts(model: mujoco.MjModel, p: Parameters, drawn: frozenset[str]) -> Fields:
     collides = jnp.asarray((model.geom_contype != 0) | (model.geom_conaffinity != 0))[:, None]
-    own = {name: compiled_field(model, name) for name in ("geom_friction", "geom_solref", "geom_solimp") if name in names}
     out: Fields = {}
-    if "geom_friction" in names:
-        sliding = jnp.full((model.ngeom, 1), p.friction)
-        new = jnp.concatenate([sliding, own["geom_friction"][:, 1:] * p.friction_torsion], 1)
-        out["geom_friction"] = jnp.where(collides, new, own["geom_friction"])
-    if "geom_solref" in names:
-        out["geom_solref"] = jnp.where(collides, jnp.stack([p.contact_time, p.contact_damping])[None, :], own["geom_solref"])
-    if "geom_solimp" in names:
-        is_width = jnp.arange(own["geom_solimp"].shape[1])[None, :] == 2
-        out["geom_solimp"] = jnp.where(collides & is_width, p.contact_width, own["geom_solimp"])
+    for name, (field, columns, is_factor) in _CONTACTS.items():
+        if name in drawn:
+            whole = out.get(field, compiled_field(model, field))
+            own, new = whole[:, columns], getattr(p, name)
+            out[field] = whole.at[:, columns].set(jnp.where(collides, own * new if is_factor else new, own))
     return out
 
 
@@ -83,4 +95,7 @@ def _joints(model: mujoco.MjModel, p: Parameters, names: frozenset[str]) -> Fiel
 
 def _motors(model: mujoco.MjModel, p: Parameters, names: frozenset[str]) -> Fields:
     factors = {"actuator_gainprm": p.motor_gain, "actuator_biasprm": p.motor_gain, "actuator_forcerange": p.motor_strength}
-    return {name: compiled_field(model, name) * factor[:, None] for name, factor in factors.items() if name in names}
+    out = {name: compiled_field(model, name) * factor[:, None] for name, factor in factors.items() if name in names}
+    if "actuator_ctrlrange" in names:  # targets are moved beyond it, see `actuation`
+        out["actuator_ctrlrange"] = jnp.tile(jnp.array([-_UNBOUNDED, _UNBOUNDED]), (model.nu, 1))
+    return out

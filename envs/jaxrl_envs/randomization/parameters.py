@@ -5,7 +5,7 @@ privileged critic may see them. `fields` holds what the physics backend needs of
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import mujoco
@@ -74,6 +74,7 @@ class Quantity:
     open_end: bool = False  # `lowest` itself is refused too
     must_be_named: bool = False  # what has no natural default among the entries
     touches: tuple[str, ...] = ()  # fields of MjModel; others stay out of the backends' way
+    is_read: bool = False  # by the task, without which it has no effect; so is what touches nothing
 
 
 _XYZ = ("x", "y", "z")
@@ -109,8 +110,8 @@ QUANTITIES: dict[str, Quantity] = {
     "armature": _factor("joint", ("dof_armature",)),
     "motor_gain": _factor("motor", ("actuator_gainprm", "actuator_biasprm")),
     "motor_strength": _factor("motor", ("actuator_forcerange",)),
-    "motor_speed": Quantity("rad/s", "motor", nominal=np.inf, lowest=0.0, open_end=True),
-    "deadband": Quantity("N m", "motor", lowest=0.0),
+    "motor_speed": Quantity("rad/s", "motor", nominal=np.inf, lowest=0.0, open_end=True, touches=("actuator_ctrlrange",), is_read=True),
+    "deadband": Quantity("N m", "motor", lowest=0.0, touches=("actuator_ctrlrange",), is_read=True),
     "backlash": Quantity("rad", "motor", lowest=0.0),
     "joint_offset": Quantity("rad", "motor"),
     "action_delay": Quantity("s", lowest=0.0),
@@ -182,12 +183,25 @@ class Ranges:
                     raise ValueError(f"{where}: the upper bound {high} {quantity.unit} must be at most {quantity.highest}")
         if "payload_place" in given and "payload" not in given:
             raise ValueError("payload_place: there is no payload; give its range in kg beside it")
+        if unladen := [body for body in given.get("payload_place", {}) if not given["payload"].keys() & {body, ""}]:
+            raise ValueError(f"payload_place: there is no payload on {unladen[0]}, but on {', '.join(given['payload'])}")
+        pairs = []
         for a, b, value in self.correlations:
+            if {a, b} in pairs:
+                raise ValueError(f"correlations: {a} and {b} are named twice")
+            pairs.append({a, b})
             for name in (a, b):
                 if name not in given:
                     raise ValueError(f"correlations: {name} is not drawn; {suggestion(name, list(given))}")
             if a == b or not -1 <= value <= 1:
                 raise ValueError(f"correlations: {a}, {b}: {value}: expected two parameters and a number between -1 and 1")
+
+
+def _pair(given: Any) -> tuple[float, float]:
+    """Raises ValueError where these are not two bounds."""
+    if isinstance(given, tuple | list) and len(given) == 2:
+        return given[0], given[1]
+    raise ValueError(f"expected (low, high) or a Range, got {given!r}")
 
 
 def tables(ranges: Ranges) -> dict[str, dict[str, Range]]:
@@ -202,7 +216,7 @@ def tables(ranges: Ranges) -> dict[str, dict[str, Range]]:
         table = {} if given is None else given if isinstance(given, dict) else {"": given}
         for entry, one in table.items():
             try:
-                out.setdefault(name, {})[entry] = one if isinstance(one, Range) else Range(*one)
+                out.setdefault(name, {})[entry] = one if isinstance(one, Range) else Range(*_pair(one))
             except ValueError as error:
                 raise ValueError(f"{f'{name}.{entry}' if entry else name}: {error}") from None
     return out

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
 from scipy.stats import norm
 
+from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import Array
 
 Interval = tuple[float, float]
+Distribution = Literal["uniform", "log_uniform", "normal", "choice"]
 _CUT = 2.0  # standard deviations at which a normal distribution ends
 
 
@@ -26,11 +28,15 @@ class Range:
 
     low: float = 0.0
     high: float = 0.0
-    distribution: Literal["uniform", "log_uniform", "normal", "choice"] = "uniform"
+    distribution: Distribution = "uniform"
     values: tuple[float, ...] = ()
     correlation: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.distribution not in get_args(Distribution):
+            raise ValueError(
+                f"there is no distribution {self.distribution!r}; {suggestion(str(self.distribution), get_args(Distribution))}"
+            )
         if self.distribution == "choice":
             if not self.values or self.low or self.high:
                 raise ValueError("a choice is made among `values`: give at least one, and neither low nor high")

@@ -47,7 +47,8 @@ def randomised(physics: Physics, ranges: Ranges = _NOTHING, reads: frozenset[str
     model = physics.model
     own = own_values(model)
     blocks = _blocks(model, ranges, reads)
-    touched = sorted({field for block in blocks for field in QUANTITIES[block.name].touches})
+    drawn = sorted({block.name for block in blocks})
+    touched = sorted({field for name in drawn for field in QUANTITIES[name].touches})
     nominal = own._replace(fields=physics.derive({name: compiled_field(model, name) for name in touched}))
 
     fixed = [block for block in blocks if block.range.bounds[0] == block.range.bounds[1]]
@@ -58,7 +59,7 @@ def randomised(physics: Physics, ranges: Ranges = _NOTHING, reads: frozenset[str
     def at(point: Array) -> Parameters:
         parts = jnp.split(point, ends[:-1]) if varying else []
         parameters = _with(own, [(block, quantile(block.range, part)) for block, part in zip(varying, parts, strict=True)])
-        return parameters._replace(fields=physics.derive(model_fields(model, parameters, touched)))
+        return parameters._replace(fields=physics.derive(model_fields(model, parameters, drawn)))
 
     if not varying:
         settled = jax.jit(at)(jnp.zeros(0))
@@ -116,7 +117,7 @@ def _blocks(model: mujoco.MjModel, ranges: Ranges, reads: frozenset[str]) -> lis
     out = []
     for name, table in tables(ranges).items():
         quantity = QUANTITIES[name]
-        if not quantity.touches and name not in reads:
+        if (quantity.is_read or not quantity.touches) and name not in reads:
             raise ValueError(f"{name}: this task does not read it, so a range has no effect; it reads {', '.join(sorted(reads)) or 'none'}")
         known = entries(model, quantity.of)
         if quantity.of == "world" and set(table) != {""}:
@@ -154,8 +155,13 @@ def _check_effect(model: mujoco.MjModel, name: str, chosen: list[str], index: li
         "joint_damping": (model.dof_damping, model.dof_jntid),
         "joint_friction": (model.dof_frictionloss, model.dof_jntid),
         "armature": (model.dof_armature, model.dof_jntid),
-        "motor_strength": (np.abs(model.actuator_forcerange).max(1), np.arange(model.nu)),
+        "motor_strength": (np.abs(model.actuator_forcerange).max(1) * model.actuator_forcelimited, np.arange(model.nu)),
     }
+    muscles = (model.actuator_gaintype == mujoco.mjtGain.mjGAIN_MUSCLE) | (model.actuator_biastype == mujoco.mjtBias.mjBIAS_MUSCLE)
+    if name == "motor_gain" and muscles[index].any():
+        raise ValueError(
+            f"motor_gain: is for motors, and these are muscles: {', '.join(np.array(chosen)[muscles[index]])}; name the others"
+        )
     if name in fields:
         values, of = fields[name]
         if not values[np.isin(of, index)].any():
@@ -163,7 +169,13 @@ def _check_effect(model: mujoco.MjModel, name: str, chosen: list[str], index: li
 
 
 def _check_contact(model: mujoco.MjModel, name: str, table: dict[str, Range]) -> None:
-    """Raises ValueError where MuJoCo would not take a contact's time constant as it is."""
+    """Raises ValueError where nothing collides, or MuJoCo would not take a contact's time constant as it is."""
+    collides = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
+    fields = QUANTITIES[name].touches
+    if fields and fields[0] in ("geom_friction", "geom_solref", "geom_solimp") and not collides.any():
+        raise ValueError(f"{name}: has no effect, for no geom of the model collides by its own contype and conaffinity")
+    if fields == ("geom_solref",) and (model.geom_solref[collides, 0] <= 0).any():
+        raise ValueError(f"{name}: has no meaning where a geom's solref is stiffness and damping themselves (negative numbers)")
     shortest = 2 * model.opt.timestep
     if name == "contact_time" and table[""].bounds[0] < shortest:
         raise ValueError(f"contact_time: the lower bound {table[''].bounds[0]} s is below two time steps of the physics, {shortest} s")

@@ -156,7 +156,7 @@ def go2_recovery(config: Config = Config()) -> Env:
     settle = round(_SETTLE_SECONDS / config.physics_dt)
 
     def begun(state: PhysicsState, parameters: Parameters) -> tuple[State, Observation]:
-        begun = State(state, jnp.zeros(12), motors.init(state.qpos[7:]))
+        begun = State(state, jnp.zeros(12), motors.init(state.qpos[7:] + parameters.joint_offset))
         return begun, _observe(robot, begun, read(robot, state), parameters)
 
     def reset(key: Key, parameters: Parameters) -> tuple[State, Observation]:
