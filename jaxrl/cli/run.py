@@ -10,6 +10,7 @@ evaluation.json   results with intervals
 learning_curve.png, video.mp4
 """
 
+import dataclasses
 import json
 import os
 from importlib import import_module
@@ -41,9 +42,20 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def _with_own_backend(env: dict[str, Any]) -> dict[str, Any]:
+    """The section of a task, with the task's own default where it names no backend. What is wrong with it is said by whoever builds it."""
+    if "backend" in env:
+        return env
+    try:
+        chosen, _ = configs.resolve(env["name"], "task")
+    except (KeyError, ValueError, ImportError):
+        return env
+    return {one.name: one.default for one in dataclasses.fields(chosen) if one.name == "backend"} | env
+
+
 def prepare_backend(config: Any) -> None:
     """Sets the XLA flags that the chosen physics backend needs. Works only before jax makes its first array."""
-    env = configs.plain(config).get("env") or {}
+    env = _with_own_backend(configs.plain(config).get("env") or {})
     if os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
         return
     if find_spec("jaxrl_envs") is None:  # whoever builds the task says what to install
