@@ -3,7 +3,7 @@
 Paper: van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461 (double DQN); Barto et al. 1983 (cart-pole).
 Command: jaxrl train --config experiments/dqn_cartpole_v1.py --workdir runs/dqn_cartpole
 Device-hours: 0.013 core-hours (41 to 48 s of training on one core).
-Expected score: 500 on seeds 10 to 14, 457 to 498 on seeds 5 to 9: nine of ten at 475 or more; 490 to 500 on seeds 0 to 4, where it was tuned.
+Expected score: 500 on seeds 10 to 14, 457 to 498 on 5 to 9: nine of ten at 475 or more; 490 to 500 on seeds 0 to 4, where it was tuned.
 Last reproduced: 2026-11-27, jax 0.10.2, gymnasium 1.4.0, 100 episodes each; see docs/results.md.
 
 Returns of many steps made the difference: with 1 or 3 of them, some of seeds 0 to 4 stayed far below the target.
