@@ -64,7 +64,7 @@ def test_what_is_allocated_is_told_first(whole):
 
 
 def test_more_memory_than_there_is_is_refused_before_anything_is_compiled():
-    with pytest.raises(ValueError, match="the run would allocate .* GiB, but there are"):
+    with pytest.raises(ValueError, match="the run would allocate .* GiB, but the host has"):
         fit.fit(CONFIG, *parts(capacity=10**12))
 
 

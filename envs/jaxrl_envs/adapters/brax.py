@@ -59,8 +59,8 @@ def brax(config: Config) -> Env:
     """The environment as an `Env`; observations are `state/observation`, or the dict's own names.
 
     Raises:
-        ValueError: no such environment or function, or its state changes its structure.
-        RuntimeError: on a CPU with MJX, XLA_FLAGS lacks what keeps it from hanging (see `jaxrl_envs.xla_flags`).
+        ValueError: no such environment or function, or its state changes its structure; on a CPU with MJX, XLA_FLAGS lacks what keeps
+            it from hanging (see `jaxrl_envs.xla_flags`).
     """
     env = _made(config).unwrapped
     system = getattr(env, "sys", None)

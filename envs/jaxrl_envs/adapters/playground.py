@@ -88,9 +88,9 @@ def playground(config: Config) -> Env:
     """The environment as an `Env`; observations are `state/observation`, or the dict's names with `privileged_state` as `privileged/state`.
 
     Raises:
-        ValueError: no such task or function, or its state changes its structure.
+        ValueError: no such task or function, or its state changes its structure; on a CPU, XLA_FLAGS lacks what keeps MJX from
+            hanging (see `jaxrl_envs.xla_flags`).
         OSError: the task needs meshes that could not be fetched.
-        RuntimeError: on a CPU, XLA_FLAGS lacks what keeps MJX from hanging (see `jaxrl_envs.xla_flags`).
     """
     xla_flags.check(f"playground's {config.task}")
     env = _loaded(config, _implementation(config.backend)).unwrapped

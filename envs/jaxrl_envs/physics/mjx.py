@@ -82,8 +82,8 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
     turn a while loop round. Under `jax_enable_x64` all is float64.
 
     Raises:
-        ValueError: MJX lacks something that the model uses.
-        RuntimeError: on a CPU, XLA_FLAGS lacks what keeps MJX from hanging (see `jaxrl_envs.xla_flags`).
+        ValueError: MJX lacks something that the model uses; on a CPU, XLA_FLAGS lacks what keeps MJX from hanging (see
+            `jaxrl_envs.xla_flags`).
     """
     xla_flags.check(f"physics backend {_BACKEND}")
     compiled, fresh = _compile(model)
