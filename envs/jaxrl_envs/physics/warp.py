@@ -140,7 +140,8 @@ def warp(model: mujoco.MjModel, current_sensors: bool = False, room: Capacity | 
     buffers, by default `capacity(model)`; a step that needs more makes NaN of the worlds concerned.
 
     Raises:
-        ValueError: MuJoCo Warp lacks something that the model uses; on a CPU, XLA_FLAGS lacks what the derived constants need (see `jaxrl_envs.xla_flags`).
+        ValueError: MuJoCo Warp lacks something that the model uses; on a CPU, XLA_FLAGS lacks what the derived constants need (see
+            `jaxrl_envs.xla_flags`).
     """
     xla_flags.check(f"physics backend {_BACKEND}")
     compiled = _compile(model)
