@@ -60,9 +60,10 @@ def ours() -> Callable[[], float]:
 def theirs(depth: int) -> Callable[[], float]:
     """Seconds of a block of updates with `depth` hidden layers behind the encoder."""
     import torch
+    from torch.library import Library
 
     # What torchvision registers by compiled code, which the wheel for another version of torch lacks; nothing here calls it.
-    operators = torch.library.Library("torchvision", "DEF")
+    operators = Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from lerobot.configs.types import FeatureType, PolicyFeature

@@ -159,7 +159,7 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
     meta = meta_of(whole, parts.algorithm.policy.spec)
     there = _refuse_other(options, meta)
     if there is not None and not options.resume:
-        fit.check(settings.training, parts.algorithm, parts.source)  # nothing is removed for a run that cannot begin
+        fit.check(settings.training, parts.algorithm, parts.source, mesh)  # nothing is removed for a run that cannot begin
         _clear(workdir)
 
     checkpoints = open_checkpoints(workdir / runs.CHECKPOINTS, settings.checkpoint.keep_last, settings.checkpoint.keep_best)

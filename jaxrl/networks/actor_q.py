@@ -34,9 +34,8 @@ class ActorQ(NamedTuple):
     actor: StatefulNetwork
     critic: StatefulNetwork
     returns: ReturnDistribution
-    tied: Callable[[Params, Params], Params] = (
-        _untied  # (actor's, critics') -> the actor's with what it uses of the critics' but does not train
-    )
+    tied: Callable[[Params, Params], Params] = _untied
+    # (actor's parameters, critics') -> the actor's with what it uses of the critics' but does not train
 
 
 @dataclass(frozen=True)

@@ -271,14 +271,19 @@ def _roll_back(config: Config, extras: Extras, fault: NonFinite, like: Run, cloc
     return run, saved._replace(seconds=clock.seconds, rollbacks=clock.rollbacks + 1)
 
 
-def check(config: Config, algorithm: Algorithm, source: Source) -> None:
+def _plan(config: Config, source: Source, mesh: Mesh | None) -> list[str]:
+    """What the run is going to allocate, in lines. Raises ValueError where that is more than there is."""
+    return memory_plan(source.allocation, config.num_seeds, 1 if mesh is None else mesh.shape["data"])
+
+
+def check(config: Config, algorithm: Algorithm, source: Source, mesh: Mesh | None = None) -> None:
     """Traces a run without compiling it.
 
     Raises:
         ValueError: source and algorithm do not fit, would fill more than the memory there is, or numbers do not divide.
     """
     check_spec(algorithm.batch_spec, source.spec, needs="the algorithm", offers="the source")
-    memory_plan(source.allocation, config.num_seeds)
+    _plan(config, source, mesh)
     if not source.pure and config.num_seeds > 1:
         raise ValueError(ONE_SEED)
     if source.pure:
@@ -299,7 +304,7 @@ def fit(
         NonFinite: a metric or parameter is not finite. The state that it was found in is saved beside the checkpoints.
     """
     check_spec(algorithm.batch_spec, source.spec, needs="the algorithm", offers="the source")
-    for line in memory_plan(source.allocation, config.num_seeds, 1 if mesh is None else mesh.shape["data"]):
+    for line in _plan(config, source, mesh):
         extras.say(line)
     try:
         return _train(config, algorithm, source, extras, mesh, resume)

@@ -20,6 +20,7 @@ from jaxrl.rollout.rollout import rollout
 from jaxrl.training import fit
 from jaxrl.training.callbacks import Callback
 from jaxrl.training.checkpoint import open_checkpoints
+from jaxrl.training.memory_plan import available
 from jaxrl.training.metrics import NonFinite
 from jaxrl.types import Policy, PolicySpec
 from jaxrl_envs.physics import native
@@ -300,3 +301,5 @@ def test_a_source_on_the_host_runs_through_the_same_loop():
             begin(dataclasses.replace(CONFIG, num_seeds=2), algorithm, hosted)
     with pytest.raises(ValueError, match="the run would allocate"):
         fit.check(CONFIG, algorithm, hosted._replace(allocation={"replay/a": 2**60}))
+    fits = sum(available().values())  # on several devices, each of which holds its share
+    fit.check(CONFIG, *parts()[:1], source._replace(allocation={"replay/a": 2 * fits}), data_mesh(4))

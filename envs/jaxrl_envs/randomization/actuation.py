@@ -53,9 +53,7 @@ def actuation(physics: Physics, ranges: Ranges, substeps: int, slots: int = 1) -
     _check_delay(drawn, dt, slots)
     watched = bool(drawn.keys() & {"motor_speed", "deadband"})
     law = _law(physics) if watched else None
-    limited = physics.model.actuator_ctrllimited.astype(bool)
-    ends = np.where(limited[:, None], physics.model.actuator_ctrlrange, (-np.inf, np.inf))
-    lowest, highest = jnp.asarray(ends.T[:, None], jnp.float32)  # [1, nu] each
+    lowest, highest = _bounds(physics.model)
 
     def init(target: Array) -> Commands:
         return Commands(jnp.tile(target[None, :], (slots + 1, 1)), target)
@@ -95,6 +93,13 @@ def actuation(physics: Physics, ranges: Ranges, substeps: int, slots: int = 1) -
 def _play(last: Array, wanted: Array, width: Array) -> Array:
     """Where the far side of gears with play is: it stays until the near side has crossed the gap (hysteresis of play)."""
     return jnp.clip(last, wanted - width / 2, wanted + width / 2)
+
+
+def _bounds(model: mujoco.MjModel) -> tuple[Array, Array]:
+    """[1, nu] each, between which MuJoCo keeps the targets."""
+    limited = model.actuator_ctrllimited.astype(bool)[:, None]
+    lowest, highest = jnp.asarray(np.where(limited, model.actuator_ctrlrange, (-np.inf, np.inf)).T[:, None], jnp.float32)
+    return lowest, highest
 
 
 def _check_position(model: mujoco.MjModel, what: str) -> None:
