@@ -1,6 +1,6 @@
 """Methods that learn from images alone, each by the word behind the file: pixel_variants.py:drqv2.
 
-Paper: named at each of VARIANTS, whose numbers are those that its authors publish.
+Paper: named at each of VARIANTS; the numbers are meant to be its authors', and have not been checked against its authors' code.
 Command: jaxrl train --config experiments/pixel_variants.py:drqv2 --workdir runs/drqv2 --config.env.task=walker_walk
 Device-hours: unknown; meant for a GPU.
 Expected score: not yet reproduced, none of them. With a small encoder one is: drqv2_cartpole_pixels.py.
@@ -20,17 +20,17 @@ DETERMINISTIC = {"deterministic": True, "actor_scale": 1.0, "actor": {"width": 1
 DRQV2 = {"name": "jaxrl.algorithms.drqv2", "noise_std": (1.0, 0.1), "noise_updates": 50_000}
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "drqv2": {  # Yarats et al. 2021, https://arxiv.org/abs/2107.09645, table 2; the noise of its easy tasks, an update for two decisions
+    "drqv2": {  # Yarats et al. 2021, https://arxiv.org/abs/2107.09645; the noise of its easy tasks, an update for two decisions
         "networks": {"head": DETERMINISTIC},
         "algorithm": DRQV2,
         "replay": {"batch_size": 256, "n_step": 3},
     },
-    "drm": {  # Xu et al. 2024, https://arxiv.org/abs/2310.19668, appendix; perturbed every 200,000 frames
+    "drm": {  # Xu et al. 2024, https://arxiv.org/abs/2310.19668; perturbed every 200,000 frames
         "networks": {"head": DETERMINISTIC},
         "algorithm": DRQV2 | {"dormancy": {"perturb_every": 50_000}},
         "replay": {"batch_size": 256, "n_step": 3},
     },
-    "drq": {  # Yarats et al. 2021, https://arxiv.org/abs/2004.13649, appendix; one shift of each image where the paper averages two
+    "drq": {  # Yarats et al. 2021, https://arxiv.org/abs/2004.13649; one shift of each image where the paper averages two
         "networks": {"head": {"actor": {"width": 1024}, "critic": {"width": 1024}, "log_std_bounds": (-10.0, 2.0)}},
         "algorithm": {
             "name": "jaxrl.algorithms.sac",

@@ -36,10 +36,10 @@ class Dormancy:
     """What DrM makes of the share of the actor's neurons that are dormant: whose mean output is at most `threshold` of their layer's.
 
     Below `awake` the agent counts as awake, the first time of which begins the noise's schedule. Until then noise is the sigmoid of how far
-    the share is above, over `exploration_softness`, and never less later (section 4.2). Targets lean on a value that is the `expectile` of
-    what has been done, by up to `exploitation` once it is awake (section 4.3). Every `perturb_every` batches all dense layers but the
+    the share is above, over `exploration_softness`, and never less later. Targets lean on a value that is the `expectile` of
+    what has been done, by up to `exploitation` once it is awake. Every `perturb_every` batches all dense layers but the
     encoder's keep 1 - `perturb_rate` times the share of themselves, within the bounds of `keep`; the rest is drawn anew, and optimizers
-    begin anew (section 4.1).
+    begin anew.
     """
 
     threshold: float = 0.025
@@ -165,14 +165,14 @@ def _mixed(keep: Array, old: PyTree, fresh: PyTree) -> PyTree:
 def _expectile_loss(
     config: Config, dormancy: Dormancy, networks: PixelActorQ, params: Params, state: TrainState, seen: Observation, action: Array
 ) -> Array:
-    """Of the value, against what the critics expect of the actions that were taken (section 4.3 of DrM)."""
+    """Of the value, against what the critics expect of the actions that were taken (DrM)."""
     outputs, _ = networks.critic.apply(state.params["critic"], {}, (seen, action))
     ahead = ensemble.expected(networks.returns, outputs, config.value) - networks.value.apply(params, {}, seen)[0][..., 0]
     return (jnp.abs(dormancy.expectile - (ahead < 0)) * jnp.square(ahead)).mean()
 
 
 def _leaning(dormancy: Dormancy, networks: PixelActorQ, state: TrainState, seen: Observation, expected: Array) -> Array:
-    """[B], what to add to the critics' `expected` [B] for targets that lean on the value (section 4.3 of DrM)."""
+    """[B], what to add to the critics' `expected` [B] for targets that lean on the value (DrM)."""
     by_share = jax.nn.sigmoid((dormancy.awake - state.extra.sleep.share) / dormancy.exploitation_softness)
     return dormancy.exploitation * by_share * (networks.value.apply(state.params["value"], {}, seen)[0][..., 0] - expected)
 
