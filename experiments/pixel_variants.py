@@ -3,7 +3,7 @@
 Paper: named at each of VARIANTS; the numbers are meant to be its authors', and have not been checked against its authors' code.
 Command: jaxrl train --config experiments/pixel_variants.py:drqv2 --workdir runs/drqv2 --config.env.task=walker_walk
 Device-hours: unknown; meant for a GPU.
-Expected score: not yet reproduced, none of them. With a small encoder one is: drqv2_cartpole_pixels.py.
+Expected score: not yet reproduced, none of them. One with an encoder small enough for a CPU is drqv2_cartpole_pixels.py.
 
 The last three images of 84 x 84 of a camera of a task of the control suite; 1.1 million frames, each action repeated twice. Other tasks
 have other cameras: --config.env.task=cartpole_swingup --config.wrapper.cameras="('fixed',)".
