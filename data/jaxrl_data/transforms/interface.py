@@ -1,0 +1,82 @@
+"""What a transform is, and lists of them.
+
+A sample is one row of a batch: a flat dict of numpy arrays by house names,
+
+    observation/state/<group>     float32 [history, D]
+    observation/image/<camera>    uint8 [history, height, width, channels]; before `decode`, a list of encoded images
+    observation/task/instruction  str, or token ids once tokenised
+    observation/task/goal_image/<camera>
+    action                        float32 [horizon, A]
+    mask                          float32 [horizon, A], 0 where the action is padding: behind the episode's end, or a dimension it has not
+    present/<name>                float32 [history], 0 where an observation repeats what was before, or the camera is not there
+
+On a robot there is an observation and no action, and then, on the way back, an action and no observation: a transform changes what it
+finds of what it is for, and leaves all else.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxrl.types import ArraySpec
+
+Sample = dict[str, Any]
+Spec = Mapping[str, ArraySpec]  # of a sample, by the same names
+
+
+class Transform(Protocol):
+    """A frozen dataclass of plain numbers, texts and arrays. `inverse` is for what a policy returns; None where nothing is to be undone."""
+
+    def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
+        """The changed sample; the given one stays as it is. Randomness comes from `random` alone."""
+        ...
+
+    def inverse(self, sample: Sample) -> Sample:
+        """Undoes what the call does to `action`, and needs no more of the observation than the call left there."""
+        ...
+
+    def spec(self, before: Spec) -> Spec:
+        """What a sample of the spec `before` becomes. Raises ValueError that names what is missing or does not fit."""
+        ...
+
+
+def apply(transforms: Sequence[Transform], sample: Sample, random: np.random.Generator) -> Sample:
+    """All of them, one after the other."""
+    for transform in transforms:
+        sample = transform(sample, random)
+    return sample
+
+
+def invert(transforms: Sequence[Transform], sample: Sample) -> Sample:
+    """What the last changed is undone first."""
+    for transform in reversed(transforms):
+        sample = transform.inverse(sample)
+    return sample
+
+
+def spec_after(transforms: Sequence[Transform], before: Spec) -> Spec:
+    """Of a sample that went through all of them."""
+    for transform in transforms:
+        before = transform.spec(before)
+    return before
+
+
+def definition(transforms: Sequence[Any]) -> str:
+    """A hash of what transforms do: their fields and the source of their classes. No path, no name of a machine."""
+    told = [(type(one).__name__, _plain(dataclasses.asdict(one)), inspect.getsource(type(one))) for one in transforms]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [value.dtype.str, value.tolist()]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value
