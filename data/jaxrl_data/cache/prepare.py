@@ -5,6 +5,7 @@ is lost by a kill, and a second call has nothing to do.
 """
 
 import multiprocessing
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -103,6 +104,8 @@ def finish(plan: Plan, folder: Path) -> Prepared:
         np.savez(file, lengths=whole, hashes=np.concatenate(hashes), counts=np.array([len(one) for one in lengths], np.int64))
     part.replace(folder / INDEX)
     _write_whole(folder / CACHE, to_json(plan).encode())
+    for killed in folder.glob(".shard-*"):
+        shutil.rmtree(killed, ignore_errors=True)
     return Prepared(len(whole), int(whole.sum()), left_out)
 
 
