@@ -27,10 +27,10 @@ def sizes(root: epath.Path, names: Iterable[str]) -> dict[str, int]:
             return name, -1
 
     if is_local(root):
-        found = map(size, names)
+        found = [size(name) for name in names]
     else:
         with ThreadPoolExecutor(_REQUESTS) as pool:
-            found = iter(list(pool.map(size, names)))
+            found = list(pool.map(size, names))
     return {name: length for name, length in found if length >= 0}
 
 

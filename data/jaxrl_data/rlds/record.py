@@ -34,7 +34,7 @@ def columns(
                 images[column.name] = rows
             else:
                 texts[column.name] = [row.decode(errors="backslashreplace") for row in rows]
-    counts = {name: len(rows) for table in (arrays, images, texts) for name, rows in table.items()}  # type: ignore[attr-defined]
+    counts = {name: len(rows) for table in (arrays, images, texts) for name, rows in table.items()}
     steps_made = max(counts.values())
     for column in empty:  # a record stores nothing of them, so that it does not tell their length
         counts[column.name] = steps_made
@@ -82,7 +82,7 @@ def _decoded(column: Column, value: Any, feature: Any) -> dict[str, np.ndarray]:
     if not column.ragged:
         inner = tuple(size for size in column.spec.shape[len(outer) :])
         rows = -1 if items else 0
-        return {column.name: np.array(items, column.spec.dtype).reshape(rows, *outer, *inner)}  # type: ignore[arg-type]
+        return {column.name: np.array(items, column.spec.dtype).reshape(rows, *outer, *inner)}
     return _padded(column, items)
 
 
