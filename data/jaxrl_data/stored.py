@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from etils import epath
 
@@ -15,6 +16,11 @@ _REQUESTS = 16  # at a time, to a cloud
 def is_local(root: epath.Path) -> bool:
     """Whether `root` is a path of this machine's file system."""
     return "://" not in os.fspath(root)
+
+
+def readable(path: epath.Path) -> Any:
+    """What libraries that open files themselves are given: the path, or an open file of a cloud."""
+    return os.fspath(path) if is_local(path) else path.open("rb")
 
 
 def sizes(root: epath.Path, names: Iterable[str]) -> dict[str, int]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jaxrl_data.stored import readable
+
 _BATCH = 256  # rows decoded at a time
 
 Take = Callable[[str, int, int | None], Any]  # (file, first row, rows, or None for all that follow) -> pyarrow.Table
@@ -21,11 +23,7 @@ def row_reader(root: epath.Path) -> Take:
     state: dict[str, Any] = {"file": None}
 
     def begin(file: str, row: int) -> None:
-        if "open" in state:
-            state["open"].close()
-        state["file"] = None
-        state["open"] = (root / file).open("rb")
-        parquet = pq.ParquetFile(state["open"])
+        parquet = pq.ParquetFile(readable(root / file))
         sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
         ends = np.cumsum(sizes) if sizes else np.zeros(0, np.int64)
         group = int(np.searchsorted(ends, row, side="right"))

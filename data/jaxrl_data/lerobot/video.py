@@ -1,6 +1,5 @@
 """The frames of one episode out of a video file that may hold many, as encoded images."""
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from jaxrl_data.encode import jpeg, png
-from jaxrl_data.stored import is_local
+from jaxrl_data.stored import readable
 
 DEEP = ("gray10", "gray12", "gray14", "gray16")  # beginnings of pixel formats that JPEG cannot hold
 
@@ -83,4 +82,4 @@ def _encoder(frame: Any) -> Callable[[Any], bytes]:
 
 
 def _open(path: epath.Path) -> Any:
-    return av.open(os.fspath(path) if is_local(path) else path.open("rb"))
+    return av.open(readable(path))
