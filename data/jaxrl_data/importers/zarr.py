@@ -49,7 +49,8 @@ def read(path: str, split: str) -> Dataset:
     try:
         group: Any = zarr.open_group(path, mode="r")
         ends = np.asarray(group["meta/episode_ends"][:]).astype(np.int64)
-        arrays = {name: one for name, one in group["data"].members(max_depth=None) if isinstance(one, zarr.Array)}
+        members = sorted(group["data"].members(max_depth=None))
+        arrays = {name: one for name, one in members if isinstance(one, zarr.Array)}
         meta = {name: np.asarray(one[:]) for name, one in group["meta"].members() if name != "episode_ends" and isinstance(one, zarr.Array)}
     except (KeyError, ValueError, OSError, RuntimeError) as error:
         raise ValueError(

@@ -66,7 +66,10 @@ def layout(text: str, file: str) -> Layout:
             f"{file}: tells of no {STEPS!r} with one record per episode ({type(error).__name__}: {error}); "
             "it may be damaged, or the data set is not RLDS"
         ) from error
-    columns = tuple(_columns(steps, ()))
+    try:
+        columns = tuple(_columns(steps, ()))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
     kept = tuple(column for column in columns if column.kind)
     if not kept:
         raise ValueError(f"{file}: {STEPS!r} hold nothing that can be read")
@@ -88,13 +91,17 @@ def _sizes(shape: Mapping[str, Any]) -> tuple[int | None, ...]:
 
 
 def _columns(node: Mapping[str, Any], path: tuple[str, ...], outer: tuple[int | None, ...] = ()) -> Iterator[Column]:
-    """`outer` are the lengths of sequences inside a step that enclose the node, None where they differ."""
+    """`outer` has one None for each sequence inside a step that encloses the node."""
     if "featuresDict" in node:
         for name, inner in node["featuresDict"].get("features", {}).items():
             yield from _columns(inner, (*path, name), outer)
     elif "sequence" in node:
-        length = int(node["sequence"].get("length", -1))
-        yield from _columns(node["sequence"]["feature"], path, (*outer, None if length < 0 else length))
+        if int(node["sequence"].get("length", -1)) > 0:
+            raise ValueError(
+                f"{'/'.join(path)}: tensorflow-datasets writes a sequence of fixed length inside steps, but cannot read it; "
+                "write the data set anew with a Tensor of that shape"
+            )
+        yield from _columns(node["sequence"]["feature"], path, (*outer, None))
     else:
         yield from _leaf(node, path, outer)
 

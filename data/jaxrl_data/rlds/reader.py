@@ -121,8 +121,11 @@ def _records(told: Split, builder: Any, first: int, last: int) -> Iterator[Any]:
     skip = {STEPS: tfds.decode.SkipDecoding()} | _nested(told.layout.images, tfds.decode.SkipDecoding)
     slice_ = f"{told.split}[{first}:{last}]"
     if told.format == "array_record":
-        for raw in builder.as_data_source(slice_, deserialize_method="raw_bytes"):
-            yield features.deserialize_example(raw, decoders=skip)
+        import tensorflow as tf
+
+        parse = tf.function(lambda raw: features.deserialize_example(raw, decoders=skip))
+        for raw in builder.as_data_source(slice_, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES):
+            yield parse(tf.constant(raw))
     else:
         yield from builder.as_dataset(slice_, shuffle_files=False, decoders=skip, read_config=_read_config())
 
