@@ -1,0 +1,162 @@
+"""Episodes of a TFDS builder directory, in stored order, through tensorflow-datasets: images stay as they were encoded.
+
+The end of a record ends an episode, whatever `is_last` says. TensorFlow is imported when the first episode is read, and kept off GPUs; a
+process that trains reads through `jaxrl_data.rlds.stream`, where it stays without TensorFlow.
+"""
+
+import contextlib
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jaxrl_data.dataset import Dataset
+from jaxrl_data.episode import BadEpisode, Episode
+from jaxrl_data.rlds.features import STEPS
+from jaxrl_data.rlds.metadata import Split, information, read_split
+from jaxrl_data.rlds.record import columns, metadata
+from jaxrl_data.stored import checked, span
+
+_BUFFER = 2**20  # bytes that a file is read ahead
+_ID = "tfds_id"  # of a record: its file and its place there
+
+
+def splits(path: str) -> tuple[str, ...]:
+    """The names of the splits, as stored. Raises ValueError where dataset_info.json is damaged."""
+    return tuple(one["name"] for one in information(path)["splits"])
+
+
+def read(path: str, split: str) -> Dataset:
+    """One split. Reads metadata only, without TensorFlow. Raises as `read_split`."""
+    told = read_split(path, split)
+    found: list[Any] = []  # the builder, once it is needed
+
+    def episodes(first: int, last: int) -> Iterator[Episode]:
+        span(first, last, int(told.ends[-1]), f"{told.name} {split}")
+        if first < last:
+            if not found:
+                found.append(_builder(told))
+            yield from _episodes(told, found[0], first, last)
+
+    return Dataset(told.name, split, told.layout.features, int(told.ends[-1]), episodes, told.fingerprint)
+
+
+def _builder(told: Split) -> Any:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    with contextlib.suppress(RuntimeError):  # somebody else has begun to use them
+        tf.config.set_visible_devices([], "GPU")
+    tf.get_logger().addFilter(lambda line: "tf.data.Dataset.counter" not in line.getMessage())  # tfds' own, two at each call
+    return tfds.builder_from_directory(told.path)
+
+
+def _episodes(told: Split, builder: Any, first: int, last: int) -> Iterator[Episode]:
+    """Each record is checked to be the one that was meant: a shard that lacks some would move all episodes of the next."""
+    place = first
+    with _as_bad_episode(told, lambda: place):
+        for record in _records(told, builder, first, last):
+            _same_record(told, place, record.pop(_ID, None))
+            yield _episode(told, builder, record, place)
+            place += 1
+        if place < last:
+            raise ValueError("its file holds less records than dataset_info.json tells")
+
+
+def _same_record(told: Split, place: int, found: Any) -> None:
+    shard = told.shard(place)
+    before = int(told.ends[shard - 1]) if shard else 0
+    meant = f"{told.shards[shard]}__{place - before}"
+    if found is not None and found.numpy().decode() != meant:
+        raise ValueError(f"should be record {meant}, but what follows is {found.numpy().decode()}: a file holds more or less than was told")
+
+
+def _episode(told: Split, builder: Any, record: Any, place: int) -> Episode:
+    rest = metadata({name: value for name, value in record.items() if name != STEPS})
+    if told.layout.left_out:
+        rest["left_out"] = dict(told.layout.left_out)
+    arrays, images, texts = columns(told.layout.columns, record[STEPS], builder.info.features[STEPS].feature)
+    return checked(
+        place, _file(told, place), Episode(f"{told.name}/{told.split}/{place}", arrays, images, texts, rest), told.layout.features
+    )
+
+
+def _file(told: Split, place: int) -> str:
+    return f"{told.path}: {told.shards[min(told.shard(place), len(told.shards) - 1)]}"
+
+
+@contextlib.contextmanager
+def _as_bad_episode(told: Split, place: Callable[[], int]) -> Iterator[None]:
+    import tensorflow as tf
+
+    try:
+        yield
+    except BadEpisode:
+        raise
+    except (
+        tf.errors.OpError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+        zlib.error,
+    ) as error:
+        raise BadEpisode(place(), f"{_file(told, place())}: episode {place()}: {_plain(error)}") from error
+
+
+def _plain(error: BaseException) -> str:
+    """What TensorFlow says, without the names of nodes of its graph."""
+    text = str(getattr(error, "message", error)).split("\n", 1)[0]
+    return re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]", "", text).strip() or type(error).__name__
+
+
+def _records(told: Split, builder: Any, first: int, last: int) -> Iterator[Any]:
+    """Parsed records, one after the other: the steps as tf.Example has them, with images and byte strings as they are."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    skip = {STEPS: tfds.decode.SkipDecoding()} | _nested(told.layout.images, tfds.decode.SkipDecoding)
+    slice_ = f"{told.split}[{first}:{last}]"
+    if told.format == "array_record":
+        import tensorflow as tf
+
+        parse = tf.function(lambda raw: features.deserialize_example(raw, decoders=skip))
+        for raw in builder.as_data_source(slice_, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES):
+            yield parse(tf.constant(raw))
+    else:
+        yield from builder.as_dataset(slice_, shuffle_files=False, decoders=skip, read_config=_read_config())
+
+
+def _nested(paths: tuple[tuple[str, ...], ...], value: Callable[[], Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in paths:
+        inner = found
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+        inner[path[-1]] = value()
+    return found
+
+
+def _read_config() -> Any:
+    """One thread, one file at a time, nothing kept: the order is that of the files, and memory holds a record or two."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    return tfds.ReadConfig(
+        options=options,
+        add_tfds_id=True,
+        try_autocache=False,
+        skip_prefetch=True,
+        interleave_cycle_length=1,
+        num_parallel_calls_for_decode=1,
+        num_parallel_calls_for_interleave_files=1,
+        override_buffer_size=_BUFFER,
+    )
