@@ -14,6 +14,7 @@ import numpy as np
 
 ROWS = 2**18  # that a sample keeps, where rows are not so wide that this would be more than BYTES
 BYTES = 2**26
+BLOCK = 2**18  # values that are gathered before anything is computed from them
 _LAST = np.uint64(2**64 - 1)
 _GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of splitmix64
 
@@ -125,6 +126,28 @@ def merge_all(sketches: list[Sketch]) -> Sketch:
 def sample(sketch: Sketch) -> np.ndarray:
     """Uniformly drawn rows [kept, D] without repetition: all of them where there are no more than `size`."""
     return thinned(sketch).rows[0] if sketch.rows else np.zeros((0, len(sketch.mean)))
+
+
+class Gathered:
+    """A sketch that takes in a few rows at a time: they wait until there are enough of them to be worth the calls."""
+
+    def __init__(self, width: int, size: int | None = None) -> None:
+        self._sketch, self._rows, self._priorities, self._waiting = empty(width, size), [], [], 0  # type: ignore[var-annotated]
+
+    def add(self, rows: np.ndarray, priority: np.ndarray) -> None:
+        """Takes in [N, D] and [N]."""
+        self._rows.append(rows)
+        self._priorities.append(priority)
+        self._waiting += rows.size
+        if self._waiting >= BLOCK:
+            self.whole()
+
+    def whole(self) -> Sketch:
+        """Of all rows so far."""
+        if self._rows:
+            self._sketch = add(self._sketch, np.concatenate(self._rows), np.concatenate(self._priorities))
+            self._rows, self._priorities, self._waiting = [], [], 0
+        return self._sketch
 
 
 def deviation(sketch: Sketch) -> np.ndarray:

@@ -23,7 +23,6 @@ from jaxrl_data.episode import BadEpisode, Episode, length
 from jaxrl_data.sketch import Sketch
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
-BLOCK = 2**18  # values that are gathered from short episodes before anything is computed from them
 
 Rows = np.ndarray | tuple[np.ndarray, np.ndarray]  # [T, ...], or that and a mask [T] that is 0 where a row is padding
 
@@ -122,7 +121,7 @@ def summarise(
                 raise BadEpisode(number, f"{block.where} has {width} values a step, but {len(held[name].mean)} in the episodes before")
             pending[name].append(block)
             waiting[name] += block.rows.size
-            if waiting[name] >= BLOCK:
+            if waiting[name] >= sketches.BLOCK:
                 held[name], pending[name], waiting[name] = _take_in(held[name], pending[name]), [], 0
         episodes, steps = episodes + 1, steps + length(episode)
         advance(1)

@@ -54,7 +54,7 @@ def test_as_numpy_tells() -> None:
 
 
 def test_many_blocks_of_rows_far_from_zero_keep_their_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jaxrl_data.statistics.BLOCK", 50)
+    monkeypatch.setattr("jaxrl_data.sketch.BLOCK", 50)
     episodes = _episodes()
     column = statistics(summarise(_dataset(episodes))).columns["state"]
     np.testing.assert_allclose(column.std, _rows(episodes).std(axis=0), rtol=1e-10)
