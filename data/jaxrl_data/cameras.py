@@ -46,25 +46,13 @@ def decoded(image: bytes) -> np.ndarray:
 def look(camera: Camera, where: str, name: str, images: Sequence[bytes], spec: ArraySpec, flag: bool | None) -> Iterator[Finding]:
     """Findings of one episode; the rest is for `conclude`."""
     camera.episodes += 1
-    black = True
+    black, told = True, set()
     for place in places(len(images)):
-        try:
-            image = images[place]
-            if not len(image):
-                if flag is not False:
-                    yield error("missing image", where, name, "an image at each step", f"none at step {place}")
-                continue
-            pixels = decoded(image)
-        except (OSError, ValueError) as fault:
-            yield error("damaged image", where, name, "an image that can be decoded", f"step {place}: {fault}")
-            black = False
-            continue
-        fits = len(spec.shape) == pixels.ndim and all(
-            not isinstance(a, int) or a == b for a, b in zip(spec.shape, pixels.shape, strict=True)
-        )
-        if not fits:
-            yield error("image shape", where, name, str(spec.shape), f"{pixels.shape} at step {place}")
-        black = black and bool(pixels.max() <= (BLACK if pixels.dtype == np.uint8 else 0))
+        finding, dark = _image(where, name, place, images, spec)
+        black = black and dark
+        if finding is not None and finding.fault not in told and not (finding.fault == "missing image" and flag is False):
+            told.add(finding.fault)
+            yield finding
     if black:
         camera.blacks += 1
         camera.black += [where] if len(camera.black) < NAMED else []
@@ -72,6 +60,21 @@ def look(camera: Camera, where: str, name: str, images: Sequence[bytes], spec: A
         camera.flagged_present += int(flag)
         camera.flagged_absent += int(not flag)
         camera.first_lie = camera.first_lie or where
+
+
+def _image(where: str, name: str, place: int, images: Sequence[bytes], spec: ArraySpec) -> tuple[Finding | None, bool]:
+    """What is wrong with one image, and whether it shows nothing."""
+    try:
+        image = images[place]
+        if not len(image):
+            return error("missing image", where, name, "an image at each step", f"none at step {place}"), True
+        pixels = decoded(image)
+    except (OSError, ValueError) as fault:
+        return error("damaged image", where, name, "an image that can be decoded", f"step {place}: {fault}"), False
+    dark = bool(pixels.max() <= (BLACK if pixels.dtype == np.uint8 else 0))
+    if len(spec.shape) == pixels.ndim and all(not isinstance(a, int) or a == b for a, b in zip(spec.shape, pixels.shape, strict=True)):
+        return None, dark
+    return error("image shape", where, name, str(spec.shape), f"{pixels.shape} at step {place}"), dark
 
 
 def conclude(camera: Camera, where: str, name: str) -> Iterator[Finding]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl_data import cameras, sketch as sketches
+from jaxrl_data import cameras
+from jaxrl_data import sketch as sketches
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features, check, length
 from jaxrl_data.findings import Finding, error, warning
@@ -30,7 +31,7 @@ class _Tally:
 
     values: dict[str, sketches.Gathered] = field(default_factory=dict)  # of all rows, by column of floats
     outliers: Outliers = field(default_factory=Outliers)
-    cameras: dict[str, cameras.Camera] = field(default_factory=dict)
+    seen: dict[str, cameras.Camera] = field(default_factory=dict)
     flags: dict[str, int] = field(default_factory=dict)  # episodes whose step flags are not where they should be
     empty: dict[str, int] = field(default_factory=dict)  # episodes without a text
     differing: set[tuple[str, str]] = field(default_factory=set)  # columns of texts that are not always the same
@@ -116,7 +117,7 @@ def _episode(dataset: Dataset, where: str, number: int, episode: Episode, tally:
         if last_word(name) == "timestamp":
             yield from _times(where, name, rows[:, 0].astype(np.float64), dataset.features.rate)
     for name, images in episode.images.items():
-        camera = tally.cameras.setdefault(name, cameras.Camera())
+        camera = tally.seen.setdefault(name, cameras.Camera())
         yield from cameras.look(camera, where, name, images, dataset.features.images[name], _flag(episode, name))
     _flags(episode, tally)
     _texts(episode, tally)
@@ -146,10 +147,10 @@ def overlap(hashes: dict[str, dict[int, str]]) -> Iterator[Finding]:
             small, large = sorted((one, other), key=lambda name: len(hashes[name]))
             shared = [digest for digest in hashes[small] if digest in hashes[large]]
             if shared:
-                share = f"{len(shared)} of {len(hashes[small])} episodes of {small} ({100 * len(shared) / len(hashes[small]):.3g} %) are in {large}"
-                yield error(
-                    "splits overlap", f"{one}, {other}", "", "no episode in two splits", f"{share}, such as {hashes[small][shared[0]]}"
-                )
+                share = 100 * len(shared) / len(hashes[small])
+                found = f"{len(shared)} of {len(hashes[small])} episodes of {small} ({share:.3g} %) are in {large}"
+                found += f", such as {hashes[small][shared[0]]}"
+                yield error("splits overlap", f"{one}, {other}", "", "no episode in two splits", found)
 
 
 def _times(where: str, name: str, times: np.ndarray, rate: float) -> Iterator[Finding]:
@@ -215,7 +216,7 @@ def _at_the_end(dataset: Dataset, where: str, tally: _Tally) -> Iterator[Finding
     for name, held in tally.values.items():
         yield from _narrow(where, name, held.whole(), dataset.features)
     yield from tally.outliers.findings(dataset.features)
-    for name, camera in tally.cameras.items():
+    for name, camera in tally.seen.items():
         yield from cameras.conclude(camera, where, name)
     for name, wrong in tally.flags.items():
         if wrong:
