@@ -17,7 +17,7 @@ from jaxrl_data.outliers import Outliers
 
 FLOOR = 1e-3  # of q99 - q01, in the unit of the column: narrower is noise that normalisation would blow up to full scale
 _COUNTERS = ("index", "episode_index", "frame_index", "task_index", "timestamp")  # of LeRobot: the same episode has others elsewhere
-_NOT_NORMALISED = (*_COUNTERS, "reward", "discount", "success")
+NOT_NORMALISED = (*_COUNTERS, "reward", "discount", "success")  # floats that nobody looks at as curves
 
 
 def last_word(name: str) -> str:
@@ -109,7 +109,7 @@ def _episode(dataset: Dataset, where: str, number: int, episode: Episode, tally:
                 "finite values",
                 f"{rows[row, dimension]} in dimension {dimension} of step {row}; {(~finite).sum()} such steps",
             )
-        if last_word(name) not in _NOT_NORMALISED and finite.any() and rows.shape[1]:
+        if last_word(name) not in NOT_NORMALISED and finite.any() and rows.shape[1]:
             if name not in tally.values:
                 tally.values[name] = sketches.Gathered(rows.shape[1])
             tally.values[name].add(rows[finite], order[finite])
