@@ -11,6 +11,7 @@ COMMANDS = {
     "eval": "evaluate the policy of a run",
     "render": "make a video of the policy of a run",
     "view": "drive the policy of a run in a window, by keyboard",
+    "data": "look at data sets of robot episodes: info, stats, validate, view",
     "info": "show what a run is and how far it is",
     "list": "list experiments, algorithms, tasks and the other parts a config can name",
 }
