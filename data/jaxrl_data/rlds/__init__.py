@@ -1,0 +1,1 @@
+"""RLDS: data sets of TensorFlow Datasets whose elements are episodes."""
