@@ -19,7 +19,7 @@ class Column:
     name: str  # here
     source: str  # in what it was converted from
     kind: str  # arrays, images or texts
-    spec: ArraySpec | None = None  # in what it was converted from: another format may have had to change the shape. None for texts
+    spec: ArraySpec | None = None  # in what it was converted from, because another format may change the shape; None for texts
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,10 @@ class Origin:
 
 
 def unchanged(features: Features) -> Origin:
-    """Of a data set that was not converted: it tells the names and units of dimensions, and the rate, which not every format has a place for."""
+    """Of a data set that was not converted: it tells the units and names of dimensions, and the rate, for which RLDS has no place."""
     tables = (("arrays", features.arrays), ("images", features.images))
     columns = [Column(name, name, kind, spec) for kind, table in tables for name, spec in table.items()]
     return Origin((*columns, *(Column(name, name, "texts") for name in features.texts)), features.rate)
-
-
-def source_features(origin: Origin) -> Features:
-    """What each step of the source held."""
-    tables = {kind: {one.source: one.spec for one in origin.columns if one.kind == kind and one.spec} for kind in KINDS}
-    texts = tuple(one.source for one in origin.columns if one.kind == "texts")
-    return Features(tables["arrays"], tables["images"], texts, origin.rate)
 
 
 def to_json(origin: Origin) -> dict[str, object]:

@@ -126,7 +126,7 @@ def plain(value: Any) -> Any:
 
 
 def local(path: str | os.PathLike[str]) -> Path:
-    """The folder, made if need be. Raises ValueError for a cloud's: no file there can be written to at its end, which safety from crashes needs."""
+    """The folder, made if need be. Raises ValueError for one in a cloud, where no file can be written to at its end."""
     if "://" in str(path):
         raise ValueError(f"{path}: writers write to a local folder; write there, and copy it when the writer has closed")
     folder = Path(path)

@@ -20,7 +20,7 @@ NATIVE = (
     "bool",
 )  # what a tf.Example holds as it is. The others are kept as bytes: float64 would lose digits
 BLANK = {"text": "", "bool": False, "int": 0, "float": 0.0}  # an entry of metadata that an episode lacks
-Kinds = Mapping[str, Any]  # of metadata: by key one of BLANK, or Kinds again
+Kinds = Mapping[str, str]  # of metadata: by key, which may have slashes, one of BLANK
 
 
 def place(column: str) -> tuple[str, ...]:
@@ -28,16 +28,11 @@ def place(column: str) -> tuple[str, ...]:
     return tuple(column.removeprefix("steps/").split("/"))
 
 
-def metadata_kinds(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def metadata_kinds(metadata: Mapping[str, Any]) -> dict[str, str]:
     """What kind each entry of an episode's metadata is; entries that TFDS has no feature for (lists, None) are left out."""
-    kinds: dict[str, Any] = {}
-    for key, value in metadata.items():
-        if isinstance(value, dict):
-            if inner := metadata_kinds(value):
-                kinds[key] = inner
-        elif "/" not in key and key != EXTRA and (kind := _kind(value)):
-            kinds[key] = kind
-    return {key: kind for key, kind in kinds.items() if "/" not in key}
+    kinds = {key: _kind(value) for key, value in metadata.items() if key != EXTRA}
+    inside = {"/".join(key.split("/")[:parts]) for key in kinds for parts in range(1, key.count("/") + 1)}
+    return {key: kind for key, kind in kinds.items() if kind and key not in inside and all(key.split("/"))}
 
 
 def _kind(value: Any) -> str:
@@ -86,30 +81,32 @@ def example(episode: Episode, features: Features, kinds: Kinds) -> dict[str, Any
     for name, column in columns.items():
         for row, value in zip(rows, column, strict=True):
             _set(row, place(name), value, name)
-    fitting = _fitted(metadata, kinds)
+    fitting = {key: metadata[key] if _kind(metadata.get(key)) == kind else BLANK[kind] for key, kind in kinds.items()}
     extra = {"name": episode.name} | ({} if fitting == metadata else {"metadata": metadata})
-    return {"steps": rows, "episode_metadata": fitting | {EXTRA: json.dumps(extra, ensure_ascii=False)}}
+    stored: dict[str, Any] = {EXTRA: json.dumps(extra, ensure_ascii=False)}
+    for key, value in fitting.items():
+        _set(stored, tuple(key.split("/")), value, key)
+    return {"steps": rows, "episode_metadata": stored}
 
 
 def metadata_of(stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and metadata of an episode, from episode_metadata as a reader finds them: nested, texts decoded. Without EXTRA the name is empty."""
+    """Name and metadata of an episode, from episode_metadata as the reader tells them. Without EXTRA the name is empty."""
     given = plain(stored)
     extra = json.loads(given.pop(EXTRA, "{}"))
     return extra.get("name", ""), extra.get("metadata", given)
 
 
-def kinds_of(feature: Any) -> dict[str, Any]:
+def kinds_of(feature: Any, prefix: str = "") -> dict[str, str]:
     """The kinds of metadata that the features of a data set on disk were made for."""
     import tensorflow_datasets as tfds
 
-    kinds: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
     for key, one in feature.items():
         if isinstance(one, tfds.features.FeaturesDict):
-            kinds[key] = kinds_of(one)
-        elif key != EXTRA:
-            kinds[key] = (
-                "text" if isinstance(one, tfds.features.Text) else {"b": "bool", "f": "float"}.get(np.dtype(one.np_dtype).kind, "int")
-            )
+            kinds |= kinds_of(one, f"{prefix}{key}/")
+        elif prefix + key != EXTRA:
+            letter = np.dtype(one.np_dtype).kind
+            kinds[prefix + key] = "text" if isinstance(one, tfds.features.Text) else {"b": "bool", "f": "float"}.get(letter, "int")
     return kinds
 
 
@@ -159,16 +156,7 @@ def _metadata_features(kinds: Kinds) -> dict[str, Any]:
         "int": lambda: tfds.features.Scalar(np.int64),
         "float": lambda: tfds.features.Tensor(shape=(), dtype=np.float64, encoding="bytes"),
     }
-    return {key: _metadata_features(kind) if isinstance(kind, Mapping) else made[kind]() for key, kind in kinds.items()}
-
-
-def _fitted(metadata: Mapping[str, Any], kinds: Kinds) -> dict[str, Any]:
-    """What of the metadata has a feature, blanks where an episode lacks something."""
-    fitted: dict[str, Any] = {}
+    features: dict[str, Any] = {}
     for key, kind in kinds.items():
-        value = metadata.get(key)
-        if isinstance(kind, Mapping):
-            fitted[key] = _fitted(value if isinstance(value, dict) else {}, kind)
-        else:
-            fitted[key] = value if _kind(value) == kind else BLANK[kind]
-    return fitted
+        _set(features, tuple(key.split("/")), made[kind](), key)
+    return features

@@ -150,7 +150,7 @@ def _reopen(state: _State, features: Features) -> None:
 
 
 def _rescue(state: _State) -> None:
-    """Whole records of a killed writer's journal go to the new one. If this is killed too, the old one is still there, and is read again."""
+    """Whole records of a killed writer's journal go to a new one. If this is killed too, the old one is still there, and read again."""
     rescued = state.journal.with_suffix(".rescued")
     if state.journal.exists() and not rescued.exists():
         os.replace(state.journal, rescued)
