@@ -15,6 +15,7 @@ again, each column takes the name and shape that it had first, and what the firs
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -138,17 +139,17 @@ def convert(source: Dataset, writer: Writer, origin: Origin, progress: Progress 
 
 
 def _renamed(episode: Episode, origin: Origin, features: Features) -> Episode:
-    tables = [{new: table[old] for old, new in origin.names(kind).items()} for kind, table in zip(KINDS, episode[1:4], strict=True)]
-    arrays: dict[str, np.ndarray] = tables[0]
-    for name, array in arrays.items():
-        shape = features.arrays[name].shape
-        if (
-            all(isinstance(size, int) for size in shape)
-            and array.shape[1:] != shape
-            and array.size == len(array) * np.prod(shape, dtype=int)
-        ):
-            arrays[name] = array.reshape(len(array), *shape)  # type: ignore[arg-type]  # such as [T, 1], where it was [T] first
-    return episode._replace(arrays=arrays, images=tables[1], texts=tables[2])
+    arrays = {new: _shaped(episode.arrays[old], features.arrays[new].shape) for old, new in origin.names("arrays").items()}
+    images = {new: episode.images[old] for old, new in origin.names("images").items()}
+    texts = {new: episode.texts[old] for old, new in origin.names("texts").items()}
+    return Episode(episode.name, arrays, images, texts, episode.metadata)
+
+
+def _shaped(array: np.ndarray, shape: tuple[int | str, ...]) -> np.ndarray:
+    """The rows in another shape of as many numbers, such as [] for [1]; sizes that are not fixed stay as they are."""
+    fixed = tuple(size for size in shape if isinstance(size, int))
+    suits = len(fixed) == len(shape) and math.prod(fixed) == math.prod(array.shape[1:])
+    return array.reshape(len(array), *fixed) if suits else array
 
 
 def to_rlds(

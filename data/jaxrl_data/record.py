@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,8 @@ def _features(path: str, spec: str) -> Features:
 
 
 def _spec(fields: dict[str, Any]) -> ArraySpec:
-    return ArraySpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return ArraySpec(**values)
 
 
 def _is_image(spec: ArraySpec) -> bool:
@@ -105,7 +106,7 @@ def _episode(path: str, arrays: dict[str, np.ndarray], features: Features, ends:
         for column, array in final.items():
             image = column.removeprefix("final_") in features.images
             metadata["final_observation"][column.removeprefix(FINAL)] = base64.b64encode(encoded(array)).decode() if image else plain(array)
-    images = {column: [encoded(image) for image in rows.pop(column)] for column in features.images if column in rows}
+    images: dict[str, Sequence[bytes]] = {column: [encoded(image) for image in rows.pop(column)] for column in features.images if column in rows}
     episode = Episode(name, rows, images, {}, metadata)
     try:
         check(episode, features)

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,51 +37,56 @@ class Writer(NamedTuple):
     close: Callable[[], None]  # makes the whole folder readable; drops an open episode, with a warning
 
 
+class _Open(NamedTuple):
+    """An episode that has begun."""
+
+    name: str
+    metadata: dict[str, Any]
+    rows: dict[str, list[Any]]  # by column
+
+
 def streamed(features: Features, size: Callable[[], int], add: Callable[[Episode], None], close: Callable[[], None]) -> Writer:
     """A writer whose `add` and `close` are given, and which gathers steps in memory, images encoded, until the episode ends."""
-    tables = {"arrays": tuple(features.arrays), "images": tuple(features.images), "texts": features.texts}
-    episodes: list[Episode] = []  # the open one, or none
+    kinds = {"arrays": tuple(features.arrays), "images": tuple(features.images), "texts": features.texts}
+    opened: list[_Open] = []  # the open episode, or none
 
-    def opened(what: str) -> Episode:
-        if not episodes:
+    def current(what: str) -> _Open:
+        if not opened:
             raise ValueError(f"{what}: no episode has begun; call begin(name) first")
-        return episodes[0]
+        return opened[0]
 
     def begin(name: str, metadata: Mapping[str, Any] | None = None) -> None:
-        if episodes:
-            raise ValueError(f"{name}: the episode {episodes[0].name} is still open; end it first")
-        empty: dict[str, dict[str, list[Any]]] = {kind: {column: [] for column in columns} for kind, columns in tables.items()}
-        episodes.append(Episode(name, empty["arrays"], empty["images"], empty["texts"], dict(metadata or {})))  # type: ignore[arg-type]
+        if opened:
+            raise ValueError(f"{name}: the episode {opened[0].name} is still open; end it first")
+        rows: dict[str, list[Any]] = {column: [] for column in features.names}
+        opened.append(_Open(name, dict(metadata or {}), rows))
 
     def step(arrays: Row, images: Row | None = None, texts: Row | None = None) -> None:
-        episode = opened("step")
-        rows: dict[str, Row] = {"arrays": arrays, "images": images or {}, "texts": texts or {}}
-        for kind, columns in tables.items():  # all is checked before anything is kept: a refused step can be given again
-            for column in sorted({*columns} ^ {*rows[kind]}):
+        episode = current("step")
+        given = {"arrays": arrays, "images": images or {}, "texts": texts or {}}
+        for kind, columns in kinds.items():  # all is checked before anything is kept: a refused step can be given again
+            for column in sorted({*columns} ^ {*given[kind]}):
                 told = "is missing" if column in columns else f"is none of the {kind}; {suggestion(column, columns)}"
                 raise ValueError(f"{episode.name}: {column} {told}")
-        found = {column: _array(episode.name, column, value, features) for column, value in arrays.items()}
-        pictures = {column: encoded(value) for column, value in rows["images"].items()}
-        for table, row in ((episode.arrays, found), (episode.images, pictures), (episode.texts, rows["texts"])):
-            for column, value in row.items():
-                table[column].append(value)  # type: ignore[attr-defined]
+        row: dict[str, Any] = {column: _array(episode.name, column, value, features) for column, value in arrays.items()}
+        row |= {column: encoded(value) for column, value in given["images"].items()} | dict(given["texts"])
+        for column, value in row.items():
+            episode.rows[column].append(value)
 
     def end(terminated: bool) -> None:
-        episode = opened("end")
-        if not any(len(column) for table in (episode.arrays, episode.images, episode.texts) for column in table.values()):
-            raise ValueError(f"{episode.name}: has no steps; step before the end")
-        add(
-            episode._replace(
-                arrays={column: np.stack(rows) for column, rows in episode.arrays.items()},
-                metadata=episode.metadata | {"terminated": bool(terminated)},
-            )
-        )
-        episodes.clear()
+        name, metadata, rows = current("end")
+        if not any(rows.values()):
+            raise ValueError(f"{name}: has no steps; step before the end")
+        arrays = {column: np.stack(rows[column]) for column in features.arrays}
+        images: dict[str, Sequence[bytes]] = {column: rows[column] for column in features.images}
+        texts: dict[str, Sequence[str]] = {column: rows[column] for column in features.texts}
+        add(Episode(name, arrays, images, texts, metadata | {"terminated": bool(terminated)}))
+        opened.clear()
 
     def ended() -> None:
         close()
-        if episodes:
-            warnings.warn(f"{episodes.pop().name}: was still open when its writer closed, and is dropped", RuntimeWarning, stacklevel=2)
+        if opened:
+            warnings.warn(f"{opened.pop().name}: was still open when its writer closed, and is dropped", RuntimeWarning, stacklevel=2)
 
     return Writer(features, size, add, begin, step, end, ended)
 

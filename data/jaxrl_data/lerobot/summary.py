@@ -22,7 +22,7 @@ def summary(array: np.ndarray) -> Summary:
 
 
 def image_summary(images: Sequence[bytes]) -> Summary:
-    """By colour, [3, 1, 1], as numbers from 0 to 1, of T ** 0.75 images, but of 100 where there are as many, and every n-th pixel of large ones."""
+    """By colour, [3, 1, 1], from 0 to 1: of T ** 0.75 images, at least 100 where there are as many, and every n-th pixel of large ones."""
     count = max(min(100, len(images)), min(int(len(images) ** 0.75), 10_000))
     chosen = np.linspace(0, len(images) - 1, count).round().astype(int)
     pixels = [_smaller(picture(images[step])).reshape(-1, 3) for step in chosen]

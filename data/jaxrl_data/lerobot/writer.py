@@ -82,7 +82,7 @@ def lerobot_writer(
     if data_mb <= 0 or video_mb <= 0:
         raise ValueError(f"data_mb and video_mb must be above 0, got {data_mb} and {video_mb}")
     for name, spec in features.images.items():
-        if codec != IMAGE and (spec.dtype != "uint8" or spec.shape[-1] != 3):
+        if codec != IMAGE and (spec.dtype != "uint8" or spec.shape[-1] not in (3, "channels")):
             raise ValueError(f"{name}: is {spec.dtype} {spec.shape}, and a video is uint8 with 3 channels; write with codec={IMAGE!r}")
     folder = local(path)
     free = locked(folder)
@@ -230,7 +230,7 @@ def _take_up(state: _State, entry: dict[str, Any]) -> None:
 
 
 def _join(state: _State, count: int) -> None:
-    """The first `count` waiting episodes become the next file of each kind. All that info.json does not tell of yet may be written again."""
+    """The first `count` waiting episodes become the next file of each kind. What info.json does not tell of may be written again."""
     entries = state.waiting[:count]
     if not entries:
         return
