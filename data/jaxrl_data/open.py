@@ -28,6 +28,7 @@ FORMATS = (
     Format("LeRobot", _holds("meta/info.json"), "jaxrl_data.lerobot.reader"),
     Format("zarr", lambda path: (path / ".zgroup").exists() or (path / "zarr.json").exists(), "jaxrl_data.importers.zarr"),
     Format("HDF5", lambda path: path.suffix in (".hdf5", ".h5") or any(path.glob("*.hdf5")), "jaxrl_data.importers.hdf5"),
+    Format("jaxrl recording", lambda path: path.suffix == ".npz", "jaxrl_data.record"),
 )
 
 

@@ -1,0 +1,207 @@
+"""Any data set into RLDS or LeRobot, and back with every name and value.
+
+Formats want names of their own. RLDS nests with slashes, LeRobot allows none, and calls cameras observation.images.<name>:
+
+    RLDS                        LeRobot
+    observation/state           observation.state
+    observation/image/front     observation.images.front       a camera's name has lost images/ or image/
+    observation/image_0         observation.images.image_0
+    reward                      next.reward
+    language_instruction        task                            the text that tells what to do, see INSTRUCTIONS
+    timestamp                   step.timestamp                  LeRobot makes timestamp itself
+
+What was renamed, and the shape it had, is kept in `jaxrl.json` beside the data (`origin.Origin`): when a converted data set is converted
+again, each column takes the name and shape that it had first, and what the first conversion added is left out.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from jaxrl.types import ArraySpec
+from jaxrl_data.dataset import Dataset
+from jaxrl_data.episode import Episode, Features
+from jaxrl_data.lerobot import columns as lerobot
+from jaxrl_data.lerobot.writer import lerobot_writer
+from jaxrl_data.origin import FILE, KINDS, Column, Origin, read_origin
+from jaxrl_data.rlds.writer import rlds_writer
+from jaxrl_data.writer import Writer
+
+INSTRUCTIONS = (
+    "task",
+    "language_instruction",
+    "instruction",
+    "natural_language_instruction",
+)  # texts that tell what to do; the first counts
+Progress = Callable[[int, int], None]  # (episodes written, episodes of the source)
+
+
+def lerobot_origin(source: Dataset, given: Origin | None = None) -> Origin:
+    """How the columns of a data set are called in LeRobot; `given` is the origin of the source, if it was converted itself."""
+    task = _instruction(one.source for one in given.columns if one.kind == "texts") if given else _instruction(source.features.texts)
+
+    def name(column: str, kind: str) -> str:
+        path = column.removeprefix("steps/").replace("/", ".")
+        if kind == "texts" and column == task:
+            return lerobot.TASK
+        if kind == "images":
+            for prefix in ("observation.", "images.", "image."):
+                path = path.removeprefix(prefix)
+            return f"observation.images.{path}"
+        path = {"reward": "next.reward"}.get(path, path)
+        return f"step.{path}" if path in (*lerobot.DERIVED, lerobot.TASK) else path
+
+    first = {one.source for one in given.columns} if given else {*source.features.arrays}
+    derived = tuple(lerobot.DERIVED) if first.issuperset(lerobot.DERIVED) else ()  # it was LeRobot's: they are made anew
+    return _origin(source, given, name, lambda column: "/" not in column and column not in lerobot.DERIVED, derived, inside=False)
+
+
+def rlds_origin(source: Dataset, given: Origin | None = None) -> Origin:
+    """How the columns of a data set are called in RLDS; `given` as above."""
+
+    def name(column: str, kind: str) -> str:
+        if column == lerobot.TASK and kind == "texts":
+            return "language_instruction"
+        path = {"next.reward": "reward"}.get(column, column).removeprefix("steps/")
+        return path if "/" in path or "." not in path else path.replace(".", "/", 1).replace(".", "_")
+
+    return _origin(source, given, name, lambda column: "." not in column, (), inside=True)
+
+
+def _origin(
+    source: Dataset,
+    given: Origin | None,
+    name: Callable[[str, str], str],
+    allows: Callable[[str], bool],
+    derived: tuple[str, ...],
+    inside: bool,
+) -> Origin:
+    """Of a conversion to a format that gives a column a `name` if it has none from before which it `allows`.
+
+    `derived` columns are left out, because the format makes them anew; `inside` says that no column may lie inside another one.
+    """
+    features = source.features
+    first = {(one.kind, one.name): one.source for one in given.columns} if given else {}
+    taken: set[str] = set()
+    found = []
+    for kind, columns in zip(KINDS, (features.arrays, features.images, features.texts), strict=True):
+        for column in columns:
+            before = first.get((kind, column), column)
+            if (given and (kind, column) not in first) or before in derived:
+                continue
+            target = before if given and allows(before) else name(before, kind)
+            while target in taken or (inside and any(target.startswith(f"{one}/") or one.startswith(f"{target}/") for one in taken)):
+                target = f"{target}_" if target in taken else target.replace("/", "_")
+            taken.add(target)
+            found.append(Column(target, column, kind, features.arrays.get(column) or features.images.get(column)))
+    rate = given.rate if given and given.rate else features.rate
+    return Origin(tuple(found), rate, source.name, source.fingerprint)
+
+
+def _instruction(texts: Iterable[str]) -> str:
+    last = {text.rsplit("/", 1)[-1].rsplit(".", 1)[-1]: text for text in texts}
+    return next((last[one] for one in INSTRUCTIONS if one in last), "")
+
+
+def renamed(features: Features, origin: Origin, given: Origin | None = None) -> Features:
+    """The features of the converted data set. Columns have the shapes that they had before the conversion of which `given` tells."""
+    before = {(one.kind, one.name): one.spec for one in given.columns} if given else {}
+
+    def spec(kind: str, column: str) -> ArraySpec:
+        found = features.arrays[column] if kind == "arrays" else features.images[column]
+        first = before.get((kind, column))
+        return replace(first, dtype=found.dtype) if first and kind == "arrays" else first or found
+
+    arrays, images = ({new: spec(kind, old) for old, new in origin.names(kind).items()} for kind in ("arrays", "images"))
+    return Features(arrays, images, tuple(origin.names("texts").values()), origin.rate)
+
+
+def convert(source: Dataset, writer: Writer, origin: Origin, progress: Progress | None = None) -> int:
+    """Writes the episodes that the writer has not yet, under the names of `origin`, and says how many. The writer stays open.
+
+    Raises:
+        BadEpisode: one cannot be read; those before it are written.
+        ValueError: one does not fit; the message names it.
+    """
+    before = writer.size()
+    if before > source.size:
+        raise ValueError(f"{source.name}: has {source.size} episodes, but its copy {before} already; write to another folder")
+    written = before
+    for episode in source.read(before, source.size):
+        writer.add(_renamed(episode, origin, writer.features))
+        written += 1
+        if progress:
+            progress(written, source.size)
+    return written - before
+
+
+def _renamed(episode: Episode, origin: Origin, features: Features) -> Episode:
+    arrays = {new: _shaped(episode.arrays[old], features.arrays[new].shape) for old, new in origin.names("arrays").items()}
+    images = {new: episode.images[old] for old, new in origin.names("images").items()}
+    texts = {new: episode.texts[old] for old, new in origin.names("texts").items()}
+    return Episode(episode.name, arrays, images, texts, episode.metadata)
+
+
+def _shaped(array: np.ndarray, shape: tuple[int | str, ...]) -> np.ndarray:
+    """The rows in another shape of as many numbers, such as [] for [1]; sizes that are not fixed stay as they are."""
+    fixed = tuple(size for size in shape if isinstance(size, int))
+    suits = len(fixed) == len(shape) and math.prod(fixed) == math.prod(array.shape[1:])
+    return array.reshape(len(array), *fixed) if suits else array
+
+
+def to_rlds(
+    source: Dataset,
+    path: str,
+    name: str,
+    *,
+    origin: Origin | None = None,
+    progress: Progress | None = None,
+    **options: object,
+) -> int:
+    """Writes a data set as RLDS, going on where an interrupted conversion stopped; `options` are those of `rlds_writer`.
+
+    `origin` is that of the source folder (`origin.read_origin`): with it, columns get the names back that they had before.
+    """
+    told = rlds_origin(source, origin)
+    _check_source(path, told)
+    writer = rlds_writer(path, name, renamed(source.features, told, origin), origin=told, **options)  # type: ignore[arg-type]
+    return _all(source, writer, told, progress)
+
+
+def to_lerobot(
+    source: Dataset,
+    path: str,
+    robot_type: str,
+    *,
+    fps: int = 0,
+    origin: Origin | None = None,
+    progress: Progress | None = None,
+    **options: object,
+) -> int:
+    """Writes a data set as LeRobot, going on where an interrupted conversion stopped; `options` are those of `lerobot_writer`.
+
+    `fps` may be left out where the data set tells its rate; `origin` as for `to_rlds`.
+    """
+    told = lerobot_origin(source, origin)
+    if not fps and (told.rate <= 0 or told.rate != int(told.rate)):
+        has = f"{told.rate} steps per second" if told.rate else "no rate"
+        raise ValueError(f"{source.name}: tells of {has}, but LeRobot needs a whole number of steps per second; give fps")
+    _check_source(f"{path}/meta", told)
+    features = renamed(source.features, told, origin)
+    writer = lerobot_writer(path, features, fps or int(told.rate), robot_type, origin=told, **options)  # type: ignore[arg-type]
+    return _all(source, writer, told, progress)
+
+
+def _check_source(folder: str, told: Origin) -> None:
+    """Raises ValueError where the folder holds a conversion of something else."""
+    found = read_origin(folder)
+    if found and (found.dataset, found.fingerprint) != (told.dataset, told.fingerprint):
+        raise ValueError(f"{folder}/{FILE}: tells of another data set, {found.dataset!r}; write {told.dataset!r} to another folder")
+
+
+def _all(source: Dataset, writer: Writer, origin: Origin, progress: Progress | None) -> int:
+    with contextlib.closing(writer):
+        return convert(source, writer, origin, progress)

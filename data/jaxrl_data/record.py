@@ -1,0 +1,115 @@
+"""Recordings of `jaxrl eval --record` as a data set, so that they can be converted and trained on like any other.
+
+The file is an .npz with one row per step, the episodes one after the other: `observation/<name>` [N, ...], `action` [N, A], `reward` [N];
+`episode_ends` [E], the row after the last of each; and `spec`, the JSON of the policy's spec. Newer ones tell of each episode how it ended:
+`final_observation/<name>` [E, ...], what followed the last action, and `terminated` [E], whether it ended by itself. Both become metadata.
+An observation of uint8 [height, width, 1 or 3 channels] becomes an image, as PNG.
+"""
+
+import base64
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxrl.types import ArraySpec
+from jaxrl_data.dataset import Dataset
+from jaxrl_data.episode import BadEpisode, Episode, Features, check
+from jaxrl_data.writer import encoded, plain
+
+PREFIX, FINAL = "observation/", "final_observation/"
+
+
+def splits(path: str) -> tuple[str, ...]:
+    """A recording has one."""
+    return ("all",)
+
+
+def read(path: str, split: str) -> Dataset:
+    """The episodes of one file. Rows are read with the first episode that is asked for, and held while episodes are drawn.
+
+    Raises:
+        ValueError: the file is damaged or no recording.
+    """
+    if split != "all":
+        raise ValueError(f"{path}: has no split {split!r}; there is all")
+    small, fingerprint = _open(path)
+    features, ends = _features(path, str(small["spec"])), small["episode_ends"]
+    if ends.ndim != 1 or ends.size == 0 or (np.diff(ends, prepend=0) <= 0).any():
+        raise ValueError(f"{path}: episode_ends must ascend from above 0, one entry per episode, got {ends[:10]}; record it again")
+
+    def episodes(first: int, last: int) -> Iterator[Episode]:
+        if not 0 <= first <= last <= len(ends):
+            raise ValueError(f"{path}: has the episodes 0 to {len(ends) - 1}, but {first} to {last - 1} were asked for")
+        arrays = _load(path)
+        for place in range(first, last):
+            yield _episode(path, arrays, features, ends, place)
+
+    return Dataset(epath.Path(path).stem, "all", features, len(ends), episodes, fingerprint)
+
+
+def _open(path: str) -> tuple[dict[str, np.ndarray], str]:
+    """What tells of the rows, and a hash of all that is stored: the checksums of the entries."""
+    try:
+        with epath.Path(path).open("rb") as whole, zipfile.ZipFile(whole) as archive:
+            told = sorted((one.filename, one.file_size, one.CRC) for one in archive.infolist())
+        small = _load(path, ("spec", "episode_ends"))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: is no whole .npz file ({error}); record it again") from error
+    return small, hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def _load(path: str, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    try:
+        with epath.Path(path).open("rb") as whole, np.load(whole, allow_pickle=False) as file:
+            if missing := {*names} - {*file.files}:
+                found = ", ".join(sorted(file.files)) or "nothing"
+                raise ValueError(f"lacks {', '.join(sorted(missing))}; it holds {found}, and `jaxrl eval --record` writes more")
+            return {name: file[name] for name in names or file.files}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: is no whole recording: {error}") from error
+
+
+def _features(path: str, spec: str) -> Features:
+    try:
+        told = json.loads(spec)
+        columns = {f"{PREFIX}{name}": _spec(fields) for name, fields in told["observation"].items()}
+        columns |= {"action": _spec(told["action"]), "reward": ArraySpec(())}
+        rate = float(told["rate"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its spec is none of a policy ({type(error).__name__}: {error}); record it again") from error
+    images = {name: spec for name, spec in columns.items() if name.startswith(PREFIX) and _is_image(spec)}
+    return Features({name: spec for name, spec in columns.items() if name not in images}, images, (), rate)
+
+
+def _spec(fields: dict[str, Any]) -> ArraySpec:
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return ArraySpec(**values)
+
+
+def _is_image(spec: ArraySpec) -> bool:
+    return spec.dtype == "uint8" and len(spec.shape) == 3 and spec.shape[2] in (1, 3)
+
+
+def _episode(path: str, arrays: dict[str, np.ndarray], features: Features, ends: np.ndarray, place: int) -> Episode:
+    name = f"{epath.Path(path).stem}/{place}"
+    first, last = int(ends[place - 1]) if place else 0, int(ends[place])
+    rows = {column: array[first:last] for column, array in arrays.items() if column in features.names}
+    metadata: dict[str, Any] = {}
+    if "terminated" in arrays:
+        final = {column: array[place] for column, array in arrays.items() if column.startswith(FINAL)}
+        metadata = {"terminated": bool(arrays["terminated"][place]), "final_observation": {}}
+        for column, array in final.items():
+            image = column.removeprefix("final_") in features.images
+            metadata["final_observation"][column.removeprefix(FINAL)] = base64.b64encode(encoded(array)).decode() if image else plain(array)
+    images: dict[str, Sequence[bytes]] = {column: [encoded(image) for image in rows.pop(column)] for column in features.images if column in rows}
+    episode = Episode(name, rows, images, {}, metadata)
+    try:
+        check(episode, features)
+    except ValueError as error:
+        raise BadEpisode(place, f"{path}: {error}") from error
+    return episode
