@@ -1,0 +1,180 @@
+"""One data set of a mixture, opened: which of its steps may be drawn, and the sample of each."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+
+from jaxrl.ops.suggestion import suggestion
+from jaxrl.types import ArraySpec
+from jaxrl_data.cache.store import Store, open_store
+from jaxrl_data.dataset import Dataset
+from jaxrl_data.episode import Episode, Features
+from jaxrl_data.standardise import oxe
+from jaxrl_data.standardise.standard import Standard, standardiser
+from jaxrl_data.standardise.standard import features as standard_features
+from jaxrl_data.statistics import Statistics, load, save, statistics, summarise
+from jaxrl_data.transforms.interface import definition
+
+Part = Literal["train", "validation", "all"]
+
+
+@dataclass(frozen=True)
+class Set:
+    """A prepared data set, `path`, its weight in the mixture, and what its columns mean.
+
+    Either `standard` names its row in the table of Open X-Embodiment, or `columns` says which column each house name is:
+    {"state/joints": "observation.state", "action": "action", "image/high": "observation.images.cam_high", "task/instruction": "task"}.
+    """
+
+    path: str
+    weight: float = 1.0
+    standard: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.standard) == bool(self.columns):
+            raise ValueError(f"{self.path}: give either the name of its standard or its columns, and not both")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """House names for the columns of a file, which stay as they are."""
+
+    columns: Mapping[str, str]
+
+    def __call__(self, episode: Episode) -> Episode:
+        """The columns that are named."""
+        tables: list[dict[str, Any]] = []
+        for table in (episode.arrays, episode.images, episode.texts):
+            tables.append({own: table[name] for own, name in self.columns.items() if name in table})
+        return Episode(episode.name, *tables, episode.metadata)
+
+
+class _Lazy(Sequence):
+    """A column of which each entry is read when it is looked at."""
+
+    def __init__(self, read: Callable[[int], Any], rows: range) -> None:
+        self._read, self._rows = read, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Any: ...
+    @overload
+    def __getitem__(self, at: slice) -> "_Lazy": ...
+    def __getitem__(self, at: int | slice) -> Any:
+        return _Lazy(self._read, self._rows[at]) if isinstance(at, slice) else self._read(self._rows[at])
+
+
+class Member(NamedTuple):
+    """A set of a mixture."""
+
+    store: Store
+    features: Features  # standardised
+    items: int  # steps that may be drawn
+    at: Callable[[int], tuple[int, int]]  # item -> episode, step
+    episode: Callable[[int], Episode]  # standardised; its images are read when they are looked at
+    lengths: np.ndarray  # [E] standardised
+    chosen: np.ndarray  # [n] the episodes of this part
+    definition: str  # of what standardises it
+    folder: Path
+
+
+def held_out(hashes: np.ndarray, share: float) -> np.ndarray:
+    """[E] bool: the episodes kept for validation, by their contents alone, so that copies of one go the same way."""
+    first = np.ascontiguousarray(hashes[:, :8]).view("<u8")[:, 0]
+    return first < np.uint64(min(int(share * 2.0**64), 2**64 - 1))
+
+
+def _standard(one: Set, store: Store) -> tuple[Callable[[Episode], Episode], Features, tuple[str, ...], tuple[int, int], str]:
+    """What standardises, what comes out, the arrays that it needs, the steps that it drops at both ends, and a hash of it."""
+    raw = store.features
+    if one.standard:
+        row = oxe.standard(one.standard)
+        found = standard_features(row)
+        return standardiser(row), found, tuple(name for name in row.raw if name in raw.arrays), _dropped(row), definition((row,))
+    known = raw.names
+    for own, name in one.columns.items():
+        if name not in known:
+            raise ValueError(f"{one.path}: {own} is to be the column {name}, which is not there; {suggestion(name, known)}")
+    if "action" not in one.columns:
+        raise ValueError(f"{one.path}: columns name no action; add one, such as {{'action': {known[0]!r}}}")
+    found = Features(
+        {own: raw.arrays[name] for own, name in one.columns.items() if name in raw.arrays},
+        {own: raw.images[name] for own, name in one.columns.items() if name in raw.images},
+        tuple(own for own, name in one.columns.items() if name in raw.texts),
+        raw.rate,
+    )
+    needed = tuple(name for name in one.columns.values() if name in raw.arrays)
+    return Columns(one.columns), found, needed, (0, 0), definition((Columns(dict(one.columns)),))
+
+
+def _dropped(row: Standard) -> tuple[int, int]:
+    return row.drop_first, row.drop_last
+
+
+def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Member:
+    """The set, opened. Reads no episode.
+
+    Raises:
+        FileNotFoundError: there is no cache.
+        ValueError: a column or standard is not known, an episode is too short, or there is nothing to draw.
+    """
+    store = open_store(one.path)
+    standardise, features, needed, (before, behind), told = _standard(one, store)
+    lengths = store.lengths.astype(np.int64) - before - behind
+    if (lengths < 1).any():
+        short = int(np.argmin(lengths))
+        raise ValueError(f"{one.path}: episode {short} has {store.lengths[short]} steps, of which {one.standard} drops {before + behind}")
+    out = held_out(store.hashes, validation)
+    chosen = np.flatnonzero({"train": ~out, "validation": out, "all": np.ones_like(out)}[part])
+    if not chosen.size:
+        raise ValueError(f"{one.path}: no episode is left for {part}; a share of {validation} of {len(out)} episodes is held out")
+    ends = np.cumsum(lengths[chosen])
+
+    def at(item: int) -> tuple[int, int]:
+        row = int(np.searchsorted(ends, item, side="right"))
+        return int(chosen[row]), int(item - (ends[row - 1] if row else 0))
+
+    def episode(number: int) -> Episode:
+        steps = range(int(store.lengths[number]))
+        images = {
+            name: _Lazy(lambda step, name=name: store.images(number, name, [step])[0], steps)  # type: ignore[misc]
+            for name in store.features.images
+        }
+        texts = {
+            name: _Lazy(lambda step, name=name: store.texts(number, name, [step])[0], steps)  # type: ignore[misc]
+            for name in store.features.texts
+        }
+        return standardise(Episode(f"{store.name}, episode {number}", store.arrays(number, needed), images, texts))  # type: ignore[arg-type]
+
+    return Member(store, features, int(ends[-1]), at, episode, lengths, chosen, told, Path(one.path))
+
+
+def statistics_of(member: Member, validation: float = 0.0) -> Statistics:
+    """Of all arrays of the set's train part, standardised: read once, and kept beside the cache.
+
+    They are found again by the contents of the data and the definition of what was done to them, not by a path.
+    """
+    key = f"{member.definition}-{validation:g}"
+    path = member.folder / f"statistics-{key}.json"
+    if path.exists():
+        held = load(str(path))
+        if held.fingerprint == member.store.fingerprint:
+            return held
+    bare = member.store.features
+
+    def read(first: int, last: int) -> Iterator[Episode]:
+        for number in member.chosen[first:last]:
+            yield member.episode(int(number))
+
+    dataset = Dataset(member.store.name, member.store.split, bare, len(member.chosen), read, member.store.fingerprint)
+    specs = {name: spec for name, spec in member.features.arrays.items() if spec.dtype.startswith("float")}
+    found = statistics(summarise(dataset, lambda one: {n: one.arrays[n] for n in specs}, key, specs=specs))
+    save(str(path), found)
+    return found
