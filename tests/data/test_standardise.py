@@ -19,7 +19,7 @@ def _row(**changes: object) -> Standard:
     row = Standard(
         "made_up",
         images={"primary": "observation/image", "wrist": "observation/hand?"},
-        text="language_instruction",
+        text=("language_instruction",),
         state={"eef": ("observation/state[0:6]",), "gripper": ("observation/state[-1:] | invert_gripper",)},
         action=("action[0:6] | scale 0.1", "action[6:7] | clip 0 1 | invert_gripper"),
         raw={"action": (7,), "observation/state": (7,)},
@@ -73,8 +73,19 @@ def test_an_instruction_may_be_code_points() -> None:
     codes[:, :4] = [ord(one) for one in "käse"]
     raw = _episode()._replace(texts={})
     raw.arrays["observation/instruction"] = codes
-    found = standardiser(_row(text="observation/instruction"))(raw)
+    found = standardiser(_row(text=("observation/instruction",)))(raw)
     assert found.texts["task/instruction"] == ["käse"] * STEPS_OF_TEST
+
+
+def test_a_step_may_have_several_instructions() -> None:
+    raw = _episode()
+    raw.texts["second"] = ["raise it"] * STEPS_OF_TEST
+    found = standardiser(_row(text=("language_instruction", "second", "third?")))(raw)
+    assert {name: column[0] for name, column in found.texts.items()} == {
+        "task/instruction": "lift it",
+        "task/instruction_2": "raise it",
+        "task/instruction_3": "",
+    }
 
 
 def test_depth_lies_as_it_is_stored() -> None:

@@ -61,7 +61,7 @@ class Standard:
     name: str
     images: Mapping[str, str] = field(default_factory=dict)  # camera -> column
     depth: Mapping[str, str] = field(default_factory=dict)
-    text: str = ""  # the column of instructions; "" where there are none
+    text: tuple[str, ...] = ()  # the columns of instructions, the first one first
     state: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # group -> its parts
     action: tuple[str, ...] = ()
     raw: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)  # the shape of a row of each array used; None: not known
@@ -144,6 +144,10 @@ def _text(episode: Episode, column: str, steps: int) -> Sequence[str]:
     raise ValueError(f"{episode.name}: lacks the text {name}; {suggestion(name, tuple(episode.texts))}")
 
 
+def _texts(standard: Standard) -> tuple[str, ...]:
+    return tuple("task/instruction" if index == 0 else f"task/instruction_{index + 1}" for index in range(len(standard.text)))
+
+
 def _pictures(episode: Episode, columns: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for camera, column in columns.items():
@@ -170,7 +174,8 @@ def standardiser(standard: Standard) -> Callable[[Episode], Episode]:
     """The function from a raw episode of this set to one of house names.
 
     Arrays: "state/<group>" and "action", float32 [T, D] with the dimensions of `embodiment`; images: "image/<camera>"; depth lies as it is
-    stored, under "depth/<camera>"; texts: "task/instruction". T is less than before by what the row drops.
+    stored, under "depth/<camera>"; texts: "task/instruction", and "task/instruction_2" and so on where a step has several. T is less than
+    before by what the row drops.
 
     Raises:
         ValueError: the row refuses, or, once called, a column is missing or has not the shape that the row was written for.
@@ -189,7 +194,7 @@ def standardiser(standard: Standard) -> Callable[[Episode], Episode]:
             raise ValueError(f"{standard.name}: its action has {arrays['action'].shape[1]} dimensions, {standard.action_encoding} {need}")
         images = {f"image/{camera}": column for camera, column in _pictures(episode, standard.images).items()}
         depth = {f"depth/{camera}": column for camera, column in _pictures(episode, standard.depth).items()}
-        texts = {"task/instruction": _text(episode, standard.text, steps)} if standard.text else {}
+        texts = {name: _text(episode, column, steps) for name, column in zip(_texts(standard), standard.text, strict=True)}
         arrays |= {name: np.asarray(column) for name, column in depth.items() if isinstance(column, np.ndarray)}
         images |= {name: column for name, column in depth.items() if not isinstance(column, np.ndarray)}
         return Episode(
@@ -231,4 +236,4 @@ def features(standard: Standard) -> Features:
         unit=",".join(one.unit for one in names.dimensions),
     )
     images = {f"image/{camera}": ArraySpec(("height", "width", 3), "uint8") for camera in standard.images}
-    return Features(arrays, images, ("task/instruction",) if standard.text else (), standard.rate)
+    return Features(arrays, images, _texts(standard), standard.rate)

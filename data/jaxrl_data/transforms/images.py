@@ -1,0 +1,150 @@
+"""Images out of their files and into one size."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from jaxrl.types import ArraySpec
+from jaxrl_data.transforms.interface import Sample, Spec
+from jaxrl_data.transforms.keys import DEPTH, camera, pictures
+
+_COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # as stored: the orientation that a phone notes is not looked at
+_TAIL = 64  # bytes behind the end of an image that some writers leave
+
+
+def _whole(encoded: bytes) -> str:
+    """What is wrong with an encoded image; OpenCV itself fills what is cut off with grey, and says nothing."""
+    if encoded[:2] == b"\xff\xd8":
+        return "" if b"\xff\xd9" in encoded[-_TAIL:] else "a JPEG that is cut off"
+    if encoded[:8] == b"\x89PNG\r\n\x1a\n":
+        return "" if b"IEND" in encoded[-_TAIL:] else "a PNG that is cut off"
+    return "neither JPEG nor PNG"
+
+
+def decoded(encoded: bytes, depth: bool = False) -> np.ndarray:
+    """uint8 [height, width, 3] in the order red, green, blue; of depth [height, width, 1] as it is stored. Raises ValueError on damage."""
+    wrong = _whole(encoded)
+    image = None
+    if not wrong:
+        try:
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED if depth else _COLOUR)
+        except cv2.error as error:
+            raise ValueError(f"an image of {len(encoded)} bytes cannot be decoded: {error.err}") from error
+    if image is None:
+        raise ValueError(f"an image of {len(encoded)} bytes cannot be decoded: it is {wrong or 'damaged'}")
+    return image[..., None] if image.ndim == 2 else image
+
+
+@dataclass(frozen=True)
+class Decode:
+    """JPEG and PNG to arrays [history, height, width, channels]. What is an array already stays; an empty image is one black pixel.
+
+    Raises ValueError that names the episode, the step and the camera where an image is damaged, or those of a history differ in size.
+    """
+
+    bgr: tuple[str, ...] = ()  # cameras that were stored blue first
+
+    def _frames(self, frames: Any, key: str, name: str) -> np.ndarray:
+        depth = key.startswith(DEPTH)
+        found: list[np.ndarray | None] = []
+        for index, encoded in enumerate(frames):
+            try:
+                found.append(decoded(encoded, depth) if encoded else None)
+            except ValueError as error:
+                raise ValueError(f"{name}: {camera(key)}, frame {index} of the history: {error}") from error
+        shapes = {one.shape for one in found if one is not None}
+        if len(shapes) > 1:
+            raise ValueError(f"{name}: {camera(key)} changes its size within a history, {sorted(shapes)}")
+        black = np.zeros(shapes.pop() if shapes else (1, 1, 1 if depth else 3), np.uint16 if depth else np.uint8)
+        stacked = np.stack([black if one is None else one for one in found])
+        return np.ascontiguousarray(stacked[..., ::-1]) if camera(key) in self.bgr and not depth else stacked
+
+    def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
+        name = sample.get("name", "observation")
+        keys = (key for key in pictures(sample, (), depth=True) if not isinstance(sample[key], np.ndarray))
+        return {**sample, **{key: self._frames(sample[key], key, name) for key in keys}}
+
+    def inverse(self, sample: Sample) -> Sample:
+        return sample
+
+    def spec(self, before: Spec) -> Spec:
+        changed = {}
+        for key in pictures(before, (), depth=True):
+            if before[key].dtype == "bytes":
+                depth = key.startswith(DEPTH)
+                shape = (*before[key].shape, "height", "width", 1 if depth else 3)
+                changed[key] = ArraySpec(shape, "uint16" if depth else "uint8")
+        return {**before, **changed}
+
+
+def resized(image: np.ndarray, height: int, width: int, depth: bool = False) -> np.ndarray:
+    """[height, width, channels] of the same dtype: the mean of the area where it shrinks, linear where it grows, the nearest of depth."""
+    rows, columns = image.shape[:2]
+    if (rows, columns) == (height, width):
+        return image
+    if depth:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
+    else:
+        smaller = (min(width, columns), min(height, rows))
+        if smaller != (columns, rows):
+            image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+        if smaller != (width, height):
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image.reshape(height, width, -1)
+
+
+def padded(image: np.ndarray, height: int, width: int, depth: bool = False) -> np.ndarray:
+    """As large as fits with its proportions kept, in the middle of black."""
+    rows, columns = image.shape[:2]
+    ratio = min(height / rows, width / columns)
+    inner = (min(height, max(1, int(rows * ratio + 1e-6))), min(width, max(1, int(columns * ratio + 1e-6))))
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    framed = np.zeros((height, width, image.shape[2]), image.dtype)
+    framed[top : top + inner[0], left : left + inner[1]] = resized(image, *inner, depth)
+    return framed
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Every image of `cameras`, or of all where none is named, and its goal images and depth, in one size.
+
+    uint8 in, uint8 out. Beside tf.image.resize with antialias, which weighs a wider neighbourhood, images of 640 x 480 of a real robot
+    differ by 0.5 of 255 on average at 256 x 256, and by 1.5 at 64 x 64 (tests/data/test_image_transforms.py holds it to 0.7 and 2); where
+    an image grows both are linear, and differ by rounding.
+    """
+
+    height: int
+    width: int
+    pad: bool = False  # whether proportions are kept, black at two sides
+    cameras: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"Resize: {self.height} x {self.width} is no size of an image")
+
+    def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
+        one = padded if self.pad else resized
+        changed = {
+            key: np.stack([one(frame, self.height, self.width, key.startswith(DEPTH)) for frame in _ready(sample[key], key, sample)])
+            for key in pictures(sample, self.cameras, depth=True)
+        }
+        return {**sample, **changed}
+
+    def inverse(self, sample: Sample) -> Sample:
+        return sample
+
+    def spec(self, before: Spec) -> Spec:
+        changed = {}
+        for key in pictures(before, self.cameras, depth=True):
+            if before[key].dtype == "bytes":
+                raise ValueError(f"Resize: {key} is still encoded; Decode comes first")
+            changed[key] = replace(before[key], shape=(before[key].shape[0], self.height, self.width, *before[key].shape[3:]))
+        return {**before, **changed}
+
+
+def _ready(frames: Any, key: str, sample: Sample) -> np.ndarray:
+    if not isinstance(frames, np.ndarray):
+        raise ValueError(f"{sample.get('name', 'observation')}: {key} is still encoded; Decode comes before what changes pixels")
+    return frames if frames.ndim == 4 else frames[..., None]
