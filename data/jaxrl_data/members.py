@@ -1,15 +1,13 @@
 """One data set of a mixture, opened: which of its steps may be drawn, and the sample of each."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from jaxrl.ops.suggestion import suggestion
-from jaxrl.types import ArraySpec
 from jaxrl_data.cache.store import Store, open_store
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Episode, Features
@@ -48,10 +46,11 @@ class Columns:
 
     def __call__(self, episode: Episode) -> Episode:
         """The columns that are named."""
-        tables: list[dict[str, Any]] = []
-        for table in (episode.arrays, episode.images, episode.texts):
-            tables.append({own: table[name] for own, name in self.columns.items() if name in table})
-        return Episode(episode.name, *tables, episode.metadata)
+
+        def named(table: Mapping[str, Any]) -> dict[str, Any]:
+            return {own: table[name] for own, name in self.columns.items() if name in table}
+
+        return episode._replace(arrays=named(episode.arrays), images=named(episode.images), texts=named(episode.texts))
 
 
 class _Lazy(Sequence):
@@ -82,6 +81,7 @@ class Member(NamedTuple):
     lengths: np.ndarray  # [E] standardised
     chosen: np.ndarray  # [n] the episodes of this part
     definition: str  # of what standardises it
+    normalised: tuple[bool, ...]  # which dimensions of the action normalisation is for; () for all
     folder: Path
 
 
@@ -153,7 +153,8 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
         }
         return standardise(Episode(f"{store.name}, episode {number}", store.arrays(number, needed), images, texts))  # type: ignore[arg-type]
 
-    return Member(store, features, int(ends[-1]), at, episode, lengths, chosen, told, Path(one.path))
+    normalised = oxe.standard(one.standard).normalised if one.standard else ()
+    return Member(store, features, int(ends[-1]), at, episode, lengths, chosen, told, normalised, Path(one.path))
 
 
 def statistics_of(member: Member, validation: float = 0.0) -> Statistics:

@@ -1,9 +1,9 @@
 """Which step is drawn when: a pure function of the seed and the sample's number, for any mixture of data sets.
 
-Sample j of all samples that will ever be drawn comes from the set in whose share of [0, 1) the j-th point of a golden-ratio sequence lies, so
-every batch holds the sets by their weights, as exactly as whole numbers can. It is the r-th sample of that set, r following from j by a
-sum in closed form, and the sets' steps come in the order of a permutation that is computed entry by entry, another one in each epoch. So
-nothing is ever shuffled in memory, the place in the data is one number, and going on at any place costs the same.
+Sample j of all samples that will ever be drawn comes from the set in whose share of [0, 1) the j-th point of a golden-ratio sequence
+lies, so every batch holds the sets by their weights, as exactly as whole numbers can. It is the r-th sample of that set, r following
+from j by a sum in closed form, and the sets' steps come in the order of a permutation that is computed entry by entry, another one in
+each epoch. So nothing is ever shuffled in memory, the place in the data is one number, and going on at any place costs the same.
 """
 
 import hashlib

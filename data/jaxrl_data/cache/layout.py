@@ -55,8 +55,10 @@ def to_json(plan: Plan) -> str:
 
 
 def _specs(table: Mapping[str, Any]) -> dict[str, ArraySpec]:
-    lists = {name: {key: tuple(value) if isinstance(value, list) else value for key, value in one.items()} for name, one in table.items()}
-    return {name: ArraySpec(**one) for name, one in lists.items()}
+    def plain(one: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in one.items()}
+
+    return {name: ArraySpec(**plain(one)) for name, one in table.items()}
 
 
 def from_json(text: str, where: str) -> Plan:

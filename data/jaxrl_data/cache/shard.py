@@ -57,8 +57,11 @@ def kept(features: Features, without: Sequence[str]) -> Features:
 
 def without_columns(episode: Episode, features: Features) -> Episode:
     """With the columns that `features` names."""
-    tables = ({k: v for k, v in table.items() if k in features.names} for table in (episode.arrays, episode.images, episode.texts))
-    return Episode(episode.name, *tables, episode.metadata)
+    return episode._replace(
+        arrays={name: column for name, column in episode.arrays.items() if name in features.names},
+        images={name: column for name, column in episode.images.items() if name in features.names},
+        texts={name: column for name, column in episode.texts.items() if name in features.names},
+    )
 
 
 def left_out_of(shard: Path) -> list[LeftOut]:
@@ -156,7 +159,7 @@ def _fill(part: Path, dataset: Dataset, plan: Plan, shard: int, quarantine: bool
         for file in files.values():
             file.close()
     for name, rows in arrays.items():
-        empty = np.zeros((0, *features.arrays[name].shape), features.arrays[name].dtype)
+        empty = np.zeros((0, *map(int, features.arrays[name].shape)), features.arrays[name].dtype)
         np.save(part / column_file("array", name), np.concatenate(rows) if rows else empty)
     for name, row_sizes in sizes.items():
         np.save(part / column_file("image", name), np.cumsum(row_sizes, dtype=np.int64))

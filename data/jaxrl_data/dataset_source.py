@@ -1,0 +1,198 @@
+"""Batches for `fit` from prepared data sets: exact, resumable, and of each host its share.
+
+The whole state is the number of samples drawn so far: batch k holds the same rows whatever the number of hosts, processes and threads,
+and whenever it is made. Grain reads ahead.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxrl.ops.cores import cores
+from jaxrl.ops.running_statistics import RunningStatistics
+from jaxrl.ops.running_statistics import init as no_statistics
+from jaxrl.types import ArraySpec, Key, Metrics, Params, PolicySpec, Source
+from jaxrl_data.members import statistics_of
+from jaxrl_data.mixture import Mixture, Samples, open_mixture
+from jaxrl_data.order import rows_of_host
+from jaxrl_data.statistics import Statistics
+from jaxrl_data.transforms.keys import ACTION
+
+_BATCHES = 2**40  # that there are: none is the last
+
+
+@dataclass(frozen=True)
+class Config(Mixture):
+    """A mixture, and how it is read: `batch_size` samples in a batch, those of all hosts together.
+
+    Batches are made by `threads` of this process, or by so many `processes` with as many threads each; 0 threads are as many as there are
+    cores. Up to `prefetch` batches of each wait in memory.
+    """
+
+    batch_size: int = 256
+    processes: int = 0
+    threads: int = 0
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("batch_size", 1), ("processes", 0), ("threads", 0), ("prefetch", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {least}")
+
+
+class DataState(NamedTuple):
+    """What a checkpoint keeps: the data are no part of it."""
+
+    samples: np.ndarray  # [] int64, drawn so far by all hosts together
+
+
+class Loaded(NamedTuple):
+    """A source, and what a policy needs to know of its data."""
+
+    source: Source
+    spec: PolicySpec
+    normaliser: RunningStatistics  # for the policy; of no effect where samples are normalised already
+    statistics: dict[str, Statistics]  # of each set, where samples are normalised by them
+
+
+class _Batches:
+    """This host's part of the batches from a sample on, by number: what Grain reads from. Other processes open the mixture themselves."""
+
+    def __init__(self, config: Config, first: int, hosts: int, host: int, samples: Samples | None = None) -> None:
+        self._given, self._samples = (config, first, hosts, host), samples
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._given
+
+    def __len__(self) -> int:
+        return _BATCHES
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        config, first, hosts, host = self._given
+        if self._samples is None:
+            self._samples = open_mixture(mixture_of(config))
+        return self._samples.batch(rows_of_host(first + number * config.batch_size, config.batch_size, hosts, host))
+
+    def __repr__(self) -> str:  # Grain shows it
+        return f"batches of {self._given[0].batch_size}"
+
+
+def mixture_of(config: Config) -> Mixture:
+    """The part of a config that says what is drawn."""
+    return Mixture(**{one.name: getattr(config, one.name) for one in fields(Mixture)})
+
+
+def batches(config: Config, first: int = 0, hosts: int = 1, host: int = 0, samples: Samples | None = None) -> Iterator[dict[str, Any]]:
+    """This host's part of all batches from sample `first` on, as numpy arrays, read ahead.
+
+    Raises:
+        ValueError: the hosts do not divide the batch, or a sample cannot be made.
+    """
+    rows_of_host(first, config.batch_size, hosts, host)
+    threads = config.threads or cores()
+    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, config.prefetch))
+    found = grain.MapDataset.source(_Batches(config, first, hosts, host, samples)).to_iter_dataset(read)
+    if config.processes:
+        found = found.mp_prefetch(grain.MultiprocessingOptions(config.processes, per_worker_buffer_size=config.prefetch))
+    return iter(found)
+
+
+def _policy_spec(config: Config, samples: Samples) -> PolicySpec:
+    told = samples.spec
+    observation: dict[str, ArraySpec] = {}
+    for name, spec in told.items():
+        if name.startswith("observation/"):
+            shape = spec.shape[1:] if config.history == 1 else spec.shape
+            observation[name.removeprefix("observation/")] = ArraySpec(shape, spec.dtype, spec.names, spec.unit)
+    action = told[ACTION]
+    rates = {one.member.features.rate for one in samples.fed.values()}
+    rate = rates.pop() / config.action_stride if len(rates) == 1 else 0.0
+    return PolicySpec(observation, ArraySpec(action.shape[1:], action.dtype, action.names, action.unit), config.horizon, rate=rate)
+
+
+def _normaliser(config: Config, samples: Samples, spec: PolicySpec) -> RunningStatistics:
+    """Mean and variance of the only set's train part; without effect where samples are normalised, or several sets have no common ones."""
+    whole = no_statistics({**spec.observation, ACTION: spec.action})
+    if config.normalise or len(samples.fed) > 1:
+        return whole
+    (only,) = samples.fed.values()
+    held = statistics_of(only.member, config.validation)
+    mean, variance = dict(whole.mean), dict(whole.variance)
+    for name in mean:
+        column = held.columns[name]
+        mean[name] = jnp.broadcast_to(jnp.asarray(column.mean, jnp.float32), mean[name].shape)
+        variance[name] = jnp.broadcast_to(jnp.asarray(column.std**2, jnp.float32), mean[name].shape)
+    return RunningStatistics(jnp.float32(held.steps), mean, variance)
+
+
+def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
+    """A host source of batches `observation` {name: [B, ...]}, `present`, `action` [B, horizon, A], `mask` [B, horizon, A].
+
+    On a mesh the batch is one array over all processes, shared out over the axis `data`; each process reads its own rows.
+
+    Raises:
+        ValueError: sets do not fit together, or hosts or devices do not divide the batch.
+    """
+    samples = open_mixture(mixture_of(config))
+    hosts, host = (1, 0) if mesh is None else (jax.process_count(), jax.process_index())
+    rows_of_host(0, config.batch_size, hosts, host)
+    sharding = None
+    if mesh is not None:
+        if config.batch_size % mesh.shape["data"]:
+            raise ValueError(f"batch_size is {config.batch_size}, which {mesh.shape['data']} devices on the mesh axis `data` do not divide")
+        sharding = NamedSharding(mesh, PartitionSpec("data"))
+    live: dict[str, Any] = {}
+
+    def init(key: Key, behaviour: Params) -> DataState:
+        del key, behaviour
+        return DataState(np.int64(0))  # type: ignore[arg-type]
+
+    def advance(state: DataState, behaviour: Params, key: Key) -> tuple[DataState, Any]:
+        del behaviour, key
+        now = int(state.samples)
+        if live.get("next") != now:
+            live["batches"] = batches(config, now, hosts, host, samples)
+        found = next(live["batches"])
+        live["next"] = now + config.batch_size
+        placed = jax.tree.map(jnp.asarray if sharding is None else lambda x: jax.make_array_from_process_local_data(sharding, x), found)
+        return DataState(np.int64(live["next"])), placed  # type: ignore[arg-type]
+
+    def metrics(state: DataState) -> Metrics:
+        epochs = samples.order.epochs(int(state.samples))
+        told = {f"data/epochs/{name}": jnp.float32(epoch) for name, epoch in epochs.items()}
+        return told | ({"data/quarantined": jnp.float32(len(samples.bad))} if config.quarantine else {})
+
+    spec = _policy_spec(config, samples)
+    source = Source(
+        _spec(config, samples), init, advance, pure=False, allocation=memory(config, samples), metrics=metrics, close=live.clear
+    )
+    return Loaded(source, spec, _normaliser(config, samples, spec), samples.statistics)
+
+
+def _spec(config: Config, samples: Samples) -> dict[str, ArraySpec]:
+    """Of the batches."""
+    out = {}
+    for name, one in samples.spec.items():
+        over_time = config.history == 1 and name.startswith(("observation/state/", "observation/image/", "observation/depth/", "present/"))
+        shape = one.shape[1:] if over_time else one.shape
+        out[name] = ArraySpec((config.batch_size, *shape), one.dtype, one.names, one.unit)
+    return out
+
+
+def memory(config: Config, samples: Samples) -> dict[str, int]:
+    """Bytes that reading holds on this host, whatever the size of the data sets' contents: their indices, and batches that wait."""
+    row = sum(int(np.prod([int(n) for n in one.shape], dtype=np.int64)) * np.dtype(one.dtype).itemsize for one in samples.spec.values())
+    threads = config.threads or cores()
+    waiting = max(threads, config.prefetch) + threads + (config.prefetch + 1 if config.processes else 0)
+    index = sum(
+        one.member.store.lengths.nbytes + one.member.store.hashes.nbytes + 16 * len(one.member.lengths) for one in samples.fed.values()
+    )
+    copies = max(config.processes, 1)
+    return {"host/data/index": index * (config.processes + 1), "host/data/batches": row * config.batch_size * waiting * copies}
