@@ -149,7 +149,9 @@ def with_changes(config: ConfigDict, changes: Mapping[str, Mapping[str, Any]]) -
 
 def get_config(variant: str) -> ConfigDict:
     if variant in MANY_WORLDS:
-        return with_changes(load(HERE / "sac_go2_flat.py"), MANY_WORLDS[variant])
+        config = with_changes(load(HERE / "sac_go2_flat.py"), MANY_WORLDS[variant])
+        config.mirror = variant == "fast_sac"
+        return config
     if variant not in ONE_ROBOT:
         raise ValueError(f"no variant {variant!r}; there are {', '.join((*ONE_ROBOT, *MANY_WORLDS))}")
     return with_changes(load(HERE / "sac_control_suite.py"), ONE_ROBOT[variant])

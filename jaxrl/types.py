@@ -152,6 +152,7 @@ class Source(NamedTuple):
     allocation: Mapping[str, int] = {}  # bytes that `init` allocates, by name ("host/..." on the host), if worth telling
     metrics: Callable[[PyTree], Metrics] = lambda _: {}  # source state -> what to log (returns, falls, quarantined worlds)
     close: Callable[[], None] = _nothing
+    empty: Callable[[Key, Params], PyTree] | None = None  # as `init`, without the first steps: what a checkpoint is put into; None: `init`
 
 
 class EnvSpec(NamedTuple):
@@ -190,7 +191,7 @@ class Space(NamedTuple):
     center: tuple[float, ...]  # of the D dimensions, where the nominal value is: 0 is the lower end of its range, 1 the upper
     draw: Callable[[Key], Array]  # key -> point [D], uniform in each dimension
     at: Callable[[Array], Params]  # point [D] -> physics params
-    quantile: Callable[[Array], Array]  # places [G] in the ranges, 0 to 1 -> values of the parameters [G], in their units
+    quantile: Callable[[Array], Array]  # point [D] -> the values there [D], in the units of their parameters
     summary: Callable[[Params], Mapping[str, Any]]  # physics params [N, ...] -> few numbers [N] that tell them, by name
 
 

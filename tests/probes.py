@@ -138,7 +138,7 @@ def with_pictures(env: Env) -> Env:
 def lines(names: tuple[str, ...] = ("mass", "delay"), sizes: tuple[int, ...] = (3, 1), center: tuple[float, ...] = (0.5, 0.0)) -> Space:
     """A space whose physics are its points; by default three masses from 1 to 3 and a delay from 0 to 2, nominally 2 and 0."""
     group = tuple(g for g, size in enumerate(sizes) for _ in range(size))
-    low = jnp.array([1.0, 0.0])
+    low = jnp.array([1.0, 0.0])[jnp.array(group)]
 
     return Space(
         names=names,
@@ -147,7 +147,7 @@ def lines(names: tuple[str, ...] = ("mass", "delay"), sizes: tuple[int, ...] = (
         center=tuple(center[g] for g in group),
         draw=lambda key: jax.random.uniform(key, (len(group),)),
         at=lambda point: point,
-        quantile=lambda places: low + 2.0 * places,
+        quantile=lambda point: low + 2.0 * point,
         summary=lambda physics: {"delay": physics[:, -1]},
     )
 

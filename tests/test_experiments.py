@@ -40,7 +40,7 @@ def episodes(tmp_path_factory):
 def test_the_numbers_of_each_variant_fit(file, word, episodes):
     overrides = [f"--config.data.path={episodes}"] if word == "rlpd" else []
     config = configs.load(f"{EXPERIMENTS / file}:{word}", overrides)
-    config.env = TASK
+    config.env, config.mirror = TASK, False  # a pole has no mirror image
     if "wrapper" in config:
         config.wrapper.cameras = ("close",)
     settings = configs.build(Settings, config)

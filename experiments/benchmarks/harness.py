@@ -132,10 +132,10 @@ def table(rows: Sequence[Sequence[str]]) -> None:
 
 def setup(**settings: Any) -> dict[str, Any]:
     """The machine, the versions that count and the settings of this run."""
+    from jaxrl.ops.cores import cores
     from jaxrl.training.provenance import versions
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cores": cores, "machine": platform.machine(), "load_before": LOAD, **versions("brax"), **settings}
+    return {"cores": cores(), "machine": platform.machine(), "load_before": LOAD, **versions("brax"), **settings}
 
 
 def report(benchmark: str, ratio: float, ours: Any, theirs: Any, unit: str, **rest: Any) -> None:

@@ -28,6 +28,7 @@ from published import TABLES, Return, Table
 from jaxrl.config import load
 from jaxrl.evaluation.curves import learning_curve
 from jaxrl.evaluation.statistics import interquartile_interval
+from jaxrl.ops.cores import cores
 
 EXPERIMENTS = Path(__file__).parents[1]
 SEEDS = 3
@@ -160,8 +161,8 @@ def train(table: Table, waiting: list[Run], jobs: int, further: Sequence[str]) -
 
     An interruption from the keyboard reaches the runs too, which save themselves; no other is started.
     """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    free = [[int(core) for core in share] for share in np.array_split(cores, jobs)]
+    own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(cores()))
+    free = [[int(core) for core in share] for share in np.array_split(own, jobs)]
     live: list[_Job] = []
     failed, interrupted, waiting = [], False, list(waiting)
     while live or (waiting and not interrupted):
@@ -200,9 +201,8 @@ def main() -> int:
         parser.error(f"no returns of {unknown[0]} are published; there are {', '.join(table.published)}")
     if wrong := [word for word in further if not word.startswith("--config.")]:
         parser.error(f"unknown argument {wrong[0]}; overrides look like --config.training.total_updates=100")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not 1 <= options.jobs <= cores:
-        parser.error(f"--jobs {options.jobs}: there are {cores} cores, and each job needs one")
+    if not 1 <= options.jobs <= cores():
+        parser.error(f"--jobs {options.jobs}: there are {cores()} cores, and each job needs one")
     runs = {task: [Run(task, seed, folder / task / str(seed)) for seed in range(options.seeds)] for task in table.published}
     updates = {task: load(f"{EXPERIMENTS / table.config}:{task}").training.total_updates for task in runs}
     missing = [] if options.table else [run for task in tasks for run in runs[task] if read(run.folder, updates[task]) is None]

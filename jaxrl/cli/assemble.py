@@ -1,18 +1,21 @@
 """From a config to the parts of a run. Every section is checked before anything is compiled."""
 
 import typing
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxrl.cli import run as runs
 from jaxrl.config import build, part, plain
 from jaxrl.ops import running_statistics
+from jaxrl.ops.action_range import action_range
 from jaxrl.ops.running_statistics import RunningStatistics
-from jaxrl.ops.specs import check_spec
+from jaxrl.ops.specs import check_spec, num_choices
 from jaxrl.policies.fixed import fixed
 from jaxrl.policies.uniform import uniform
 from jaxrl.replay import recording
@@ -249,8 +252,24 @@ def _with_demonstrations(settings: Settings, replayed: Source, replay: Any, mesh
     if getattr(replay, "maximum_return", 0.0):
         raise ValueError("config.replay.maximum_return: scales what is replayed and not what was recorded; leave it at 0")
     make, config = part(settings.demonstrations, "replay", "config.demonstrations")
-    shown = make(config, _loaded(settings), replay.num_updates, replay.n_step, mesh)
+    loaded = _loaded(settings)
+    _warn_of_clipped(loaded, settings.algorithm.get("action_bound", 1.0))
+    shown = make(config, loaded, replay.num_updates, replay.n_step, mesh)
     return mixture({"environment": replayed, "demonstrations": shown})
+
+
+def _warn_of_clipped(loaded: Recording, bound: float) -> None:
+    """Where the actions of demonstrations lie outside of the range that a squashed policy fills."""
+    if num_choices(loaded.spec.action):
+        return
+    between = action_range(loaded.spec.action, bound)
+    moved = jnp.abs(between.to_action(between.to_unit(jnp.asarray(loaded.action))) - loaded.action) > 1e-4 * bound
+    if number := int(moved.any(-1).sum()):
+        warnings.warn(
+            f"config.demonstrations: {number:,} of {len(moved):,} recorded actions lie outside of the range that the policy fills, and are "
+            f"learnt as clipped to it; where the action has no bounds of its own, that range is config.algorithm.action_bound, {bound}",
+            stacklevel=2,
+        )
 
 
 def _mirrored(settings: Settings, env: Env, source: Source) -> Source:
@@ -301,7 +320,7 @@ def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
 def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
     _refuse(settings, "networks", "bonus", "curriculum", "replay", "filler", "demonstrations", "mirror")
     make_source, source = part(settings.source, "source", "config.source")
-    loaded = _loaded(settings)
+    loaded = recording.public(_loaded(settings))
     env = environment(settings)
     if env is not None:
         check_acts_in(env, loaded.spec, f"the recording {settings.data.path if settings.data else None}")

@@ -1,6 +1,7 @@
 """`jaxrl train`: an experiment file in, a run folder out."""
 
 import argparse
+import dataclasses
 import json
 import secrets
 import shlex
@@ -154,7 +155,8 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
     settings, workdir = configs.build(Settings, config, "config"), options.workdir
     enable_compilation_cache()
     mesh = data_mesh(settings.devices)
-    parts, whole = assemble(settings, mesh), resolved(settings)
+    # A resumed run has its memory: whoever filled it is not needed again.
+    parts, whole = assemble(dataclasses.replace(settings, filler=None) if options.resume else settings, mesh), resolved(settings)
     evaluate = _evaluation_along_the_way(settings, parts)
     meta = meta_of(whole, parts.algorithm.policy.spec)
     there = _refuse_other(options, meta)

@@ -13,26 +13,25 @@ def space_of(env: Env, curriculum: str) -> Space:
     return env.space
 
 
-def group_centers(space: Space) -> np.ndarray:
-    """[G] the place of each parameter's nominal value in its range."""
-    first = [space.group.index(g) for g in range(len(space.names))]
-    return np.asarray(space.center, np.float32)[first]
+def _box(space: Space, below: Array, above: Array) -> tuple[Array, Array]:
+    """The lowest and the highest point [D] of a box about the nominal one, which reaches the shares `below` and `above` [G] of the way
+    to the ends."""
+    group, center = np.asarray(space.group), jnp.asarray(space.center, jnp.float32)
+    return center * (1.0 - below[group]), center + (1.0 - center) * above[group]
 
 
 def inside(space: Space, below: Array, above: Array, point: Array) -> Array:
-    """The point [D] squeezed into a box about the nominal one, which reaches the shares `below` and `above` [G] of the way to the ends."""
-    group, center = np.asarray(space.group), jnp.asarray(space.center, jnp.float32)
-    low = center * (1.0 - below[group])
-    high = center + (1.0 - center) * above[group]
+    """The point [D] squeezed into that box."""
+    low, high = _box(space, below, above)
     return low + (high - low) * point
 
 
 def box_metrics(space: Space, below: Array, above: Array) -> Metrics:
-    """The ends of that box, in the parameters' units."""
-    center = jnp.asarray(group_centers(space))
-    ends = {"low": center * (1.0 - below), "high": center + (1.0 - center) * above}
-    values = {side: space.quantile(places) for side, places in ends.items()}
-    return {f"curriculum/{name}/{side}": values[side][g] for side in ends for g, name in enumerate(space.names)}
+    """The lowest and the highest value of each parameter in that box, in its unit; of a vector, that of any entry."""
+    low, high = (space.quantile(end) for end in _box(space, below, above))
+    rows = {name: np.flatnonzero(np.asarray(space.group) == g) for g, name in enumerate(space.names)}
+    lowest = {f"curriculum/{name}/low": low[own].min() for name, own in rows.items()}
+    return lowest | {f"curriculum/{name}/high": high[own].max() for name, own in rows.items()}
 
 
 def update_mean(total: Array, count: Array) -> Array:

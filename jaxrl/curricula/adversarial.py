@@ -2,7 +2,8 @@
 
 Each dimension's range is cut into bins, and the failure rate in each bin is tracked. Most episodes draw their bins with probabilities that
 grow exponentially with these rates (the exponential weights of Auer et al. 2002, https://doi.org/10.1137/S0097539701398375, with failures
-as gains), one bandit for each dimension; the others draw from the whole distribution, so that nothing is forgotten.
+as gains), one bandit for each dimension; the others draw from the whole distribution, so that nothing is forgotten. As bins are drawn for
+each dimension by itself, only these others keep the correlations between parameters.
 """
 
 from dataclasses import dataclass

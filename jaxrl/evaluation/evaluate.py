@@ -126,16 +126,16 @@ def filmed(env: Env | HostEnv, policy: Policy, params: Params, seconds: float, s
 
 
 def recorded(env: Env | HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int) -> Recording:
-    """Episodes in the randomised world: what the policy saw and did, and how they ended."""
+    """Episodes in the randomised world: all that was seen, privileged groups too, what the policy did, and how they ended."""
 
     def keep(step: Step) -> dict[str, Any]:
-        seen = {name: step.observation[name] for name in policy.spec.observation}
-        later = {name: step.result.observation[name] for name in policy.spec.observation}
-        return {"observation": seen, "action": step.action, "reward": step.result.reward, "later": later}
+        later = step.result.observation
+        return {"observation": step.observation, "action": step.action, "reward": step.result.reward, "later": later}
 
     played = _randomised(env, policy, num_episodes, seed, keep)(params)
     alive = played.alive.T  # [N, T]: a recording holds one episode after the other
     rows = jax.tree.map(lambda x: np.swapaxes(x, 0, 1)[alive], played.kept)
     ends = np.cumsum(alive.sum(1))
     final = {name: array[ends - 1] for name, array in rows["later"].items()}
-    return Recording(rows["observation"], rows["action"], rows["reward"], ends, policy.spec, final, np.asarray(played.terminated))
+    spec = policy.spec._replace(observation=env.spec.observation)
+    return Recording(rows["observation"], rows["action"], rows["reward"], ends, spec, final, np.asarray(played.terminated))

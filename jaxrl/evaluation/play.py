@@ -24,7 +24,7 @@ class Played(NamedTuple):
 
     alive: Array  # [T, N] bool: the step belongs to the episode, not to what follows its end
     terminated: Array  # [N] bool
-    diverged: Array  # [N] bool: stopped because its state, observation or reward was not finite
+    diverged: Array  # [N] bool: stopped because its state or what a step yielded was not finite
     kept: Any  # what `keep` chose, [T, N, ...]
 
 
@@ -63,7 +63,7 @@ def play(
 
     def one(worlds: _Worlds, action: Array, parameters: Params, key: Key) -> tuple[_Worlds, tuple[Array, Any]]:
         later, result = jax.vmap(env.step)(worlds.state, action, parameters, world_keys(key, jnp.arange(action.shape[0])))
-        good = finite_rows((jax.vmap(env.vital)(later), result.observation, result.reward))
+        good = finite_rows((jax.vmap(env.vital)(later), result.observation, result.reward, result.discount, result.truncation))
         kept = keep(Step(worlds.state, worlds.observation, action, result))
         seen = worlds.alive & good
         after = _Worlds(

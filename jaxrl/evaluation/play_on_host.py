@@ -42,7 +42,9 @@ def _pad(steps: Any, length: int) -> Any:
 
 def _finite(result: TimeStep) -> Any:
     """[N] bool"""
-    floats = [x for x in (*result.observation.values(), result.reward) if np.issubdtype(x.dtype, np.floating)]
+    floats = [
+        x for x in (*result.observation.values(), result.reward, result.discount, result.truncation) if np.issubdtype(x.dtype, np.floating)
+    ]
     return np.stack([np.isfinite(x.reshape(len(x), -1)).all(1) for x in floats]).all(0)
 
 

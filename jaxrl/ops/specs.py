@@ -4,7 +4,9 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
-from jaxrl.types import ArraySpec, EnvSpec, PolicySpec, Spec
+import jax
+
+from jaxrl.types import ArraySpec, EnvSpec, PolicySpec, Replayed, Spec, Transition
 
 TABLES = ("observation", "extras")  # the fields of a policy's spec that hold arrays by name
 
@@ -43,12 +45,12 @@ def _told(action: ArraySpec) -> str:
     return f"of the shape {action.shape} and the type {action.dtype}"
 
 
-def transition_spec(env: EnvSpec, extras: Spec) -> dict[str, ArraySpec]:
+def transition_spec(env: EnvSpec, extras: Spec, axes: tuple[int | str, int | str] = ("time", "world")) -> dict[str, ArraySpec]:
     """Of a batch of `Transition`s `[time, world, ...]`; `extras` is what the policy returns beside the action, per row."""
     fields = {"action": env.action} | {name: ArraySpec(()) for name in ("reward", "discount", "truncation")}
     for prefix, part in (("extras/", extras), ("observation/", env.observation), ("next_observation/", env.observation)):
         fields |= with_axes(part, (), prefix)
-    return with_axes(fields, ("time", "world"))
+    return with_axes(fields, axes)
 
 
 def replayed_spec(env: EnvSpec, extras: Spec, n_step: int | str = "n_step") -> dict[str, ArraySpec]:
@@ -64,6 +66,24 @@ def policy_spec(env: EnvSpec, extras: Spec | None = None) -> PolicySpec:
     """Of a policy that acts in such an environment, one action at a time, and sees all of it but what is privileged."""
     public = {name: part for name, part in env.observation.items() if not name.startswith("privileged/")}
     return PolicySpec(public, env.action, rate=1.0 / env.dt if env.dt else 0.0, extras=extras or {})
+
+
+def batch_shapes(spec: Spec) -> Transition | Replayed | None:
+    """The batch of such a spec, as shapes to trace with; None where it is not made of transitions or replayed steps of known number."""
+    fields: dict[str, Any] = {"extras": {}}
+    for name, part in spec.items():
+        if not all(isinstance(length, int) for length in part.shape):
+            return None
+        field, _, rest = name.partition("/")
+        shape = jax.ShapeDtypeStruct(part.shape, part.dtype)
+        if rest:
+            fields.setdefault(field, {})[rest] = shape
+        else:
+            fields[field] = shape
+    for kind in (Transition, Replayed):
+        if fields.keys() == set(kind._fields):
+            return kind(**fields)
+    return None
 
 
 def check_spec(needed: Spec, offered: Spec, needs: str, offers: str) -> None:

@@ -66,19 +66,24 @@ def collected(memory: Memory, initial_steps: int, num_worlds: int, collector: So
             return jax.lax.scan(body, state, keys)[0]
         return functools.reduce(lambda state, each: body(state, each)[0], keys, state)
 
-    def init(key: Key, behaviour: Params) -> ReplayState:
-        own, its, run = jax.random.split(key, 3)
+    def without_steps(state: PyTree) -> ReplayState:
         ring, priorities = kept.init()
         nothing = jnp.zeros((memory.chosen.updates, memory.chosen.batch), jnp.int32)
-        source = collector if filler is None else filler
-        state = ReplayState(
-            collector=source.init(its, behaviour),
+        return ReplayState(
+            collector=state,
             ring=ring,
             drawn=Steps(nothing, jnp.copy(nothing)) if by_priority else (),
             priorities=priorities,
             scale=scaling.init(num_worlds) if scaling else (),
         )
-        state = fill(state, source, behaviour, run)
+
+    def empty(key: Key, behaviour: Params) -> ReplayState:
+        return without_steps((collector.empty or collector.init)(key, behaviour))
+
+    def init(key: Key, behaviour: Params) -> ReplayState:
+        own, its, run = jax.random.split(key, 3)
+        source = collector if filler is None else filler
+        state = fill(without_steps(source.init(its, behaviour)), source, behaviour, run)
         if filler is None:
             return state
         if filler is not collector:
@@ -123,4 +128,5 @@ def collected(memory: Memory, initial_steps: int, num_worlds: int, collector: So
         allocation=allocation | ({"replay/priorities": nbytes(priorities)} if by_priority else {}),
         metrics=metrics,
         close=collector.close,
+        empty=empty,
     )

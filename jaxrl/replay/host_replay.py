@@ -3,7 +3,6 @@
 What the device keeps of an image is its number; the rest of a step is there as always, and so is what draws steps.
 """
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from jaxrl.ops.cores import cores
 from jaxrl.replay import replay
 from jaxrl.replay._collected import ReplayState
 from jaxrl.replay.frames import Frames, FramesOf, frames, used
@@ -53,6 +53,8 @@ class _Live:
 def host_replay(config: Config, collector: Source, num_worlds: int, filler: Source | None = None, mesh: Mesh | None = None) -> Source:
     """A host source of the `Replayed` batches of `replay`, step by step the same ones for as long as all images find room.
 
+    Checkpoints hold the images too, and while one is written the machine holds up to three times `image_gib`.
+
     Raises:
         ValueError: there is no image, or a mesh, or too little memory for images; else as `replay`.
     """
@@ -66,7 +68,7 @@ def host_replay(config: Config, collector: Source, num_worlds: int, filler: Sour
         raise ValueError(f"host_replay keeps images of uint8, but there is {wrong[0]}")
     slots = -(-config.capacity // num_worlds) + 1
     unroll = (collector.steps_per_batch // num_worlds, num_worlds)
-    threads = ThreadPoolExecutor(os.cpu_count())
+    threads = ThreadPoolExecutor(cores())  # which end when nobody holds this source any more
     store = frames(images, int(config.image_gib * 2**30), slots * num_worlds, unroll, config.compression, threads)
     live = _Live()
     inner = replay.replay(config, _numbered(collector, images, store, live), num_worlds, filler and _numbered(filler, images, store, live))
@@ -84,6 +86,10 @@ def host_replay(config: Config, collector: Source, num_worlds: int, filler: Sour
         live.frames, live.lost = store.init(), False
         return settled(inner.init(key, behaviour))
 
+    def empty(key: Key, behaviour: Params) -> HostReplayState:
+        live.frames, live.lost = store.init(), False
+        return HostReplayState((inner.empty or inner.init)(key, behaviour), live.frames)
+
     def advance(state: HostReplayState, behaviour: Params, key: Key) -> tuple[HostReplayState, Replayed]:
         live.frames = state.frames
         after, batch = inner.next(state.replay, behaviour, key)
@@ -99,10 +105,6 @@ def host_replay(config: Config, collector: Source, num_worlds: int, filler: Sour
         raw = number * state.frames.latest.shape[1]
         return inner.metrics(state.replay) | {"replay/compression": jnp.float32(raw / max(size, 1))}
 
-    def close() -> None:
-        inner.close()
-        threads.shutdown()
-
     return inner._replace(
         spec=replay.replayed_from(collector.spec, config),
         init=init,
@@ -110,7 +112,7 @@ def host_replay(config: Config, collector: Source, num_worlds: int, filler: Sour
         observe=observe,
         allocation={**inner.allocation, "host/replay/images": store.allocation},
         metrics=metrics,
-        close=close,
+        empty=empty,
     )
 
 

@@ -47,6 +47,9 @@ def mixture(sources: Mapping[str, Source], named: bool = False) -> Source:
         keys = jax.random.split(key, len(sources))
         return {name: source.init(k, behaviour) for (name, source), k in zip(sources.items(), keys, strict=True)}
 
+    def empty(key: Key, behaviour: Params) -> dict[str, PyTree]:
+        return {name: (source.empty or source.init)(key, behaviour) for name, source in sources.items()}
+
     def advance(state: dict[str, PyTree], behaviour: Params, key: Key) -> tuple[dict[str, PyTree], PyTree]:
         keys = jax.random.split(key, len(sources))
         later: dict[str, PyTree] = {}
@@ -91,4 +94,5 @@ def mixture(sources: Mapping[str, Source], named: bool = False) -> Source:
         allocation=allocation,
         metrics=metrics,
         close=close,
+        empty=empty,
     )

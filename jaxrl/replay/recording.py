@@ -24,11 +24,11 @@ PREFIX, FINAL = "observation/", "final_observation/"
 class Recording(NamedTuple):
     """Episodes as numpy arrays, one row per step, one episode after the other."""
 
-    observation: dict[str, np.ndarray]  # [N, ...] by name; row t is what the policy saw before action t
+    observation: dict[str, np.ndarray]  # [N, ...] by name; row t is what was seen before action t
     action: np.ndarray  # [N, A]
     reward: np.ndarray  # [N]
     episode_ends: np.ndarray  # [E] int64, ascending, the last one is N
-    spec: PolicySpec
+    spec: PolicySpec  # of the policy, with the privileged groups that were recorded beside what it saw
     final_observation: dict[str, np.ndarray] = {}  # [E, ...] what followed each episode's last action
     terminated: np.ndarray | None = None  # [E] bool: ended by itself, and was not cut; None, as above {}, where that is not known
 
@@ -127,6 +127,16 @@ def load(path: str | Path) -> Recording:
         recording = recording._replace(final_observation=final, terminated=arrays["terminated"])
     check(recording, str(path))
     return recording
+
+
+def public(recording: Recording) -> Recording:
+    """Without privileged groups: what a policy may learn from."""
+
+    def shown(table: Any) -> dict[str, Any]:
+        return {name: part for name, part in table.items() if not name.startswith("privileged/")}
+
+    spec = recording.spec._replace(observation=shown(recording.spec.observation))
+    return recording._replace(observation=shown(recording.observation), final_observation=shown(recording.final_observation), spec=spec)
 
 
 def statistics(recording: Recording) -> RunningStatistics:

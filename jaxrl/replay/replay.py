@@ -42,6 +42,10 @@ class Config:
         for name in ("initial_steps", "priority_exponent", "importance_exponent", "maximum_return"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+        if self.initial_steps > self.capacity:
+            raise ValueError(
+                f"initial_steps is {self.initial_steps:,}, more than the capacity of {self.capacity:,}: the first would be lost"
+            )
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma is {self.gamma}, but must lie between 0 and 1")
 

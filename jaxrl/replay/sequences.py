@@ -31,6 +31,10 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
         if self.initial_steps < 0:
             raise ValueError(f"initial_steps is {self.initial_steps}, but must not be negative")
+        if self.initial_steps > self.capacity:
+            raise ValueError(
+                f"initial_steps is {self.initial_steps:,}, more than the capacity of {self.capacity:,}: the first would be lost"
+            )
 
 
 class Sequences(NamedTuple):

@@ -2,8 +2,8 @@
 
 The transition keeps the true final observation. The world then takes its next start from a pool of states made beforehand, under physics
 parameters drawn anew, so a random reset costs no physics step. Only worlds whose episode ended are computed on, a few rows at a time.
-A world whose state, observation or reward is not finite is quarantined: its step counts as a truncation without reward whose final
-observation is the last good one, it starts anew, and it is counted.
+A world whose state, or anything that its step yields, is not finite is quarantined: its step counts as a truncation without reward whose
+final observation is the last good one, it starts anew, and it is counted.
 """
 
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def auto_reset(env: Env, curriculum: Curriculum, pool_size: int = 512, stagger: 
     def step(worlds: Worlds, action: Array, starts: PyTree, draws: Draws, key: Key) -> tuple[Worlds, Draws, TimeStep, Array]:
         act, begin = jax.random.split(key)
         state, now = jax.vmap(env.step)(worlds.env, action, worlds.parameters, world_keys(act, worlds.number))
-        good = finite_rows((jax.vmap(env.vital)(state), now.observation, now.reward))
+        good = finite_rows((jax.vmap(env.vital)(state), now.observation, now.reward, now.discount, now.truncation))
         counted, now, ended, whole = follow(_progress(worlds), now, good, worlds.observation, env.spec.episode_length)
         later = Worlds(worlds.number, state, worlds.parameters, worlds.tag, now.observation, *counted)
         outcome = jnp.where(good, now.metrics.get(SUCCESS, now.discount), 0.0)

@@ -44,7 +44,7 @@ def follow(
 ) -> tuple[Progress, TimeStep, Array, Array]:
     """One step [B]: the sums with it, the step as learning sees it, where an episode ended, and 1 where it ended as a whole one.
 
-    A step that is not `good` (its state, observation or reward is not finite) becomes a cut without reward, whose final observation is
+    A step that is not `good` (its state or anything that it yields is not finite) becomes a cut without reward, whose final observation is
     that `before` it.
     """
     ones, zeros = jnp.ones_like(now.reward), jnp.zeros_like(now.reward)

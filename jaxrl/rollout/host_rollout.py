@@ -73,7 +73,11 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
     @jax.jit
     def count(state: HostState, now: TimeStep) -> tuple[Progress, TimeStep, Array]:
         counted, now, ended, _ = follow(
-            state.progress, now, finite_rows((now.observation, now.reward)), state.observation, env.spec.episode_length
+            state.progress,
+            now,
+            finite_rows((now.observation, now.reward, now.discount, now.truncation)),
+            state.observation,
+            env.spec.episode_length,
         )
         return anew(counted, ended), now, ended
 
@@ -130,7 +134,7 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
         live.worlds = None
 
     return Source(
-        spec=transition_spec(env.spec, policy.spec.extras),
+        spec=transition_spec(env.spec, policy.spec.extras, (length, size)),
         init=init,
         next=advance,
         pure=False,

@@ -121,7 +121,7 @@ def rollout(config: Config, env: Env, curriculum: Curriculum, policy: Policy, me
         )
 
     return Source(
-        spec=transition_spec(env.spec, policy.spec.extras),
+        spec=transition_spec(env.spec, policy.spec.extras, (config.unroll_length, config.num_worlds)),
         init=init,
         next=advance,
         steps_per_batch=config.unroll_length * config.num_worlds,

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxrl.ops.specs import check_spec
+from jaxrl.ops.specs import batch_shapes, check_spec
 from jaxrl.training.callbacks import Callback, Report
 from jaxrl.training.checkpoint import Checkpoints
 from jaxrl.training.memory_plan import memory_plan
@@ -159,10 +159,18 @@ def compile_program(config: Config, algorithm: Algorithm, source: Source, keys: 
         return Program(started.result(), compiled)
 
 
+def _trace_on_host(algorithm: Algorithm, source: Source, key: Key) -> None:
+    """Raises what an update has to say about its batches, before any step is made."""
+    batch = batch_shapes(source.spec)
+    if batch is not None:
+        jax.eval_shape(lambda key, batch: algorithm.update(algorithm.init(key), batch, key), key, batch)
+
+
 def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key) -> Program:
     """The same with a source that is called from Python."""
     if config.num_seeds > 1:
         raise ValueError(ONE_SEED)
+    _trace_on_host(algorithm, source, keys[0])
     algorithm = algorithm._replace(init=jax.jit(algorithm.init), update=jax.jit(algorithm.update, donate_argnums=0))
     update = one_update(algorithm, source)
 
@@ -284,9 +292,11 @@ def check(config: Config, algorithm: Algorithm, source: Source, mesh: Mesh | Non
     """
     check_spec(algorithm.batch_spec, source.spec, needs="the algorithm", offers="the source")
     _plan(config, source, mesh)
-    if not source.pure and config.num_seeds > 1:
-        raise ValueError(ONE_SEED)
-    if source.pure:
+    if not source.pure:
+        if config.num_seeds > 1:
+            raise ValueError(ONE_SEED)
+        _trace_on_host(algorithm, source, run_keys(config)[0])
+    else:
         call, init = (_for_seeds(config, f) for f in (many_updates(algorithm, source, 1), initial(algorithm, source)))
         jax.eval_shape(lambda keys: call(init(keys), keys), run_keys(config))
 
@@ -316,7 +326,8 @@ def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras,
     """The loop itself."""
     began = time.perf_counter()
     keys, clock = run_keys(config), _Clock()
-    run, call = compile_program(config, algorithm, source, keys, mesh)
+    begins = source._replace(init=source.empty or source.init) if resume else source
+    run, call = compile_program(config, algorithm, begins, keys, mesh)
     if resume:
         run, clock = _restore(extras, run)
         keys = run_keys(config, clock.rollbacks)

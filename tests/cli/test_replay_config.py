@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jaxrl import config as configs
 from jaxrl.cli.assemble import Settings, assemble
+from jaxrl.replay.recording import Recording, save
 
 SAC: dict[str, Any] = {
     "env": {"name": "jaxrl_envs.tasks.cartpole", "backend": "native"},
@@ -28,12 +30,23 @@ def test_a_rollout_behind_a_memory():
     assert sum(parts.source.allocation.values()) > 0
 
 
+def test_demonstrations_beyond_the_range_of_the_policy_are_told_of(tmp_path):
+    spec = made().algorithm.policy.spec
+    seen = {name: np.zeros((5, *part.shape), np.float32) for name, part in spec.observation.items()}
+    action = np.array([[0.0], [3.0], [1.0], [-1.1], [0.5]], np.float32)
+    last = {name: array[:1] for name, array in seen.items()}
+    save(tmp_path / "episode.npz", Recording(seen, action, np.ones(5, np.float32), np.array([5]), spec, last, np.ones(1, bool)))
+    shown = {"data": {"path": str(tmp_path / "episode.npz")}, "demonstrations": {"name": "jaxrl.replay.demonstrations"}}
+    with pytest.warns(UserWarning, match="2 of 5 recorded actions lie outside of the range that the policy fills"):
+        made(**shown)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"replay": {}}, r"config.replay.name: missing; jaxrl.algorithms.sac learns from a memory"),
         (PPO, r"config.replay: has no effect on jaxrl.algorithms.ppo"),
-        ({"replay": SAC["replay"] | {"capacity": 4}}, r"capacity is 4 steps, 2 for each of 2 worlds"),
+        ({"replay": SAC["replay"] | {"capacity": 4, "initial_steps": 2}}, r"capacity is 4 steps, 2 for each of 2 worlds"),
         ({"algorithm": {"name": "jaxrl.algorithms.sac", "subset": 3}}, r"subset is 3, but there are 2 critics"),
         ({"mirror": True}, r"config.mirror: cartpole_\w+ has no mirror image"),
         (PPO | {"replay": {}, "mirror": True}, r"config.mirror: has no effect on jaxrl.algorithms.ppo"),

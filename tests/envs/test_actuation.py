@@ -129,6 +129,14 @@ def test_small_torques_have_no_effect(physics):
     assert float(moves.qvel[0]) > 0.01
 
 
+def test_what_the_motors_hold_tells_their_torque(physics):
+    step, nominal, state, commands = way(physics, deadband=(0.0, 1.0), motor_speed=(10.0, 20.0))
+    given = nominal._replace(deadband=jnp.array([1.0]), motor_speed=jnp.array([10.0]))
+    for speed, target, expected in ((0.0, 0.04, 0.0), (12.0, 9.0, 0.0), (-1.0, 9.0, 5.0)):
+        after, _, held = step(state._replace(qvel=jnp.array([speed])), commands, jnp.array([target]), given, DRAWS)
+        np.testing.assert_allclose(torque(physics, after, held), expected, atol=1e-4)
+
+
 def test_a_limitless_law_is_that_of_mujoco(physics):
     """With a huge speed and no deadband the detour over another target changes nothing."""
     step, nominal, state, commands = way(physics, motor_speed=(1e6, 1e7))

@@ -38,6 +38,18 @@ def test_what_no_range_names_of_a_contact_is_each_geoms_own(drawn, field, column
     np.testing.assert_allclose(fields[field], expected, rtol=1e-6)
 
 
+def test_contacts_of_explicit_pairs_are_told_of():
+    words = """<mujoco><worldbody>
+      <geom name="floor" type="plane" size="1 1 1"/><body><joint/><geom name="foot" size="1"/></body>
+    </worldbody><contact><pair name="step" geom1="floor" geom2="foot"/></contact></mujoco>"""
+    physics = make(mujoco.MjModel.from_xml_string(words), "native")
+    for name in ("friction", "friction_torsion", "contact_width"):
+        with pytest.raises(
+            ValueError, match=f"{name}: contacts of explicit pairs have numbers of their own, .*: step; leave out the pairs"
+        ):
+            randomised(physics, Ranges(**{name: (0.5, 1.0)}))
+
+
 @pytest.mark.parametrize(
     ("geom", "actuator", "ranges", "message"),
     [

@@ -44,6 +44,20 @@ def test_episodes_begin_on_the_level_they_are_told(begun, field):
     assert observation["privileged/foot_height"].min() > 0.022, "no foot begins in the ground"
 
 
+def test_an_episode_is_cut_before_the_ground_ends(env, begun, field):
+    """Extents are 3 * 6 m along x and 2 * 6 m along y, with 2 m around: the rim lies half a metre inside."""
+    np.testing.assert_allclose(
+        terrains.inward(field, np.array([[10.9, 0.0], [0.0, -7.5], [11.2, 0.0]], np.float32)), [0.1, 0.5, -0.2], atol=1e-5
+    )
+    state, _, parameters = begun
+    x, y = np.array([0.0, 10.4, 10.6, -10.6, 0.0, 0.0], np.float32), np.array([0.0, 0.0, 0.0, 0.0, 7.4, 7.6], np.float32)
+    height = terrains.height_at(field, np.stack([x, y], -1)) + 0.35
+    moved = state.physics.qpos.at[:, :3].set(jnp.stack([x, y, height], -1))
+    moved = state._replace(physics=state.physics._replace(qpos=moved, qvel=jnp.zeros_like(state.physics.qvel)))
+    _, now = jax.jit(jax.vmap(env.step))(moved, jnp.zeros((B, 12)), parameters, jax.random.split(jax.random.key(2), B))
+    np.testing.assert_array_equal(now.truncation, [0, 0, 1, 1, 0, 1])
+
+
 def test_restart_moves_the_robot_to_its_new_ground(env, begun, field):
     state, _, parameters = begun
     elsewhere = parameters._replace(terrain=parameters.terrain[::-1])

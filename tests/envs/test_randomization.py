@@ -314,7 +314,7 @@ def test_derived_constants_are_those_of_set_const(physics, draws):
     ("ranges", "message"),
     [
         ({"friction": (1.0, 0.5)}, "friction: the lower bound 1.0 is above the upper bound 0.5"),
-        ({"link_mass": {"base": (-0.1, 1.0)}}, "link_mass.base: the lower bound -0.1 1 must be above 0.0"),
+        ({"link_mass": {"base": (-0.1, 1.0)}}, "link_mass.base: the lower bound -0.1 1 must be at least 0.01"),
         ({"action_drop": (0.0, 1.5)}, "action_drop: the upper bound 1.5 1 must be at most 1.0"),
         ({"friction": Range(0.5, 1.0), "correlations": (("friction", "motor_gian", 0.5),)}, "correlations: motor_gian is not drawn"),
         ({"payload_place": {"base": (0.0, 0.1)}}, "payload_place: there is no payload"),

@@ -115,6 +115,8 @@ def test_what_cannot_be_is_refused():
         sensed(counter(), {"state/aa": Sensor()}, Ranges(observation_noise=(1.0, 1.0)))
     with pytest.raises(ValueError, match=r"observation_delay: up to 0.25 s, but the buffer holds 2 control steps of 0.1 s; it needs 3"):
         sensed(counter(), SENSORS, Ranges(observation_delay=(0.0, 0.25)), 2)
+    with pytest.raises(ValueError, match="observation_noise: counter has no sensors, so a range has no effect"):
+        sensed(counter(), {}, Ranges(observation_noise=(1.0, 1.0)))
     with pytest.raises(ValueError, match="noise is -1.0"):
         Sensor(noise=-1.0)
     assert READS < set(Ranges.__dataclass_fields__)

@@ -13,6 +13,8 @@ from jaxrl.evaluation.evaluate import evaluate, filmed, periodic, recorded
 from jaxrl.evaluation.play import play, repeat
 from jaxrl.evaluation.play_on_host import play_on_host
 from jaxrl.evaluation.randomisation import randomisation_report
+from jaxrl.replay.recording import check, public
+from jaxrl.rollout.hide import observed_as
 from jaxrl.types import ArraySpec, Policy, PolicySpec
 from tests.hosts import on_host
 from tests.rollout.test_host_rollout import LENGTH, counting_env
@@ -28,6 +30,11 @@ def policy() -> Policy:
         return (observation["state/count"] > params)[:, None].astype(jnp.float32), carry, {}
 
     return Policy(spec, lambda size: (), act)
+
+
+def with_privileged(env):
+    shown = env.spec.observation | {"privileged/twice": ArraySpec((1,))}
+    return observed_as(env, shown, lambda seen: seen | {"privileged/twice": 2 * seen["state/count"]})
 
 
 @pytest.fixture
@@ -69,6 +76,13 @@ def test_evaluation_recording_and_means_along_the_way(host):
     recording = recorded(host, policy(), jnp.float32(2.5), EPISODES, seed=4)
     assert len(recording.episode_ends) == EPISODES and recording.episode_ends[-1] == len(recording.action) == len(recording.reward)
     np.testing.assert_array_equal(recording.action[recording.episode_ends - 1], 1)
+    seen = recorded(on_host(with_privileged(counting_env())), policy(), jnp.float32(2.5), EPISODES, seed=4)
+    np.testing.assert_array_equal(seen.observation["privileged/twice"], 2 * seen.observation["state/count"])
+    np.testing.assert_array_equal(seen.final_observation["privileged/twice"], 2 * seen.final_observation["state/count"])
+    check(seen, "here")
+    shown = public(seen)
+    check(shown, "here")
+    assert shown.observation.keys() == shown.spec.observation.keys() == {"state/count"}
     with pytest.raises(ValueError, match="counting is stepped on the host, where nothing is randomised"):
         randomisation_report(host, policy(), jnp.float32(2.5), EPISODES, seed=4)
     with pytest.raises(ValueError, match="counting has nothing to draw"):

@@ -109,6 +109,8 @@ def test_first_steps_that_find_no_room_are_none():
         state, batch = source.next(state, (), jax.random.key(i))
         np.testing.assert_array_equal(batch.observation["image/a"], picture(batch.observation["state/id"][..., 0]))
     source.close()
+    again, _ = source.next(source.init(jax.random.key(0), ()), (), jax.random.key(0))  # a source may be used once more
+    assert again.frames.end > 0 and source.empty(jax.random.key(0), ()).frames.end == 0
 
 
 def test_a_restored_memory_goes_on_bit_by_bit(tmp_path):

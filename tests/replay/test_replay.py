@@ -40,10 +40,23 @@ def test_the_plan_says_what_is_allocated():
     assert source.allocation["replay/outcome"] == 8 * 17 * WORLDS
 
 
+def test_a_checkpoint_is_put_into_a_memory_without_steps():
+    source = made(priority_exponent=0.5, maximum_return=5.0)
+    assert source.empty is not None
+    state = source.empty(jax.random.key(0), ())
+    assert not state.ring.is_step.any()
+    like = jax.eval_shape(source.init, jax.random.key(0), ())
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(lambda x: (x.shape, x.dtype), like)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"capacity": 12}, "capacity is 12 steps, 3 for each of 4 worlds, but an unroll of 2 steps needs room for 5; use at least 20"),
+        (
+            {"capacity": 12, "initial_steps": 8},
+            "capacity is 12 steps, 3 for each of 4 worlds, but an unroll of 2 steps needs room for 5; use at least 20",
+        ),
+        ({"initial_steps": 65}, "initial_steps is 65, more than the capacity of 64: the first would be lost"),
         ({"priority_exponent": -1.0}, "priority_exponent is -1.0, but must not be negative"),
     ],
 )

@@ -35,4 +35,4 @@ def test_sequences_hold_the_steps_of_one_episode():
 
 def test_sequences_longer_than_the_memory_are_refused():
     with pytest.raises(ValueError, match="length is 30, but capacity 40 keeps 20 steps of each of 2 worlds; use a capacity of at least 60"):
-        sequences(Config(capacity=40, length=30), counting(), 2)
+        sequences(Config(capacity=40, length=30, initial_steps=8), counting(), 2)

@@ -14,7 +14,7 @@ DRAWS = Draws((), ())  # of a curriculum without state
 
 
 def counting_env() -> Env:
-    """Counts its steps, shows the count and its physics; action 1 terminates, action 2 makes the state NaN."""
+    """Counts its steps, shows the count and its physics; action 1 terminates, action 2 makes the state NaN, and action 3 the discount."""
     spec = EnvSpec("counting", {"state/count": ArraySpec((2,))}, ArraySpec((1,)), LENGTH, 0.1, ("count",))
 
     def observe(count, parameters):
@@ -25,7 +25,7 @@ def counting_env() -> Env:
 
     def step(count, action, parameters, key):
         count = jnp.where(action[0] == 2, jnp.nan, count + 1)
-        discount = jnp.where(action[0] == 1, 0.0, 1.0)
+        discount = jnp.where(action[0] == 1, 0.0, jnp.where(action[0] == 3, jnp.nan, 1.0))
         return count, TimeStep(observe(count, parameters), count, discount, jnp.zeros(()), {"count": count})
 
     def restart(count, parameters, key):
@@ -77,10 +77,11 @@ def test_termination_is_no_truncation_even_at_the_last_step(worlds):
     np.testing.assert_array_equal(state.episodes.terminated, [0, 0, 1, 0, 0])
 
 
-def test_a_diverged_world_is_quarantined_and_touches_no_other(worlds):
+@pytest.mark.parametrize("what", [2.0, 3.0])
+def test_a_diverged_world_is_quarantined_and_touches_no_other(worlds, what):
     state, step = worlds
     healthy, _, _ = step(state, jnp.zeros((5, 1)), jax.random.key(0))
-    bad, result, ended = step(state, jnp.zeros((5, 1)).at[3].set(2.0), jax.random.key(0))
+    bad, result, ended = step(state, jnp.zeros((5, 1)).at[3].set(what), jax.random.key(0))
     np.testing.assert_array_equal(ended, [0, 0, 0, 1, 0])
     np.testing.assert_array_equal(bad.episodes.diverged, [0, 0, 0, 1, 0])
     np.testing.assert_array_equal(bad.episodes.finished, 0)

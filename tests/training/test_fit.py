@@ -301,5 +301,10 @@ def test_a_source_on_the_host_runs_through_the_same_loop():
             begin(dataclasses.replace(CONFIG, num_seeds=2), algorithm, hosted)
     with pytest.raises(ValueError, match="the run would allocate"):
         fit.check(CONFIG, algorithm, hosted._replace(allocation={"replay/a": 2**60}))
+    three, _ = parts(num_minibatches=3)
+    never = hosted._replace(init=lambda key, behaviour: pytest.fail("a step was made"))
+    for begin in (fit.fit, fit.check):
+        with pytest.raises(ValueError, match="unroll_length is 4, no multiple of num_minibatches, 3"):
+            begin(CONFIG, three, never)
     fits = sum(available().values())  # on several devices, each of which holds its share
     fit.check(CONFIG, *parts()[:1], source._replace(allocation={"replay/a": 2 * fits}), data_mesh(4))

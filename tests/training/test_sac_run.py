@@ -58,6 +58,31 @@ def test_a_resumed_run_is_the_whole_run_memory_included(whole):
         np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
 
 
+def test_a_memory_on_the_host_is_not_filled_again_when_a_run_is_resumed(tmp_path):
+    made = []
+
+    def hosted(name):
+        algorithm, _ = parts()
+
+        def advance(state, behaviour, key):
+            made.append(name)
+            return jax.jit(collector.next)(state, behaviour, key)
+
+        env = probe_env(PROBES["truncation"].numbers)
+        collector = rollout(Rollout(WORLDS, 2, 4), env, fixed(env.sample), algorithm.explore)
+        config = Replay(capacity=40, batch_size=8, num_updates=2, initial_steps=24)
+        return algorithm, replay(config, collector._replace(next=advance, pure=False), WORLDS)
+
+    config = fit.Config(total_updates=2, updates_per_call=2)
+    checkpoints = open_checkpoints(tmp_path)
+    fit.fit(config, *hosted("first"), fit.Extras(checkpoints=checkpoints))
+    longer = fit.Config(total_updates=4, updates_per_call=2)
+    run = fit.fit(longer, *hosted("second"), fit.Extras(checkpoints=checkpoints), resume=True).run
+    checkpoints.close()
+    assert (made.count("first"), made.count("second")) == (3 + 2, 2)
+    assert run.source_state.ring.is_step.sum() > 2 * 8  # more than the two batches of the resumed run
+
+
 def test_what_is_allocated_is_told_first(whole):
     told = whole[2]
     assert told[0].startswith("allocates 0.000 GiB") and any("replay/observation" in line for line in told)

@@ -22,6 +22,7 @@ Features = dict[str, Callable[[mujoco.MjModel], bool]]
 # Neither engine can be trusted with these, and both ignore them without a word.
 IGNORED: Features = {
     "delays of actuators or sensors": lambda m: m.nhistory > 0,
+    "disabled groups of actuators": lambda m: bool(((1 << m.actuator_group) & m.opt.disableactuator).any()),
     "armature of actuators": lambda m: bool(m.actuator_armature.any()),
     "sleeping": lambda m: bool(m.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP),
 }

@@ -41,7 +41,6 @@ _IGNORED: Features = IGNORED | {
     "damping of actuators": lambda m: bool(m.actuator_damping.any() or m.actuator_dampingpoly.any()),
     "adhesion of geoms": lambda m: bool(m.flg_adhesion),
     "surface velocity of geoms": lambda m: bool(m.flg_surfacevel),
-    "disabled groups of actuators": lambda m: bool(((1 << m.actuator_group) & m.opt.disableactuator).any()),
     "early activation of actuators": lambda m: bool(m.actuator_actearly.any()),
     "noslip iterations": lambda m: m.opt.noslip_iterations > 0,
     "springs or dampers that are not linear": lambda m: any(

@@ -8,7 +8,6 @@ wait for ever where a callback occupies the last of them.
 """
 
 import functools
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import MODEL_FIELDS, Batch, SimulationError
 
+from jaxrl.ops.cores import cores
 from jaxrl.types import Array
 from jaxrl_envs.physics.fields import check_fields, own_value
 from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest, late_sensors
@@ -100,7 +100,7 @@ class _Pool:
                 best = min(fitting, key=lambda rows: rows.differing(fields, marks).size) if len(fitting) > 1 else fitting[0]
                 self._free.remove(best)
                 return best
-        threads = max(1, (os.cpu_count() or 1) // jax.local_device_count("cpu"))
+        threads = max(1, cores() // jax.local_device_count("cpu"))
         return _Rows(self._model, size, threads)
 
     def give_back(self, rows: _Rows) -> None:

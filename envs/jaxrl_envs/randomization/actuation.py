@@ -33,7 +33,7 @@ class Actuation(NamedTuple):
 
     init: Callable[[Array], Commands]  # target [nu] held so far -> commands
     step: Callable[[PhysicsState, Commands, Array, Parameters, Array], tuple[PhysicsState, Commands, Array]]
-    # (state, commands, target [nu] rad, parameters, draws [2]) -> state after `substeps` steps, commands, what the motors held last [nu]
+    # (state, commands, target [nu] rad, parameters, draws [2]) -> state after `substeps` steps, commands, what the motors hold [nu] rad
 
 
 def actuation(physics: Physics, ranges: Ranges, substeps: int, slots: int = 1) -> Actuation:
@@ -85,7 +85,8 @@ def actuation(physics: Physics, ranges: Ranges, substeps: int, slots: int = 1) -
             after, _ = jax.lax.scan(
                 lambda s, wanted: (physics.step(s, law(s, wanted, parameters)[None, :], parameters.fields), None), state, held
             )
-        return after, Commands(sent, geared), held[-1]
+        last = held[-1] if law is None else law(after, held[-1], parameters)
+        return after, Commands(sent, geared), last
 
     return Actuation(init, step)
 

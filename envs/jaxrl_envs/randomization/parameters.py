@@ -100,7 +100,7 @@ QUANTITIES: dict[str, Quantity] = {
     "gravity": Quantity("m/s^2", parts=_XYZ, touches=("opt.gravity",)),
     "terrain": _share(),
     "push_velocity": Quantity("m/s", lowest=0.0),
-    "link_mass": _factor("body", _MASS, open_end=True),
+    "link_mass": Quantity("1", "body", nominal=1.0, lowest=0.01, touches=_MASS),  # bodies of hardly any mass make physics diverge
     "inertia": Quantity("1", "body", parts=_SHEARS, touches=("body_inertia", "body_iquat")),
     "center_of_mass": Quantity("m", "body", parts=_XYZ, touches=("body_ipos",)),
     "payload": Quantity("kg", "body", lowest=0.0, must_be_named=True, touches=_FRAME),

@@ -52,14 +52,17 @@ def sensed(env: Env, sensors: Mapping[str, Sensor], ranges: Ranges, slots: int =
     The latest `slots` measurements may still be under way. `env` must have `Parameters`; what no range touches costs nothing.
 
     Raises:
-        ValueError: a sensor measures nothing that the task shows, or a measurement may be later than the buffer is long.
+        ValueError: a sensor measures nothing that the task shows, there is none for a range, or a measurement may be later than
+            the buffer is long.
     """
     drawn = tables(ranges)
     for name in sensors:
         if name not in env.spec.observation:
             raise ValueError(f"sensor {name}: {env.spec.name} has no such observation; {suggestion(name, list(env.spec.observation))}")
-    if not drawn.keys() & READS:
+    if not (read := sorted(drawn.keys() & READS)):
         return env
+    if not sensors:
+        raise ValueError(f"{read[0]}: {env.spec.name} has no sensors, so a range has no effect; name the observations that are measured")
     _check_delay(drawn, env.spec.dt, slots)
     sizes = [math.prod(int(n) for n in env.spec.observation[name].shape) for name in sensors]
     ends = np.cumsum(sizes)

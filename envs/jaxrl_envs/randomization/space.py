@@ -73,10 +73,10 @@ def _space(model: mujoco.MjModel, varying: list[_Block], ranges: Ranges, at: Cal
     group = [names.index(block.name) for block in varying for _ in block.where]
     nominal = {name: np.ravel(getattr(own_values(model), name)) for name in names}
     center = [place(block.range, float(nominal[block.name][k])) for block in varying for k in block.where]
-    first = [next(block.range for block in varying if block.name == name) for name in names]
+    ends = np.cumsum([block.where.size for block in varying])
 
-    def values(places: Array) -> Array:
-        return jnp.stack([quantile(one, places[g]) for g, one in enumerate(first)])
+    def values(point: Array) -> Array:
+        return jnp.concatenate([quantile(block.range, part) for block, part in zip(varying, jnp.split(point, ends[:-1]), strict=True)])
 
     def summary(parameters: Parameters) -> dict[str, np.ndarray]:
         """Up to three numbers of a block each by its own name, more of them by their mean."""
@@ -174,6 +174,11 @@ def _check_contact(model: mujoco.MjModel, name: str, table: dict[str, Range]) ->
     fields = QUANTITIES[name].touches
     if fields and fields[0] in ("geom_friction", "geom_solref", "geom_solimp") and not collides.any():
         raise ValueError(f"{name}: has no effect, for no geom of the model collides by its own contype and conaffinity")
+    if fields and fields[0] in ("geom_friction", "geom_solref", "geom_solimp") and model.npair:
+        pairs = ", ".join(model.pair(k).name or f"pair {k}" for k in range(model.npair))
+        raise ValueError(
+            f"{name}: contacts of explicit pairs have numbers of their own, which it would not reach: {pairs}; leave out the pairs"
+        )
     if fields == ("geom_solref",) and (model.geom_solref[collides, 0] <= 0).any():
         raise ValueError(f"{name}: has no meaning where a geom's solref is stiffness and damping themselves (negative numbers)")
     shortest = 2 * model.opt.timestep

@@ -5,7 +5,6 @@ releases Python's lock while it draws, and Mesa draws in the calling thread (see
 """
 
 import atexit
-import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrl.ops.cores import cores
 from jaxrl_envs.rendering import renderer
 from jaxrl_envs.rendering.renderer import Renderer, Rows
 
@@ -80,7 +80,7 @@ class Pool:
     def __init__(self, model: mujoco.MjModel, cameras: Sequence[str], width: int, height: int, threads: int | None = None):
         self._views = [renderer.camera(model, name) for name in cameras]
         self._make = lambda: Renderer(model, width, height, renderer.TRAINING)
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or cores()
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
 

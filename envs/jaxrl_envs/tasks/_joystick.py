@@ -93,9 +93,10 @@ class Place(NamedTuple):
     seen: dict[str, ArraySpec]  # of that
     sensors: dict[str, Sensor]  # of that
     drop: float  # m from which the robot falls at the start
+    left: Callable[[Array], Array]  # position of the base [3] -> 1 where it leaves the place, which cuts the episode, else 0
 
 
-FLOOR = Place(flat_ground, lambda parameters, draws: jnp.zeros(3), lambda position, yaw: {}, {}, {}, 0.0)
+FLOOR = Place(flat_ground, lambda parameters, draws: jnp.zeros(3), lambda position, yaw: {}, {}, {}, 0.0, lambda position: jnp.zeros(()))
 
 
 class State(NamedTuple):
@@ -315,7 +316,8 @@ def joystick(name: str, config: Joystick, walker: Walker, place: Place, reads: f
             origin=state.origin,
         )
         shown = metrics(state, reading, paid, later.way, down)
-        return later, TimeStep(seen(later, reading, parameters), jnp.stack(list(paid.values())).sum(), 1.0 - down, jnp.zeros(()), shown)
+        reward = jnp.stack(list(paid.values())).sum()
+        return later, TimeStep(seen(later, reading, parameters), reward, 1.0 - down, place.left(after.qpos[:3]), shown)
 
     spec = env_spec(name, config, robot, place)
     scene = Scene(robot.model, lambda state: {"qpos": state.physics.qpos}, "track")

@@ -19,6 +19,7 @@ from jaxrl_envs.tasks._joystick import READS, Place, joystick
 
 SCAN = "state/height_scan"
 _DROP = 0.08  # m: no foot of any starting pose may be in the ground, out of which a height field does not push it
+_RIM = 0.5  # m from the field's edge, where an episode is cut: a robot that walked on would fall off
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def go2_rough(config: Config = Config()) -> Env:
         seen={SCAN: ArraySpec((len(points),), names=tuple(f"{x:.2f},{y:.2f}" for x, y in points), unit="m")},
         sensors={SCAN: config.scan.sensor},
         drop=_DROP,
+        left=lambda position: (terrains.inward(field, position[:2]) < _RIM).astype(jnp.float32),
     )
     rough = walker(config, _go2.compiled(spec, config.physics_dt))
     return joystick("go2_rough", config, rough, place, READS | {"terrain"})

@@ -2,7 +2,7 @@
 
 from jaxrl_envs.terrain.field import replace_floor
 from jaxrl_envs.terrain.generate import Config, Terrain, terrain
-from jaxrl_envs.terrain.heights import height_at, height_scan, scan_points
+from jaxrl_envs.terrain.heights import height_at, height_scan, inward, scan_points
 from jaxrl_envs.terrain.tiles import KINDS
 
-__all__ = ["KINDS", "Config", "Terrain", "height_at", "height_scan", "replace_floor", "scan_points", "terrain"]
+__all__ = ["KINDS", "Config", "Terrain", "height_at", "height_scan", "inward", "replace_floor", "scan_points", "terrain"]

@@ -35,6 +35,12 @@ def height_at(terrain: Terrain, xy: Points) -> Array:
     return first + jnp.maximum(right, up) * (corner - first) + jnp.minimum(right, up) * (last - corner)
 
 
+def inward(terrain: Terrain, xy: Points) -> Array:
+    """[...] m from the nearest edge of the field, negative outside, of the world points `xy` [..., 2]."""
+    along_y, along_x = (terrain.resolution * (size - 1) / 2 for size in terrain.heights.shape)
+    return jnp.minimum(along_x - jnp.abs(xy[..., 0]), along_y - jnp.abs(xy[..., 1]))
+
+
 def scan_points(forward: float = 0.8, sideways: float = 0.5, spacing: float = 0.1) -> NDArray[np.float32]:
     """[points, 2] m, a rectangle centred at the robot that reaches as far as told to either side, row after row from behind."""
     x, y = (spacing * np.arange(-round(reach / spacing), round(reach / spacing) + 1) for reach in (forward, sideways))
