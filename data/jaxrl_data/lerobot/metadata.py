@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
+from jaxrl_data.stored import listing
+
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
@@ -149,7 +151,7 @@ def _episodes_v3(info: Info) -> tuple[Episodes, bytes]:
     import pyarrow.parquet as pq
 
     folder = epath.Path(info.path) / "meta/episodes"
-    files = sorted(folder.glob("**/*.parquet"), key=os.fspath)
+    files = [folder / name for name in listing(folder, ".parquet")]
     if not files:
         raise ValueError(f"{os.fspath(folder)}: holds no parquet file, so that no episode is known; was the data set written to its end?")
     tables = []
