@@ -293,16 +293,18 @@ def test_missing_file(records: Path) -> None:
 
 def test_feature_that_the_records_lack(records: Path) -> None:
     told = json.loads((records / "features.json").read_text())
-    steps = told["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"]
-    steps["torque"] = steps["action"]
+    _steps(told)["torque"] = _steps(told)["action"]
     (records / "features.json").write_text(json.dumps(told))
     found, error = _bad(records, 0, EPISODES)
     assert not found and "torque" in str(error) and error.episode == 0 and _shard(records, 0).name in str(error)
 
 
+def _steps(told: dict[str, Any]) -> Any:
+    return told["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"]
+
+
 def _points(told: dict[str, Any]) -> Any:
-    steps = told["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"]
-    return steps["observation"]["featuresDict"]["features"]["points"]["sequence"]
+    return _steps(told)["observation"]["featuresDict"]["features"]["points"]["sequence"]
 
 
 @pytest.mark.parametrize(
@@ -311,6 +313,7 @@ def _points(told: dict[str, Any]) -> Any:
         ("dataset_info.json", lambda told: told.pop("splits"), "is damaged .KeyError: 'splits'"),
         ("dataset_info.json", lambda told: told.update(fileFormat="tfrecords"), "did you mean tfrecord?"),
         ("features.json", lambda told: told["featuresDict"]["features"].pop("steps"), "the data set is not RLDS"),
+        ("features.json", lambda told: _steps(told)["action"]["tensor"].update(shape={"dimensions": ["0"]}), "action: .* without values"),
         ("features.json", lambda told: _points(told).update(length="2"), "observation/points: .* sequence of fixed length"),
     ],
 )

@@ -1,5 +1,6 @@
 """RLDS without TensorFlow in this process: a child reads, and its episodes come over a pipe, one ahead of the reader.
 
+Metadata are read here: of a data set in a cloud with EPATH_USE_TF=false and gcsfs or s3fs, or else etils imports TensorFlow for them.
 The child ends when its reader is closed, and by itself when the process that reads dies: its standard input ends then.
 """
 
