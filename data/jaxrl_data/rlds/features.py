@@ -121,9 +121,7 @@ def _leaf(node: Mapping[str, Any], path: tuple[str, ...], outer: tuple[int | Non
         tensor = node["tensor"]
         shape, dtype = _sizes(tensor.get("shape", {})), tensor["dtype"]
         if 0 in shape:
-            raise ValueError(f"{name}: is a Tensor without values, which TensorFlow ends the whole process at; write the data set without it")
-                f"{name}: is a Tensor without values, at which TensorFlow stops the whole process; write the data set without it"
-            )
+            raise ValueError(f"{name}: is a Tensor without values, at which TensorFlow stops the process; write the data set without it")
         if dtype in _STRINGS:
             yield from _several(name, path, (*outer, *shape), "text", ArraySpec((), "str"))
         else:
