@@ -196,10 +196,10 @@ def _episodes_v3(info: Info) -> tuple[Episodes, bytes]:
         return np.asarray(table[name].to_numpy())
 
     def names_of(key: str, at: str, **more: Any) -> Names:
-        pairs = np.stack([column(f"{at}chunk_index"), column(f"{at}file_index")]).astype(np.int64)
-        found, which = np.unique(pairs, axis=1, return_inverse=True)
-        distinct = [file_name(info, key, chunk_index=chunk, file_index=file, **more) for chunk, file in found.T.tolist()]
-        return Names(distinct, which.reshape(-1))
+        pairs = (column(f"{at}chunk_index").astype(np.int64) << 32) + column(f"{at}file_index").astype(np.int64)
+        found, which = np.unique(pairs, return_inverse=True)
+        distinct = [file_name(info, key, chunk_index=pair >> 32, file_index=pair & (2**32 - 1), **more) for pair in found.tolist()]
+        return Names(distinct, which)
 
     data = names_of("data_path", "data/")
     length = column("length").astype(np.int64)
