@@ -9,22 +9,24 @@ QUALITY = 95  # of JPEG: what a video has lost already is more
 
 def png(image: np.ndarray) -> bytes:
     """uint8 or uint16 [height, width, 1, 3 or 4], or [height, width], without loss."""
-    return _encode(".png", image, [])
-
-
-def jpeg(image: np.ndarray) -> bytes:
-    """uint8 [height, width, 3]."""
-    import cv2
-
-    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-
-
-def _encode(kind: str, image: np.ndarray, options: list[int]) -> bytes:
     import cv2
 
     channels = image.shape[2] if image.ndim == 3 else 1
-    if channels > 1:  # cv2 has blue first
+    if channels > 1:
         image = cv2.cvtColor(np.ascontiguousarray(image), {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[channels])
+    return _written(".png", image, [])
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """uint8 [height, width, 3] with blue first, as video decoders can give it: OpenCV has it so."""
+    import cv2
+
+    return _written(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+
+
+def _written(kind: str, image: np.ndarray, options: list[int]) -> bytes:
+    import cv2
+
     done, data = cv2.imencode(kind, image, options)
     if not done:
         raise ValueError(f"an image {image.dtype} {image.shape} cannot be encoded as {kind}")

@@ -44,7 +44,9 @@ def listing(root: epath.Path, suffix: str = "") -> dict[str, int]:
     """Bytes of every file below `root` whose name ends with `suffix`, by its path from there, sorted."""
     if not is_local(root):
         where = f"{os.fspath(root).rstrip('/')}/"
-        names = [os.fspath(path).removeprefix(where) for path in root.glob(f"**/*{suffix}")]
+        names = [
+            os.fspath(folder / name).removeprefix(where) for folder, _, files in root.walk() for name in files if name.endswith(suffix)
+        ]
         return dict(sorted(sizes(root, names).items()))
     found = {}
     for folder, _, files in os.walk(root):

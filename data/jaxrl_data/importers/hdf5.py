@@ -1,7 +1,7 @@
 """HDF5 demonstrations: robomimic's layout (data/demo_*/obs/...), and ACT's, one file per episode (observations/..., action).
 
 A folder of files is one data set. Raw images are encoded as PNG; encoded ones lose the zeros that pad them, and stay as they are.
-ACT's recorder encodes with OpenCV what has red first: such JPEG show red and blue exchanged, and nothing in the file says so.
+Of a recorder that gave OpenCV images with red first, encoded images show red and blue exchanged; nothing in the file says so.
 """
 
 import json

@@ -8,13 +8,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
+from jaxrl_data.stored import listing
+
 VERSIONS = ("v2.0", "v2.1", "v3.0")
+
+
+class Names(NamedTuple):
+    """A file name for each of N episodes; many share one."""
+
+    distinct: list[str]
+    which: np.ndarray  # int64 [N]
+
+    def at(self, place: int) -> str:
+        """Of one episode."""
+        return self.distinct[self.which[place]]
+
+    def used(self) -> list[str]:
+        """Those that some episode has."""
+        return [self.distinct[one] for one in np.unique(self.which)]
+
+    def among(self, there: Mapping[str, int]) -> np.ndarray:
+        """bool [N], whether an episode's file is one of `there`."""
+        return np.array([name in there for name in self.distinct], bool)[self.which]
 
 
 class Video(NamedTuple):
     """One camera of N episodes."""
 
-    files: list[str]
+    files: Names
     starts: np.ndarray  # [N] s, in the file
 
 
@@ -23,8 +44,8 @@ class Episodes(NamedTuple):
 
     number: np.ndarray  # int64 [N], the episode_index
     length: np.ndarray  # int64 [N]
-    tasks: list[list[str]]
-    files: list[str]  # of rows
+    tasks: Any  # pyarrow.ListArray [N] of texts
+    files: Names  # of rows
     first_row: np.ndarray  # int64 [N], in the file
     videos: Mapping[str, Video]
 
@@ -89,13 +110,17 @@ def read_episodes(info: Info) -> tuple[Episodes, bytes]:
 
 def chosen(episodes: Episodes, which: np.ndarray) -> Episodes:
     """Those at the places `which`."""
+
+    def taken(names: Names) -> Names:
+        return Names(names.distinct, names.which[which])
+
     return Episodes(
         episodes.number[which],
         episodes.length[which],
-        [episodes.tasks[place] for place in which],
-        [episodes.files[place] for place in which],
+        episodes.tasks.take(which),
+        taken(episodes.files),
         episodes.first_row[which],
-        {name: Video([video.files[place] for place in which], video.starts[which]) for name, video in episodes.videos.items()},
+        {name: Video(taken(video.files), video.starts[which]) for name, video in episodes.videos.items()},
     )
 
 
@@ -125,6 +150,8 @@ def _lines(file: epath.Path) -> tuple[list[dict[str, Any]], bytes]:
 
 def _episodes_v2(info: Info) -> tuple[Episodes, bytes]:
     """One file per episode, and per camera and episode; `chunk` counts episodes."""
+    import pyarrow as pa
+
     file = epath.Path(info.path) / "meta/episodes.jsonl"
     rows, raw = _lines(file)
     try:
@@ -134,12 +161,13 @@ def _episodes_v2(info: Info) -> tuple[Episodes, bytes]:
         raise ValueError(f"{os.fspath(file)}: a line lacks {error}") from error
     size = int(info.told.get("chunks_size") or 1000)
 
-    def names(key: str, **more: Any) -> list[str]:
-        return [file_name(info, key, episode_chunk=one // size, episode_index=one, **more) for one in index.tolist()]
+    def names(key: str, **more: Any) -> Names:
+        found = [file_name(info, key, episode_chunk=one // size, episode_index=one, **more) for one in index.tolist()]
+        return Names(found, np.arange(len(found)))
 
     cameras = info.cameras if info.told.get("video_path") else ()
     videos = {name: Video(names("video_path", video_key=name), np.zeros(len(index))) for name in cameras}
-    tasks = [list(row.get("tasks") or ()) for row in rows]
+    tasks = pa.array([row.get("tasks") or [] for row in rows], pa.list_(pa.string()))
     return Episodes(index, length, tasks, names("data_path"), np.zeros(len(index), np.int64), videos), raw
 
 
@@ -149,7 +177,7 @@ def _episodes_v3(info: Info) -> tuple[Episodes, bytes]:
     import pyarrow.parquet as pq
 
     folder = epath.Path(info.path) / "meta/episodes"
-    files = sorted(folder.glob("**/*.parquet"), key=os.fspath)
+    files = [folder / name for name in listing(folder, ".parquet")]
     if not files:
         raise ValueError(f"{os.fspath(folder)}: holds no parquet file, so that no episode is known; was the data set written to its end?")
     tables = []
@@ -167,37 +195,33 @@ def _episodes_v3(info: Info) -> tuple[Episodes, bytes]:
             raise ValueError(f"{os.fspath(folder)}: lacks the column {name}")
         return np.asarray(table[name].to_numpy())
 
-    def names_of(key: str, chunk: str, file: str, **more: Any) -> list[str]:
-        pairs = zip(column(chunk).tolist(), column(file).tolist(), strict=True)
-        known: dict[Any, str] = {}
-        for pair in pairs:
-            if pair not in known:
-                known[pair] = file_name(info, key, chunk_index=int(pair[0]), file_index=int(pair[1]), **more)
-        return [known[pair] for pair in zip(column(chunk).tolist(), column(file).tolist(), strict=True)]
+    def names_of(key: str, at: str, **more: Any) -> Names:
+        pairs = (column(f"{at}chunk_index").astype(np.int64) << 32) + column(f"{at}file_index").astype(np.int64)
+        found, which = np.unique(pairs, return_inverse=True)
+        distinct = [file_name(info, key, chunk_index=pair >> 32, file_index=pair & (2**32 - 1), **more) for pair in found.tolist()]
+        return Names(distinct, which)
 
-    data = names_of("data_path", "data/chunk_index", "data/file_index")
+    data = names_of("data_path", "data/")
     length = column("length").astype(np.int64)
     videos = {}
     for name in info.cameras if info.told.get("video_path") else ():
         at = f"videos/{name}/"
         if f"{at}file_index" in table.column_names:  # a camera without: the reader says so
-            found = names_of("video_path", f"{at}chunk_index", f"{at}file_index", video_key=name)
+            found = names_of("video_path", at, video_key=name)
             videos[name] = Video(found, column(f"{at}from_timestamp").astype(np.float64))
-    listed = table["tasks"].to_pylist() if "tasks" in table.column_names else [None] * len(length)
-    tasks = [list(one or ()) for one in listed]
+    lists = pa.list_(pa.string())
+    tasks = table["tasks"].combine_chunks().cast(lists) if "tasks" in table.column_names else pa.array([[]] * len(length), lists)
     starts = column("dataset_from_index").astype(np.int64)
-    raw = json.dumps(
-        [column("episode_index").tolist(), length.tolist(), starts.tolist(), [video.starts.tolist() for video in videos.values()]]
-    )
-    return Episodes(column("episode_index").astype(np.int64), length, tasks, data, _in_file(data, starts), videos), raw.encode()
+    number = column("episode_index").astype(np.int64)
+    raw = b"".join(one.tobytes() for one in (number, length, starts, *(video.starts for video in videos.values())))
+    return Episodes(number, length, tasks, data, _in_file(data, starts), videos), raw
 
 
-def _in_file(files: list[str], starts: np.ndarray) -> np.ndarray:
+def _in_file(files: Names, starts: np.ndarray) -> np.ndarray:
     """Rows count over the whole data set; the first of a file is that of its first episode."""
-    first: dict[str, int] = {}
-    for file, start in zip(files, starts.tolist(), strict=True):
-        first[file] = min(first.get(file, start), start)
-    return starts - np.array([first[file] for file in files], np.int64)
+    first = np.full(len(files.distinct), np.iinfo(np.int64).max)
+    np.minimum.at(first, files.which, starts)
+    return starts - first[files.which]
 
 
 def read_tasks(info: Info) -> dict[int, str]:

@@ -53,17 +53,18 @@ def read(path: str, split: str) -> Dataset:
     first, last = info.splits.get(split, (0, np.iinfo(np.int64).max))
     listed = chosen(listed, np.flatnonzero((listed.number >= first) & (listed.number < last)))
     root = epath.Path(path)
-    there = sizes(root, dict.fromkeys(listed.files))
+    there = sizes(root, listed.files.used())
     if not there:
-        _refuse_template(info, "data_path", listed.files[0] if listed.files else "", listing(root, ".parquet"), "meta/")
-    episodes = chosen(listed, np.flatnonzero([file in there for file in listed.files]))
+        _refuse_template(info, "data_path", listed.files.at(0) if len(listed.number) else "", listing(root, ".parquet"), "meta/")
+    episodes = chosen(listed, np.flatnonzero(listed.files.among(there)))
     notes: dict[str, Any] = {}
     if len(episodes.number) < len(listed.number):
         notes["subset"] = (
             f"meta/ lists {len(listed.number)} episodes of split {split}, of which the files of {len(episodes.number)} are there"
         )
     cameras, left_out = _cameras(info, episodes, root, there)
-    features = _features(info, cameras, left_out, has_tasks=bool(tasks := read_tasks(info)) or any(episodes.tasks))
+    tasks = read_tasks(info)
+    features = _features(info, cameras, left_out, has_tasks=bool(tasks) or len(episodes.tasks.flatten()) > 0)
     if left_out:
         notes["left_out"] = left_out
     told = _Told(info, split, episodes, tasks, features, notes)
@@ -92,7 +93,7 @@ def _cameras(info: Info, episodes: Episodes, root: epath.Path, there: dict[str, 
     kept, left_out = [], {}
     every: dict[str, int] | None = None
     for name in info.cameras:
-        found = sizes(root, dict.fromkeys(episodes.videos[name].files)) if name in episodes.videos else {}
+        found = sizes(root, episodes.videos[name].files.used()) if name in episodes.videos else {}
         if found:
             kept.append(name)
             there |= found
@@ -100,7 +101,7 @@ def _cameras(info: Info, episodes: Episodes, root: epath.Path, there: dict[str, 
         every = listing(root, ".mp4") if every is None else every
         mine = {file: size for file, size in every.items() if name in file.split("/")}
         if mine and name in episodes.videos:
-            _refuse_template(info, "video_path", episodes.videos[name].files[0], mine, "meta/")
+            _refuse_template(info, "video_path", episodes.videos[name].files.at(0), mine, "meta/")
         left_out[name] = "meta/info.json tells of this camera, but there is no video of it"
     return tuple(kept), left_out
 
@@ -157,7 +158,7 @@ def _names(names: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
 
 def _episode(told: _Told, root: epath.Path, take: Take, place: int) -> Episode:
     episodes, info = told.episodes, told.info
-    index, length, file = int(episodes.number[place]), int(episodes.length[place]), episodes.files[place]
+    index, length, file = int(episodes.number[place]), int(episodes.length[place]), episodes.files.at(place)
     where = f"{info.path}: {file}: episode {index}"
     key = "rows"
     try:
@@ -179,7 +180,7 @@ def _episode(told: _Told, root: epath.Path, take: Take, place: int) -> Episode:
             if info.features[key].get("dtype") == "image":
                 pictures[key] = images(_present(table, key))
             else:
-                where = f"{info.path}: {episodes.videos[key].files[place]}: episode {index}"
+                where = f"{info.path}: {episodes.videos[key].files.at(place)}: episode {index}"
                 pictures[key] = _frames(told, root, key, place, arrays["timestamp"], notes)
     except BadEpisode:
         raise
@@ -188,7 +189,7 @@ def _episode(told: _Told, root: epath.Path, take: Take, place: int) -> Episode:
     unknown = [name for name in table.column_names if name not in (*told.features.names, *_INDEX)]
     if unknown:
         notes["left_out"] = notes.get("left_out", {}) | {name: "meta/info.json does not tell of it" for name in unknown}
-    notes |= {"episode_index": index, "tasks": episodes.tasks[place]}
+    notes |= {"episode_index": index, "tasks": episodes.tasks[place].as_py() or []}
     name = f"{_name(info.path)}/{told.split}/{index}"
     return checked(place, f"{info.path}: {file}", Episode(name, arrays, pictures, texts, notes), told.features)
 
@@ -216,7 +217,7 @@ def _column(told: _Told, table: Any, key: str, spec: ArraySpec, index: int, note
 
 def _only_task(told: _Told, index: int) -> int:
     place = int(np.searchsorted(told.episodes.number, index))
-    listed = told.episodes.tasks[place]
+    listed = told.episodes.tasks[place].as_py() or []
     found = [number for number, text in told.tasks.items() if text in listed] if listed else list(told.tasks) or [0]
     if len(found) > 1 or (listed and told.tasks and not found):
         raise ValueError(f"the file has no such column, and the tasks of the episode, {listed}, do not tell it")
@@ -226,7 +227,7 @@ def _only_task(told: _Told, index: int) -> int:
 def _texts(told: _Told, table: Any, key: str, arrays: Mapping[str, np.ndarray], place: int) -> list[str]:
     if key != TASK or TASK in told.info.features:
         return strings(_present(table, key))
-    listed = told.episodes.tasks[place]
+    listed = told.episodes.tasks[place].as_py() or []
     if not told.tasks:
         if len(listed) != 1:
             raise ValueError(f"there is no table of tasks in meta/, and the episode lists {listed}")
@@ -240,7 +241,7 @@ def _texts(told: _Told, table: Any, key: str, arrays: Mapping[str, np.ndarray], 
 def _frames(told: _Told, root: epath.Path, key: str, place: int, timestamps: np.ndarray, notes: dict[str, Any]) -> list[bytes]:
     """Of one camera, by the times of the rows. What a float32 cannot tell of a time is added to the tolerance."""
     camera = told.episodes.videos[key]
-    path = root / camera.files[place]
+    path = root / camera.files.at(place)
     rounding = np.abs(np.spacing(timestamps.astype(np.float32))).astype(np.float64)
     times = timestamps.astype(np.float64)
     if told.info.version != "v3.0" and times[0] > TOLERANCE + rounding[0] and video.count(path) == len(times):

@@ -78,7 +78,7 @@ def _nearest(decoded: Iterator[Any], times: np.ndarray, tolerance: np.ndarray) -
 def _encoder(frame: Any) -> Callable[[Any], bytes]:
     if frame.format.name.startswith(DEEP):
         return lambda one: png(one.to_ndarray(format="gray16le"))
-    return lambda one: jpeg(one.to_ndarray(format="rgb24"))
+    return lambda one: jpeg(one.to_ndarray(format="bgr24"))
 
 
 def _open(path: epath.Path) -> Any:

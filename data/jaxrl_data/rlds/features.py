@@ -120,6 +120,8 @@ def _leaf(node: Mapping[str, Any], path: tuple[str, ...], outer: tuple[int | Non
     elif "tensor" in node and not node["tensor"].get("optional"):
         tensor = node["tensor"]
         shape, dtype = _sizes(tensor.get("shape", {})), tensor["dtype"]
+        if 0 in shape:
+            raise ValueError(f"{name}: is a Tensor without values, at which TensorFlow stops the process; write the data set without it")
         if dtype in _STRINGS:
             yield from _several(name, path, (*outer, *shape), "text", ArraySpec((), "str"))
         else:

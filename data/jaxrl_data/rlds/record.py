@@ -20,14 +20,12 @@ def columns(
     arrays: dict[str, np.ndarray] = {}
     images: dict[str, Sequence[bytes]] = {}
     texts: dict[str, Sequence[str]] = {}
-    empty = []
     for column in told:
         value = steps
         for name in column.path:
             value = value[name]
         if column.kind == "array":
             arrays |= _array(column, value, feature)
-            empty += [column] if 0 in column.spec.shape else []
         else:
             rows = _rows(value, column.entry)
             if column.kind == "image":
@@ -35,12 +33,8 @@ def columns(
             else:
                 texts[column.name] = [row.decode(errors="backslashreplace") for row in rows]
     counts = {name: len(rows) for table in (arrays, images, texts) for name, rows in table.items()}
-    steps_made = max(counts.values())
-    for column in empty:  # a record stores nothing of them, so that it does not tell their length
-        counts[column.name] = steps_made
-        arrays[column.name] = np.zeros((steps_made, *arrays[column.name].shape[1:]), column.spec.dtype)
     lacking = [name for name, count in counts.items() if count == 0]
-    if steps_made and lacking:
+    if lacking and any(counts.values()):
         raise ValueError(f"the record lacks {', '.join(lacking)}, which features.json tells of")
     return arrays, images, texts
 

@@ -1,5 +1,6 @@
 """RLDS without TensorFlow in this process: a child reads, and its episodes come over a pipe, one ahead of the reader.
 
+Metadata are read here: of a data set in a cloud with EPATH_USE_TF=false and gcsfs or s3fs, or else etils imports TensorFlow for them.
 The child ends when its reader is closed, and by itself when the process that reads dies: its standard input ends then.
 """
 
@@ -16,6 +17,7 @@ from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode
 from jaxrl_data.rlds import reader
 
+_PIPE = 2**20  # bytes that the child may be ahead, beside the episode that it has read
 _HEADER = 8  # bytes, the length of what follows; 0 at the end
 
 
@@ -64,7 +66,7 @@ def _start(path: str, split: str, first: int, last: int) -> subprocess.Popen[byt
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }
     command = [sys.executable, "-m", "jaxrl_data.rlds.stream", path, split, str(first), str(last)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, pipesize=_PIPE)
 
 
 def _receive(pipe: BinaryIO) -> bytes | None:
