@@ -237,7 +237,7 @@ def check(options: argparse.Namespace) -> int:
     if findings:
         out.print(table(findings))
     errors = sum(one.severity == ERROR for one in findings)
-    out.print(f"{options.path}: {errors} errors, {len(findings) - errors} warnings" if findings else f"{options.path}: nothing found")
+    out.print(f"{options.path}: errors: {errors}, warnings: {len(findings) - errors}" if findings else f"{options.path}: nothing found")
     return 1 if failed(findings) else 0
 
 
