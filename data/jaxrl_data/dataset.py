@@ -14,5 +14,5 @@ class Dataset(NamedTuple):
     features: Features
     size: int  # episodes
     read: Callable[[int, int], Iterator[Episode]]
-    # (first, last) -> episodes first to last - 1, in order, few of them in memory at a time. Raises BadEpisode; go on behind it by a new call
+    # (first, last) -> episodes first to last - 1, in order, few of them in memory at a time. Raises BadEpisode; go on by a new call
     fingerprint: str  # of what is stored, whatever its path: another one means other data

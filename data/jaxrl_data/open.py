@@ -44,7 +44,7 @@ def _module(path: str) -> object:
 
 def splits(path: str) -> tuple[str, ...]:
     """The names of the splits of a data set. Raises as `open_dataset`."""
-    return _module(path).splits(path)  # type: ignore[attr-defined,no-any-return]
+    return _module(path).splits(path)  # type: ignore[attr-defined]
 
 
 def open_dataset(path: str, split: str | None = None) -> Dataset:
@@ -58,4 +58,4 @@ def open_dataset(path: str, split: str | None = None) -> Dataset:
     names = module.splits(path)  # type: ignore[attr-defined]
     if split is not None and split not in names:
         raise ValueError(f"{path}: has no split {split!r}; {suggestion(split, names)}")
-    return module.read(path, split or names[0])  # type: ignore[attr-defined,no-any-return]
+    return module.read(path, split or names[0])  # type: ignore[attr-defined]
