@@ -46,7 +46,8 @@ def check_dataset(dataset: Dataset, hashes: dict[int, str], advance: Callable[[i
     while first < dataset.size:
         try:
             for episode in dataset.read(first, dataset.size):
-                yield from _episode(dataset, f"{where}, {episode.name}", first, episode, tally, hashes)
+                named = episode.name if episode.name.startswith(dataset.name) else f"{where}, {episode.name}"
+                yield from _episode(dataset, named, first, episode, tally, hashes)
                 first += 1
                 advance(1)
             break

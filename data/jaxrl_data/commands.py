@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import math
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, NamedTuple
@@ -20,6 +21,9 @@ from jaxrl_data.findings import ERROR, failed, table
 from jaxrl_data.open import open_dataset, splits
 from jaxrl_data.statistics import Column, Statistics, Summary, merge, ranges, save, statistics, summarise
 from jaxrl_data.validate import validate
+
+REFRESH = 0.2  # [s], of progress bars
+SHOWN = 64  # dimensions of a column
 
 
 class Command(NamedTuple):
@@ -63,9 +67,17 @@ def console() -> Console:
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on the error stream; yields a function that moves it on by a number of episodes."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda episodes: bar.advance(task, episodes)
+    # No thread of its own: while tensorflow-datasets is being imported, imports in other threads fail (etils' lazy_imports).
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task, shown = bar.add_task(what, total=total), [0.0]
+
+        def advance(episodes: int) -> None:
+            bar.advance(task, episodes)
+            if time.monotonic() - shown[0] > REFRESH:
+                bar.refresh()
+                shown[0] = time.monotonic()
+
+        yield advance
 
 
 # info
@@ -204,9 +216,6 @@ def _statistics(name: str, column: Column, floor: float) -> Table:
     return shown
 
 
-SHOWN = 64  # dimensions of a column
-
-
 def _exactness(held: Statistics) -> str:
     from jaxrl_data.sketch import rank_error
 
@@ -237,7 +246,7 @@ def check(options: argparse.Namespace) -> int:
     if findings:
         out.print(table(findings))
     errors = sum(one.severity == ERROR for one in findings)
-    out.print(f"{options.path}: {errors} errors, {len(findings) - errors} warnings" if findings else f"{options.path}: nothing found")
+    out.print(f"{options.path}: errors: {errors}, warnings: {len(findings) - errors}" if findings else f"{options.path}: nothing found")
     return 1 if failed(findings) else 0
 
 

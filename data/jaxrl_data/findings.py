@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from rich.table import Table
+from rich.table import Column, Table
 
 ERROR, WARNING = "error", "warning"
 LISTED = 20  # findings of one kind; the rest is counted
@@ -56,7 +56,7 @@ def failed(findings: Iterable[Finding]) -> bool:
 
 def table(findings: Iterable[Finding]) -> Table:
     """For a terminal."""
-    shown = Table("severity", "fault", "where", "key", "expected", "found")
+    shown = Table("severity", *(Column(name, overflow="fold") for name in ("fault", "where", "key", "expected", "found")))
     for one in findings:
         shown.add_row(f"[bold {'red' if one.severity == ERROR else 'yellow'}]{one.severity}[/]", *map(_plain, one[1:]))
     return shown

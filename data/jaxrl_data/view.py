@@ -32,7 +32,7 @@ def picture(episode: Episode, features: Features, frames: int = 8) -> Figure:
     FigureCanvasAgg(figure)
     figure.suptitle(title(episode, features), fontsize=11, wrap=True)
     parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0] if heights else []
-    for part, (name, images) in zip(parts, episode.images.items(), strict=False):
+    for part, (name, images) in zip(parts, sorted(episode.images.items()), strict=False):
         axes = part.subplots(1, len(shown), squeeze=False)[0]
         for one, place in zip(axes, shown, strict=True):
             one.imshow(_visible(images[int(place)], features.images.get(name)))
@@ -71,8 +71,8 @@ def _time(step: int, rate: float) -> str:
     return f"{step / rate:.1f} s" if rate > 0 else f"step {step}"
 
 
-def _curves(axes: Axes, name: str, episode: Episode, features: Features) -> None:
-    """One line per dimension, against time where the rate is known."""
+def _curves(axes: Axes, name: str, episode: Episode, features: Features, named: int = DRAWN) -> None:
+    """One line per dimension, against time where the rate is known. No more than `named` of them get names."""
     rows = episode.arrays[name].reshape(length(episode), -1)
     spec = features.arrays.get(name, ArraySpec(()))
     units = [unit.strip() for unit in spec.unit.split(",")]
@@ -85,7 +85,8 @@ def _curves(axes: Axes, name: str, episode: Episode, features: Features) -> None
     axes.set_xlim(times[0], times[-1] if len(times) > 1 else 1)
     axes.set_xlabel("time [s]" if features.rate > 0 else "step")
     axes.set_ylabel(last_word(name) + (f" [{units[0]}]" if len(units) == 1 and units[0] else ""))
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, ncols=1 + len(names) // 10, frameon=False)
+    if len(names) <= named:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, ncols=1 + len(names) // 10, frameon=False)
 
 
 def _visible(image: bytes, spec: ArraySpec | None) -> np.ndarray:
@@ -122,7 +123,7 @@ def _frames(episode: Episode, features: Features) -> Iterator[np.ndarray]:
     for step in range(length(episode)):
         rows = []
         if episode.images:
-            views = [_scaled(_visible(images[step], features.images.get(name))) for name, images in episode.images.items()]
+            views = [_scaled(_visible(images[step], features.images.get(name))) for name, images in sorted(episode.images.items())]
             rows.append(np.concatenate(views, axis=1))
         if drawn(episode):
             if plot is None:
@@ -147,7 +148,7 @@ def _plot(episode: Episode, features: Features, width: int) -> tuple[np.ndarray,
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(len(names), 1, squeeze=False, sharex=True)[:, 0]
     for one, name in zip(axes, names, strict=True):
-        _curves(one, name, episode, features)
+        _curves(one, name, episode, features, named=10)
     canvas.draw()
     image = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     times = np.arange(length(episode)) / (features.rate or 1)

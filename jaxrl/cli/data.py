@@ -12,4 +12,4 @@ def main(arguments: Sequence[str]) -> int:
         root = (error.name or "").partition(".")[0]
         if root == "jaxrl" or (root == "jaxrl_data" and error.name != "jaxrl_data"):
             raise  # a fault of ours, not of the installation
-        raise ImportError(f"jaxrl data needs {root}: pip install 'jaxrl[data]'") from error
+        raise ImportError(f"{root} is not installed: pip install 'jaxrl[data]'") from error

@@ -49,7 +49,7 @@ def episode() -> Episode:
 
 def test_a_picture_shows_cameras_curves_names_and_units(episode: Episode, tmp_path: Path) -> None:
     figure = picture(episode, FEATURES, frames=4)
-    strips, depths, action, state = figure.subfigs
+    depths, strips, action, state = figure.subfigs  # by name
     assert len(strips.axes) == len(depths.axes) == 4
     shades = [int(axes.images[0].get_array()[0, 0, 0]) for axes in strips.axes]
     assert shades == [0, 80, 140, 220]  # steps 0, 4, 7, 11: first and last are among them
@@ -74,7 +74,7 @@ def test_a_video_has_all_steps_at_the_rate(episode: Episode, tmp_path: Path) -> 
         assert container.streams.video[0].average_rate == 5
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == STEPS and frames[0].shape == (HEIGHT + 320, 640, 3)
-    shades = np.array([frame[HEIGHT // 2, 50].mean() for frame in frames])
+    shades = np.array([frame[HEIGHT // 2, HEIGHT + 50].mean() for frame in frames])
     np.testing.assert_allclose(shades, 20 * np.arange(STEPS), atol=12)
     reds = [(frame[HEIGHT:].astype(int)[..., 0] - frame[HEIGHT:].astype(int)[..., 1]).sum(axis=0).argmax() for frame in frames]
     assert all(now < after for now, after in zip(reds[1:], reds[2:], strict=False))  # the line runs to the right
