@@ -106,7 +106,9 @@ def _episode(path: str, arrays: dict[str, np.ndarray], features: Features, ends:
         for column, array in final.items():
             image = column.removeprefix("final_") in features.images
             metadata["final_observation"][column.removeprefix(FINAL)] = base64.b64encode(encoded(array)).decode() if image else plain(array)
-    images: dict[str, Sequence[bytes]] = {column: [encoded(image) for image in rows.pop(column)] for column in features.images if column in rows}
+    images: dict[str, Sequence[bytes]] = {
+        column: [encoded(image) for image in rows.pop(column)] for column in features.images if column in rows
+    }
     episode = Episode(name, rows, images, {}, metadata)
     try:
         check(episode, features)

@@ -48,7 +48,9 @@ def _skipped(feature: Any) -> dict[str, Any]:
 
 def _rlds_episode(example: Any) -> Episode:
     steps = [_flat(step) for step in example["steps"].as_numpy_iterator()]
-    metadata = {key: value.decode() if isinstance(value, bytes) else value.item() for key, value in _flat(example["episode_metadata"]).items()}
+    metadata = {
+        key: value.decode() if isinstance(value, bytes) else value.item() for key, value in _flat(example["episode_metadata"]).items()
+    }
     arrays, images, texts = {}, {}, {}
     for name, value in steps[0].items():
         column = [step[name] for step in steps]

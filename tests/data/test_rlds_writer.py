@@ -171,7 +171,9 @@ def test_what_does_not_fit_is_refused_and_leaves_no_trace(tmp_path: Path) -> Non
         with pytest.raises(ValueError, match="episode 0: action is float32"):
             writer.add(good._replace(arrays=good.arrays | {"action": good.arrays["action"].astype(np.float32)}))
         with pytest.raises(ValueError, match="episode 0: observation/image, step 1: is neither JPEG nor PNG"):
-            writer.add(good._replace(images=good.images | {"observation/image": [*good.images["observation/image"][:1], b"GIF89a", b"", b""]}))
+            writer.add(
+                good._replace(images=good.images | {"observation/image": [*good.images["observation/image"][:1], b"GIF89a", b"", b""]})
+            )
         assert [file.name for file in tmp_path.iterdir()] == [".lock"]
         with pytest.raises(ValueError, match="another writer is at work there"):
             rlds_writer(str(tmp_path), "made", FEATURES)
