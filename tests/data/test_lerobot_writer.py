@@ -1,4 +1,4 @@
-"""The layout of what the LeRobot writer writes, by pyarrow and PyAV; and what LeRobot itself read of it (tests/golden/lerobot_reads.json)."""
+"""The layout of what the LeRobot writer writes, by pyarrow and PyAV; and what LeRobot itself read of it (golden/lerobot_reads.json)."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from jaxrl_data.lerobot.writer import lerobot_writer
 from jaxrl_data.writer import encoded
 from tests.data.killed import writer as killed_writer
 from tests.data.oracles import episode_rows, lerobot_episodes, pixels
-from tests.golden.lerobot_written import CAMERA, CODECS, FEATURES, episode, write
+from tests.golden.lerobot_written import CAMERA, CODECS, episode, write
 
 GOLDEN = Path(__file__).parents[1] / "golden/lerobot_reads.json"
 SMALL = Features({"action": ArraySpec((2,))}, {}, ("task",))
