@@ -290,6 +290,16 @@ def test_merged_statistics_are_those_of_all_rows() -> None:
     assert merged([summary(part) for part in parts])["q99"][3] == 1
 
 
+def test_merged_quantiles_by_hand() -> None:
+    even = summary(np.linspace(0, 1, 101)[:, None])
+    both = merged([even, summary(np.linspace(1, 2, 101)[:, None])])
+    np.testing.assert_allclose([both[key][0] for key in QUANTILES], [0.02, 0.2, 1, 1.8, 1.98], atol=1e-9)
+    jump = merged([summary(np.zeros((30, 1))), summary(np.ones((70, 1)))])
+    assert [jump[key][0] for key in QUANTILES] == [0, 0, 1, 1, 1]
+    endless = merged([even, summary(np.array([[np.inf], [1.0]]))])
+    assert np.isnan(endless["q50"]).all() and endless["max"] == np.inf and endless["count"] == [103]
+
+
 def test_image_statistics() -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (5, 20, 30, 3), dtype=np.uint8)
