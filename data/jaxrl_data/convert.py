@@ -94,7 +94,7 @@ def _origin(
                 continue
             target = before if given and allows(before) else name(before, kind)
             while target in taken or (inside and any(target.startswith(f"{one}/") or one.startswith(f"{target}/") for one in taken)):
-                target = f"{target}_" if target in taken else target.replace("/", "_")
+                target = target.replace("/", "_") if "/" in target and target not in taken else f"{target}_"
             taken.add(target)
             found.append(Column(target, column, kind, features.arrays.get(column) or features.images.get(column)))
     rate = given.rate if given and given.rate else features.rate
@@ -189,17 +189,17 @@ def to_lerobot(
     if not fps and (told.rate <= 0 or told.rate != int(told.rate)):
         has = f"{told.rate} steps per second" if told.rate else "no rate"
         raise ValueError(f"{source.name}: tells of {has}, but LeRobot needs a whole number of steps per second; give fps")
-    _check_source(f"{path}/meta", told)
+    _check_source(path, told)
     features = renamed(source.features, told, origin)
     writer = lerobot_writer(path, features, fps or int(told.rate), robot_type, origin=told, **options)  # type: ignore[arg-type]
     return _all(source, writer, told, progress)
 
 
-def _check_source(folder: str, told: Origin) -> None:
+def _check_source(path: str, told: Origin) -> None:
     """Raises ValueError where the folder holds a conversion of something else."""
-    found = read_origin(folder)
+    found = read_origin(path)
     if found and (found.dataset, found.fingerprint) != (told.dataset, told.fingerprint):
-        raise ValueError(f"{folder}/{FILE}: tells of another data set, {found.dataset!r}; write {told.dataset!r} to another folder")
+        raise ValueError(f"{path}: {FILE} tells of another data set, {found.dataset!r}; write {told.dataset!r} to another folder")
 
 
 def _all(source: Dataset, writer: Writer, origin: Origin, progress: Progress | None) -> int:

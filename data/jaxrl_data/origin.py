@@ -54,9 +54,10 @@ def read_origin(path: str) -> Origin | None:
     Raises:
         ValueError: the file is damaged.
     """
-    file = epath.Path(path) / FILE
-    if not file.exists():
+    files = [file for file in (epath.Path(path) / FILE, epath.Path(path) / "meta" / FILE) if file.exists()]  # LeRobot's is in meta
+    if not files:
         return None
+    file = files[0]
     try:
         told = json.loads(file.read_text())
         columns = tuple(Column(**one | {"spec": one["spec"] and _spec(one["spec"])}) for one in told.pop("columns"))

@@ -32,7 +32,9 @@ class Writer(NamedTuple):
         [Episode], None
     ]  # raises ValueError that names episode and column where it does not fit `features`: nothing is written then
     begin: Callable[..., None]  # (name, metadata={}) of an episode
-    step: Callable[..., None]  # (arrays, images={}, texts={}) of one step, by column; an image is encoded, or an array, which becomes a PNG
+    step: Callable[..., None]
+    # (arrays, images={}, texts={}) of one step, by column. An image is encoded, or an array, which becomes a PNG before the call returns:
+    # where cameras are large or many, give their JPEG
     end: Callable[[bool], None]  # (terminated): whether the episode ended by itself, and was not cut; it is metadata["terminated"] then
     close: Callable[[], None]  # makes the whole folder readable; drops an open episode, with a warning
 

@@ -108,6 +108,13 @@ def test_metadata_that_differ_from_those_of_the_first_episode(tmp_path: Path) ->
         assert metadata_of(one.metadata) == (other.name, other.metadata)
 
 
+def test_metadata_of_an_rlds_data_set_are_not_wrapped_twice(tmp_path: Path) -> None:
+    given = episode(0)._replace(metadata={"numbers": [1, 2]})
+    (found,) = written(tmp_path / "first", [given])
+    (again,) = written(tmp_path / "second", [given._replace(metadata=found.metadata)])
+    assert metadata_of(again.metadata) == metadata_of(found.metadata) == (given.name, given.metadata)
+
+
 def test_flags_that_the_data_have_stay_as_they_are(tmp_path: Path) -> None:
     features = Features({"action": ArraySpec((1,)), "is_last": ArraySpec((), "bool")})
     given = Episode("lying", {"action": np.zeros((2, 1), np.float32), "is_last": np.zeros(2, bool)}, {}, {})

@@ -9,6 +9,7 @@ from jaxrl_data.lerobot.encode import picture
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 KNOTS = {"min": 0.0, **QUANTILES, "max": 1.0}
+NARROW = 1e-7  # of the range: knots that are nearer than this count as one value
 Summary = dict[str, np.ndarray]  # min, max, mean, std, count and the quantiles
 
 
@@ -16,8 +17,9 @@ def summary(array: np.ndarray) -> Summary:
     """Of T rows [T, ...], by entry, in float64; quantiles are exact, with values in between where rows are even in number."""
     rows = array.astype(np.float64).reshape(len(array), -1)
     shape = array.shape[1:] or (1,)
-    found = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
-    found |= dict(zip(QUANTILES, np.quantile(rows, list(QUANTILES.values()), axis=0), strict=True))
+    with np.errstate(invalid="ignore"):  # what is not finite makes statistics that are not
+        found = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
+        found |= dict(zip(QUANTILES, np.quantile(rows, list(QUANTILES.values()), axis=0), strict=True))
     return {name: value.reshape(shape) for name, value in found.items()} | {"count": np.array([len(array)])}
 
 
@@ -47,6 +49,11 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> Summary:
 
     A quantile is that of the mixture of the parts, each taken as evenly spread between the quantiles which it tells of.
     """
+    with np.errstate(invalid="ignore"):
+        return _merged(parts)
+
+
+def _merged(parts: Sequence[Mapping[str, Any]]) -> Summary:
     stacked = {name: np.stack([np.asarray(part[name], np.float64) for part in parts]) for name in ("mean", "std", *KNOTS)}
     counts = np.array([int(np.asarray(part["count"]).reshape(-1)[0]) for part in parts])
     weights = (counts / counts.sum()).reshape(-1, *[1] * (stacked["mean"].ndim - 1))
@@ -60,16 +67,22 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> Summary:
 
 
 def _mixture(knots: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Quantiles of one entry, from the knots [knot, part] of its parts: where the weighted shares below a value add up to the level."""
-    levels = np.array(list(KNOTS.values()))
-    if np.ptp(knots) == 0:
-        return np.full(len(QUANTILES), knots[0, 0])
-    values = np.unique(knots)
-    below, up_to = np.zeros(len(values)), np.zeros(len(values))  # they differ at a value that many rows have, such as an open gripper's
-    for part, weight in zip(knots.T, weights, strict=True):
-        right = np.interp(values, part, levels)
-        left = 1 - np.interp(-values, -part[::-1], 1 - levels[::-1])
-        below += weight * np.where(values <= part[0], 0.0, left)
-        up_to += weight * np.where(values < part[0], 0.0, np.where(values >= part[-1], 1.0, right))
-    shares = np.stack([below, up_to], axis=1).reshape(-1)
+    """Quantiles of one entry, from the knots [knot, part] of its parts: where the weighted shares up to a value reach the level.
+
+    Between two knots a part's share rises evenly; where they are the same value, such as an open gripper's, it jumps there.
+    """
+    span = np.ptp(knots)
+    if not np.isfinite(span):
+        return np.full(len(QUANTILES), np.nan)
+    share = np.diff(list(KNOTS.values()))[:, None] * weights
+    width = np.diff(knots, axis=0)
+    same = width <= NARROW * span
+    slope = np.where(same, 0.0, share / np.where(same, 1.0, width))
+    values = np.concatenate([knots[:-1], knots[1:]]).reshape(-1)
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    slopes = np.cumsum(np.concatenate([slope, -slope]).reshape(-1)[order])
+    jumps = np.concatenate([np.where(same, share, 0.0), np.zeros_like(share)]).reshape(-1)[order]
+    up_to = np.cumsum(jumps) + np.concatenate([[0.0], np.cumsum(slopes[:-1] * np.diff(values))])
+    shares = np.stack([up_to - jumps, up_to], axis=1).reshape(-1)
     return np.interp(list(QUANTILES.values()), np.maximum.accumulate(shares), np.repeat(values, 2))
