@@ -218,22 +218,24 @@ def embodiment(standard: Standard) -> Embodiment:
     return Embodiment(standard.name, _units(ACTIONS[standard.action_encoding], standard.action_unit))
 
 
-def features(standard: Standard) -> Features:
-    """What a standardised episode holds. Images and depth are as large as they are stored, which is not told here."""
+def _named(names: Sequence[tuple[str, str]]) -> ArraySpec:
+    return ArraySpec((len(names),), names=tuple(name for name, _ in names), unit=",".join(unit for _, unit in names))
+
+
+def features(standard: Standard, stored: Features) -> Features:
+    """What the standardised episodes of a data set with the features `stored` hold; cameras that may be missing only where it has them.
+
+    Raises ValueError where the row refuses.
+    """
     refuse(standard)
-    names = embodiment(standard)
-    arrays = {
-        f"state/{group}": ArraySpec(
-            (len(STATES[encoding]),),
-            names=tuple(name for name, _ in STATES[encoding]),
-            unit=",".join(unit for _, unit in STATES[encoding]),
-        )
-        for group, encoding in standard.state_encoding.items()
-    }
-    arrays["action"] = ArraySpec(
-        (len(names.dimensions),),
-        names=tuple(one.name for one in names.dimensions),
-        unit=",".join(one.unit for one in names.dimensions),
-    )
-    images = {f"image/{camera}": ArraySpec(("height", "width", 3), "uint8") for camera in standard.images}
-    return Features(arrays, images, _texts(standard), standard.rate)
+    arrays = {f"state/{group}": _named(STATES[encoding]) for group, encoding in standard.state_encoding.items()}
+    arrays["action"] = _named(embodiment(standard).dimensions)
+    images = {}
+    for kind, columns in (("image", standard.images), ("depth", standard.depth)):
+        for camera, column in columns.items():
+            name, optional = _optional(column)
+            if name in stored.arrays:
+                arrays[f"{kind}/{camera}"] = stored.arrays[name]
+            elif name in stored.images or not optional:
+                images[f"{kind}/{camera}"] = stored.images.get(name, ArraySpec(("height", "width", 3), "uint8"))
+    return Features(arrays, images, _texts(standard), standard.rate or stored.rate)

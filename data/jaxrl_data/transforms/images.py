@@ -140,7 +140,7 @@ class Resize:
         for key in pictures(before, self.cameras, depth=True):
             if before[key].dtype == "bytes":
                 raise ValueError(f"Resize: {key} is still encoded; Decode comes first")
-            changed[key] = replace(before[key], shape=(before[key].shape[0], self.height, self.width, *before[key].shape[3:]))
+            changed[key] = replace(before[key], shape=(before[key].shape[0], self.height, self.width, *(before[key].shape[3:] or (1,))))
         return {**before, **changed}
 
 

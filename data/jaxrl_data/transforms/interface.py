@@ -5,13 +5,17 @@ A sample is one row of a batch: a flat dict of numpy arrays by house names,
     observation/state/<group>     float32 [history, D]
     observation/image/<camera>    uint8 [history, height, width, channels]; before `decode`, a list of encoded images
     observation/task/instruction  str, or token ids once tokenised
-    observation/task/goal_image/<camera>
+    observation/task/instruction_mask   float32 [length], once tokenised
+    observation/task/goal_image/<camera>   [1, ...], as an image
+    observation/depth/<camera>    uint16 or float32 [history, height, width, 1], as it is stored
     action                        float32 [horizon, A]
     mask                          float32 [horizon, A], 0 where the action is padding: behind the episode's end, or a dimension it has not
     present/<name>                float32 [history], 0 where an observation repeats what was before, or the camera is not there
+    reference/<...>               what the inverse of a transform needs of the observation as it was; a policy does not look at it
+    name                          str, of the episode and the step: for messages, not for batches
 
-On a robot there is an observation and no action, and then, on the way back, an action and no observation: a transform changes what it
-finds of what it is for, and leaves all else.
+On a robot there is an observation and no action, and then, on the way back, an action and what the observation left under "reference/":
+a transform changes what it finds of what it is for, and leaves all else. What is drawn at random is drawn where there is an action.
 """
 
 import dataclasses
