@@ -12,6 +12,7 @@ and parts stand beside each other in the order in which they are listed.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +50,9 @@ def part(line: str) -> Part:
     for one in read:
         step(one[0], one[1:])
     return Part(found["column"], slice(first, last), read)
+
+
+_part = cache(part)  # a line is read once, not for every episode
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def _column(episode: Episode, name: str, standard: Standard) -> np.ndarray:
 def _joined(episode: Episode, lines: Sequence[str], standard: Standard, steps: int) -> np.ndarray:
     columns = []
     for line in lines:
-        read = part(line)
+        read = _part(line)
         if read.constant:
             columns.append(np.full((steps, read.constant), float(read.column == "ones"), np.float32))
             continue

@@ -1,6 +1,7 @@
 """Images out of their files and into one size."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import cv2
@@ -79,19 +80,47 @@ class Decode:
         return {**before, **changed}
 
 
-def resized(image: np.ndarray, height: int, width: int, depth: bool = False) -> np.ndarray:
-    """[height, width, channels] of the same dtype: the mean of the area where it shrinks, linear where it grows, the nearest of depth."""
+@cache
+def _taps(scale: float, block: int) -> np.ndarray:
+    """The filter before samples are taken `scale` apart, between neighbours: with it, they weigh as wide a neighbourhood as antialias does.
+
+    That is a triangle of `scale` to each side, variance scale^2 / 6, less what taking samples between neighbours gives by itself, 1 / 6,
+    and less that of means of `block` pixels, of which one is one apart here.
+    """
+    variance = max(0.0, (scale**2 - 1) / 6 - (1 - block**-2) / 12)
+    if variance <= 0.5:
+        return np.array([variance / 2, 1 - variance, variance / 2], np.float32)
+    half = (6 * variance) ** 0.5
+    reach = int(half)
+    weights = half - np.abs(np.arange(-reach, reach + 1))
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def _block(rows: int, columns: int, height: int, width: int) -> int:
+    """The greatest number of pixels, on both sides, whose means are still not fewer than asked for."""
+    return next(size for size in range(max(1, min(rows // height, columns // width)), 0, -1) if not (rows % size or columns % size))
+
+
+def _smaller(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Ready to be sampled: means of blocks first, which are fast, and then a filter for what is left."""
     rows, columns = image.shape[:2]
-    if (rows, columns) == (height, width):
-        return image
+    block = _block(rows, columns, height, width)
+    if block > 1:
+        image = cv2.resize(image, (columns // block, rows // block), interpolation=cv2.INTER_AREA)
+    down, across = (_taps(max(1.0, before / after), block) for before, after in zip(image.shape[:2], (height, width), strict=True))
+    return image if max(down.min(), across.min()) <= 0 else cv2.sepFilter2D(image, -1, across, down, borderType=cv2.BORDER_REFLECT_101)
+
+
+def resized(image: np.ndarray, height: int, width: int, depth: bool = False) -> np.ndarray:
+    """[height, width, channels] of the same dtype: smoothed where it shrinks and linear between neighbours; the nearest of depth.
+
+    Faster than OpenCV's INTER_AREA, and nearer to tf.image.resize with antialias.
+    """
+    rows, columns = image.shape[:2]
     if depth:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
-    else:
-        smaller = (min(width, columns), min(height, rows))
-        if smaller != (columns, rows):
-            image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
-        if smaller != (width, height):
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    elif (rows, columns) != (height, width):
+        image = cv2.resize(_smaller(image, height, width), (width, height), interpolation=cv2.INTER_LINEAR)
     return image.reshape(height, width, -1)
 
 
@@ -110,9 +139,8 @@ def padded(image: np.ndarray, height: int, width: int, depth: bool = False) -> n
 class Resize:
     """Every image of `cameras`, or of all where none is named, and its goal images and depth, in one size.
 
-    uint8 in, uint8 out. Beside tf.image.resize with antialias, which weighs a wider neighbourhood, images of 640 x 480 of a real robot
-    differ by 0.5 of 255 on average at 256 x 256, and by 1.5 at 64 x 64 (tests/data/test_image_transforms.py holds it to 0.7 and 2); where
-    an image grows both are linear, and differ by rounding.
+    uint8 in, uint8 out. Beside tf.image.resize with antialias, images of 640 x 480 of a real robot differ by 0.3 of 255 on average at
+    256 x 256 and by 0.6 at 64 x 64 (tests/data/test_image_transforms.py holds them to 0.5 and 1); where an image grows, by rounding.
     """
 
     height: int

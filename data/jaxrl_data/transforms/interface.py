@@ -22,6 +22,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -71,9 +72,22 @@ def spec_after(transforms: Sequence[Transform], before: Spec) -> Spec:
 
 
 def definition(transforms: Sequence[Any]) -> str:
-    """A hash of what transforms do: their fields and the source of their classes. No path, no name of a machine."""
-    told = [(type(one).__name__, _plain(dataclasses.asdict(one)), inspect.getsource(type(one))) for one in transforms]
+    """A hash of what transforms do: their fields, and the source of their modules and of what those are built on here. No path."""
+    told = [(type(one).__name__, _plain(dataclasses.asdict(one)), _sources(type(one).__module__)) for one in transforms]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sources(name: str) -> dict[str, str]:
+    """The source of a module, and of every module of this package from which it or one of those took a function or a class."""
+    found: dict[str, str] = {}
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found[one] = inspect.getsource(sys.modules[one])
+            owners = {getattr(value, "__module__", None) for value in vars(sys.modules[one]).values()}
+            waiting += [owner for owner in owners if isinstance(owner, str) and owner.startswith("jaxrl_data.") and owner in sys.modules]
+    return found
 
 
 def _plain(value: Any) -> Any:
