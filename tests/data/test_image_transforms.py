@@ -43,6 +43,14 @@ def test_files_become_red_green_blue() -> None:
     np.testing.assert_array_equal(decoded(cv2.imencode(".png", depth)[1].tobytes(), depth=True)[..., 0], depth)
 
 
+def test_depth_in_floats_is_four_channels_of_a_png() -> None:
+    metres = np.random.default_rng(0).uniform(0, 5, (3, 4, 1)).astype(np.float32)
+    as_tfds_writes = cv2.imencode(".png", metres.view(np.uint8)[..., [2, 1, 0, 3]])[1].tobytes()  # OpenCV takes blue first
+    np.testing.assert_array_equal(decoded(as_tfds_writes, depth=True), metres)
+    found = Decode()({DEPTH: [as_tfds_writes, b""]}, RANDOM)[DEPTH]
+    assert found.dtype == np.float32 and found.shape == (2, 3, 4, 1) and not found[1].any()
+
+
 def test_decode_takes_what_is_encoded_and_leaves_what_is_not() -> None:
     pictures = [_picture(seed=0), _picture(seed=1)]
     depth = cv2.imencode(".png", np.full((4, 4), 700, np.uint16))[1].tobytes()

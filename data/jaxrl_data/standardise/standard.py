@@ -222,6 +222,12 @@ def embodiment(standard: Standard) -> Embodiment:
     return Embodiment(standard.name, _units(ACTIONS[standard.action_encoding], standard.action_unit))
 
 
+def states(standard: Standard) -> tuple[tuple[str, Embodiment], ...]:
+    """The state groups of a set and what they tell, dimension by dimension."""
+    told = standard.state_encoding.items()
+    return tuple((group, Embodiment(f"{standard.name} {group}", _units(STATES[encoding], "si"))) for group, encoding in told)
+
+
 def _named(names: Sequence[tuple[str, str]]) -> ArraySpec:
     return ArraySpec((len(names),), names=tuple(name for name, _ in names), unit=",".join(unit for _, unit in names))
 

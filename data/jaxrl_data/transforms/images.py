@@ -25,7 +25,10 @@ def _whole(encoded: bytes) -> str:
 
 
 def decoded(encoded: bytes, depth: bool = False) -> np.ndarray:
-    """uint8 [height, width, 3] in the order red, green, blue; of depth [height, width, 1] as it is stored. Raises ValueError on damage."""
+    """uint8 [height, width, 3] in the order red, green, blue; of depth [height, width, 1] as it is stored. Raises ValueError on damage.
+
+    Depth is uint16, or float32 where the four channels of a PNG are the four bytes of a number, as TFDS writes it.
+    """
     wrong = _whole(encoded)
     image = None
     if not wrong:
@@ -35,6 +38,8 @@ def decoded(encoded: bytes, depth: bool = False) -> np.ndarray:
             raise ValueError(f"an image of {len(encoded)} bytes cannot be decoded: {error.err}") from error
     if image is None:
         raise ValueError(f"an image of {len(encoded)} bytes cannot be decoded: it is {wrong or 'damaged'}")
+    if depth and image.ndim == 3 and image.shape[2] == 4:
+        image = np.ascontiguousarray(image[..., [2, 1, 0, 3]]).view(np.float32)
     return image[..., None] if image.ndim == 2 else image
 
 
@@ -55,10 +60,10 @@ class Decode:
                 found.append(decoded(encoded, depth) if encoded else None)
             except ValueError as error:
                 raise ValueError(f"{name}: {camera(key)}, frame {index} of the history: {error}") from error
-        shapes = {one.shape for one in found if one is not None}
-        if len(shapes) > 1:
-            raise ValueError(f"{name}: {camera(key)} changes its size within a history, {sorted(shapes)}")
-        black = np.zeros(shapes.pop() if shapes else (1, 1, 1 if depth else 3), np.uint16 if depth else np.uint8)
+        kinds = {(one.shape, one.dtype) for one in found if one is not None}
+        if len(kinds) > 1:
+            raise ValueError(f"{name}: {camera(key)} changes its size within a history, {sorted(shape for shape, _ in kinds)}")
+        black = np.zeros(*(kinds.pop() if kinds else ((1, 1, 1 if depth else 3), np.uint16 if depth else np.uint8)))
         stacked = np.stack([black if one is None else one for one in found])
         return np.ascontiguousarray(stacked[..., ::-1]) if camera(key) in self.bgr and not depth else stacked
 
