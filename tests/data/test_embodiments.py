@@ -1,16 +1,23 @@
 """Robots of different dimensions in one space: by name and unit, there and back, and in one batch."""
 
+import cv2
 import numpy as np
 import pytest
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.embodiments import Dimension, Embodiment, Space, embodiment, indices, place, space, taken, unitless
+from jaxrl_data.episode import Episode, Features
 from jaxrl_data.standardise.oxe import mixture, standard
 from jaxrl_data.standardise.standard import embodiment as of_standard
+from jaxrl_data.standardise.standard import features, standardiser, states
+from jaxrl_data.transforms.images import Decode, Resize
+from jaxrl_data.transforms.instruction import Tokenise
 from jaxrl_data.transforms.interface import apply, invert, spec_after
 from jaxrl_data.transforms.normalise import z_score
-from jaxrl_data.transforms.place import Place
+from jaxrl_data.transforms.place import Place, PlaceStates
+from jaxrl_data.transforms.window import Window
 
+RANDOM = np.random.default_rng(0)  # for calls that draw nothing
 ARM = Embodiment("arm", (Dimension("x", "m"), Dimension("y", "m"), Dimension("gripper", "1")))
 BASE = Embodiment("base", (Dimension("gripper", "1"), Dimension("yaw", "rad"), Dimension("x", "m")))
 BOTH = space((ARM, BASE))
@@ -110,3 +117,65 @@ def test_normalised_by_its_own_statistics_and_placed_an_action_comes_back() -> N
     there = apply(transforms, sample, np.random.default_rng(0))
     np.testing.assert_allclose(there["action"][:, 6], sample["action"][:, 6])  # the gripper is left alone
     np.testing.assert_allclose(invert(transforms, {"action": there["action"]})["action"], sample["action"], atol=1e-6)
+
+
+def test_a_state_that_a_set_does_not_tell_is_masked() -> None:
+    both = space((ARM, Embodiment("hand", (Dimension("finger", "rad"),))))
+    sample = {
+        "observation/state/arm": np.array([[1.0, 2, 3], [4, 5, 6]]),
+        "present/state/arm": np.array([0.0, 1.0]),
+        "action": np.zeros((1, 1)),
+    }
+    found = PlaceStates(both, (("arm", ARM),))(sample, RANDOM)
+    np.testing.assert_array_equal(found["observation/state/all"], [[1, 2, 3, 0], [4, 5, 6, 0]])
+    assert found["present/state/all"].tolist() == [0, 1]
+    assert found["present/state/all_dimensions"].tolist() == [1, 1, 1, 0]
+    assert "observation/state/arm" not in found and "present/state/arm" not in found
+    blind = PlaceStates(both, ())({"observation/image/primary": [b"", b""]}, RANDOM)
+    assert (
+        not blind["observation/state/all"].any() and not blind["present/state/all"].any() and blind["observation/state/all"].shape == (2, 4)
+    )
+    with pytest.raises(ValueError, match="lacks observation/state/arm"):
+        PlaceStates(both, (("arm", ARM),))({"observation/image/primary": [b""]}, RANDOM)
+    with pytest.raises(ValueError, match="gripper is in two groups"):
+        PlaceStates(BOTH, (("arm", ARM), ("base", BASE)))
+
+
+def _recorded(name: str) -> Episode:
+    row, random = standard(name), np.random.default_rng(0)
+    arrays = {column: random.uniform(0.1, 1, (6, *shape)).astype(np.float32) for column, shape in row.raw.items()}
+    picture = cv2.imencode(".png", np.full((12, 20 + len(name), 3), 99, np.uint8))[1].tobytes()
+    images = {column.removesuffix("?"): [picture] * 6 for column in row.images.values()}
+    return Episode(name, arrays, images, {column.removesuffix("?"): ["lift it"] * 6 for column in row.text})
+
+
+def test_recorded_episodes_of_three_robots_meet_in_one_batch() -> None:
+    rows = [standard(name) for name in ("bridge_dataset", "toto", "aloha1_fold_shirt_30_demos", "roboturk")]
+    actions = space(unitless(of_standard(row)) for row in rows)
+    known = space(unitless(told) for row in rows for _, told in states(row))
+    batch, specs = [], []
+    window = Window(2, 4, cameras=("primary", "wrist"))
+    for row in rows:
+        episode = standardiser(row)(_recorded(row.name))
+        transforms = [
+            z_score("action", np.zeros(len(row.normalised)), np.ones(len(row.normalised)), row.normalised),
+            Place(actions, unitless(of_standard(row))),
+            PlaceStates(known, tuple((group, unitless(told)) for group, told in states(row))),
+            Decode(bgr=row.bgr),
+            Resize(16, 16, pad=True),
+            Tokenise(length=8),
+        ]
+        batch.append(apply(transforms, window(episode, 3), RANDOM))
+        stored = Features(images={column: ArraySpec(("height", "width", 3), "uint8") for column in row.images.values()})
+        specs.append(spec_after(transforms, window.spec(features(row, stored))))
+        own = len(episode.arrays["action"]) - 3  # steps that are left
+        assert batch[-1]["mask"].sum() == own * len(row.normalised)
+        np.testing.assert_allclose(invert(transforms, batch[-1])["action"][:own], episode.arrays["action"][3:], atol=1e-6)
+    assert [set(sample) for sample in batch] == [set(batch[0])] * 4
+    stacked = {key: np.stack([sample[key] for sample in batch]) for key in batch[0] if key != "name"}
+    assert stacked["action"].shape == stacked["mask"].shape == (4, 4, 7 + 14)
+    assert stacked["present/image/wrist"].tolist() == [[0, 0]] * 4 and stacked["present/image/primary"].all()
+    assert stacked["present/state/all"].tolist() == [[1, 1], [1, 1], [1, 1], [0, 0]]
+    for sample, spec in zip(batch, specs, strict=True):
+        assert set(spec) == set(sample)
+        assert {key: one.shape for key, one in spec.items() if key != "name"} == {key: sample[key].shape for key in spec if key != "name"}

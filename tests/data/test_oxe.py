@@ -7,7 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import jaxrl_data
-from jaxrl_data.episode import Episode, check, length
+from jaxrl.types import ArraySpec
+from jaxrl_data.episode import Episode, Features, check, length
 from jaxrl_data.standardise.encodings import ACTIONS, STATES
 from jaxrl_data.standardise.oxe import mixture, mixtures, names, standard
 from jaxrl_data.standardise.standard import embodiment, features, part, standardiser
@@ -39,11 +40,10 @@ def test_a_row_standardises_an_episode_of_its_layout(name: str) -> None:
     before = {column: array.copy() for column, array in raw.arrays.items()}
     found = standardiser(row)(raw)
     steps = T - row.drop_first - row.drop_last
-    told = features(row)
+    told = features(row, Features(images={column: ArraySpec(("height", "width", 3), "uint8") for column in raw.images}))
     assert found.arrays["action"].shape == (steps, len(ACTIONS[row.action_encoding]))
     assert {key: found.arrays[key].shape for key in told.arrays} == {key: (steps, *spec.shape) for key, spec in told.arrays.items()}
-    without_depth = found._replace(images={key: column for key, column in found.images.items() if key.startswith("image/")})
-    check(without_depth, told)
+    check(found, told)
     assert all(len(column) == steps for table in (found.arrays, found.images, found.texts) for column in table.values())
     assert all(np.isfinite(array).all() and array.dtype == np.float32 for array in found.arrays.values())
     assert all(np.array_equal(raw.arrays[column], array) for column, array in before.items())  # the raw episode stays

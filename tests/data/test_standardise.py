@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxrl_data.episode import Episode, check
+from jaxrl.types import ArraySpec
+from jaxrl_data.episode import Episode, Features, check
 from jaxrl_data.gripper import absolute, binarised
 from jaxrl_data.rotations import WIDTH, convert, read, wrapped, write
 from jaxrl_data.standardise.standard import Standard, embodiment, features, part, standardiser
@@ -52,8 +53,9 @@ def test_an_episode_gets_house_names_and_keeps_the_rest() -> None:
     assert found.images == {"image/primary": raw.images["observation/image"]}  # the wrist may be missing
     assert found.texts == {"task/instruction": ["lift it"] * STEPS_OF_TEST}
     assert found.name == raw.name and found.metadata == raw.metadata
-    told = features(row)
-    check(found, dataclasses.replace(told, images={"image/primary": told.images["image/primary"]}))
+    told = features(row, Features(images={"observation/image": ArraySpec((48, 64, 3), "uint8")}))
+    check(found, told)
+    assert told.images == {"image/primary": ArraySpec((48, 64, 3), "uint8")}
     assert told.arrays["action"].names[-1] == "gripper" and told.rate == 5.0
     assert [one.unit for one in embodiment(row).dimensions] == ["m"] * 3 + ["rad"] * 3 + ["1"]
 
@@ -92,7 +94,12 @@ def test_depth_lies_as_it_is_stored() -> None:
     raw = _episode()
     raw.arrays["observation/depth"] = np.ones((STEPS_OF_TEST, 4, 4), np.float32)
     raw.images["observation/hand_depth"] = [b"png"] * STEPS_OF_TEST
-    found = standardiser(_row(depth={"primary": "observation/depth", "wrist": "observation/hand_depth"}))(raw)
+    row = _row(depth={"primary": "observation/depth", "wrist": "observation/hand_depth", "top": "observation/top_depth?"})
+    found = standardiser(row)(raw)
+    hand = ArraySpec((4, 4, 1), "uint16")
+    told = features(row, Features({"observation/depth": ArraySpec((4, 4))}, {"observation/hand_depth": hand}))
+    check(found, told)
+    assert told.images["depth/wrist"] == hand
     assert found.arrays["depth/primary"].shape == (STEPS_OF_TEST, 4, 4)
     assert found.images["depth/wrist"] == [b"png"] * STEPS_OF_TEST
 

@@ -1,5 +1,6 @@
 """What is drawn from an episode and what becomes of it: masks row by row, round trips of every transform, histograms of draws."""
 
+import inspect
 import itertools
 from collections import Counter
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxrl.types import ArraySpec
+from jaxrl_data import gripper, rotations
 from jaxrl_data.episode import Episode, Features
 from jaxrl_data.rotations import WIDTH, write
+from jaxrl_data.standardise.oxe import standard
 from jaxrl_data.transforms.grippers import GripperRange
 from jaxrl_data.transforms.instruction import ChooseInstruction, Tokenise, sentencepiece_file, tokenizers_file
 from jaxrl_data.transforms.interface import apply, definition, invert, spec_after
@@ -357,3 +360,16 @@ def test_the_definition_changes_with_a_number() -> None:
     assert first == definition([ROUND_TRIPS["z_score"], RelativePose(STATE)])
     assert first != definition([ROUND_TRIPS["z_score"], RelativePose(STATE, action_first=1)])
     assert first != definition([ROUND_TRIPS["relative"], ROUND_TRIPS["z_score"]])
+
+
+def test_the_definition_changes_with_what_a_transform_is_built_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = definition([ROUND_TRIPS["relative"]]), definition([ROUND_TRIPS["z_score"]]), definition([standard("bridge_orig")])
+    read = inspect.getsource
+
+    def edited(module: Any) -> str:
+        changed = module is rotations or module is gripper
+        return read(module) + ("# another line" if changed else "")
+
+    monkeypatch.setattr(inspect, "getsource", edited)
+    after = definition([ROUND_TRIPS["relative"]]), definition([ROUND_TRIPS["z_score"]]), definition([standard("bridge_orig")])
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, False]

@@ -12,6 +12,7 @@ and parts stand beside each other in the order in which they are listed.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +50,9 @@ def part(line: str) -> Part:
     for one in read:
         step(one[0], one[1:])
     return Part(found["column"], slice(first, last), read)
+
+
+_part = cache(part)  # a line is read once, not for every episode
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def _column(episode: Episode, name: str, standard: Standard) -> np.ndarray:
 def _joined(episode: Episode, lines: Sequence[str], standard: Standard, steps: int) -> np.ndarray:
     columns = []
     for line in lines:
-        read = part(line)
+        read = _part(line)
         if read.constant:
             columns.append(np.full((steps, read.constant), float(read.column == "ones"), np.float32))
             continue
@@ -218,22 +222,30 @@ def embodiment(standard: Standard) -> Embodiment:
     return Embodiment(standard.name, _units(ACTIONS[standard.action_encoding], standard.action_unit))
 
 
-def features(standard: Standard) -> Features:
-    """What a standardised episode holds. Images and depth are as large as they are stored, which is not told here."""
+def states(standard: Standard) -> tuple[tuple[str, Embodiment], ...]:
+    """The state groups of a set and what they tell, dimension by dimension."""
+    told = standard.state_encoding.items()
+    return tuple((group, Embodiment(f"{standard.name} {group}", _units(STATES[encoding], "si"))) for group, encoding in told)
+
+
+def _named(names: Sequence[tuple[str, str]]) -> ArraySpec:
+    return ArraySpec((len(names),), names=tuple(name for name, _ in names), unit=",".join(unit for _, unit in names))
+
+
+def features(standard: Standard, stored: Features) -> Features:
+    """What the standardised episodes of a data set with the features `stored` hold; cameras that may be missing only where it has them.
+
+    Raises ValueError where the row refuses.
+    """
     refuse(standard)
-    names = embodiment(standard)
-    arrays = {
-        f"state/{group}": ArraySpec(
-            (len(STATES[encoding]),),
-            names=tuple(name for name, _ in STATES[encoding]),
-            unit=",".join(unit for _, unit in STATES[encoding]),
-        )
-        for group, encoding in standard.state_encoding.items()
-    }
-    arrays["action"] = ArraySpec(
-        (len(names.dimensions),),
-        names=tuple(one.name for one in names.dimensions),
-        unit=",".join(one.unit for one in names.dimensions),
-    )
-    images = {f"image/{camera}": ArraySpec(("height", "width", 3), "uint8") for camera in standard.images}
-    return Features(arrays, images, _texts(standard), standard.rate)
+    arrays = {f"state/{group}": _named(STATES[encoding]) for group, encoding in standard.state_encoding.items()}
+    arrays["action"] = _named(embodiment(standard).dimensions)
+    images = {}
+    for kind, columns in (("image", standard.images), ("depth", standard.depth)):
+        for camera, column in columns.items():
+            name, optional = _optional(column)
+            if name in stored.arrays:
+                arrays[f"{kind}/{camera}"] = stored.arrays[name]
+            elif name in stored.images or not optional:
+                images[f"{kind}/{camera}"] = stored.images.get(name, ArraySpec(("height", "width", 3), "uint8"))
+    return Features(arrays, images, _texts(standard), standard.rate or stored.rate)

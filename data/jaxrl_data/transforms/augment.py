@@ -87,9 +87,12 @@ class Shift:
             down, across = own.integers(-self.pixels, self.pixels + 1, 2)
 
             def moved(frame: np.ndarray) -> np.ndarray:
-                rows = np.clip(np.arange(frame.shape[0]) - down, 0, frame.shape[0] - 1)
-                columns = np.clip(np.arange(frame.shape[1]) - across, 0, frame.shape[1] - 1)
-                return frame[rows][:, columns]
+                height, width = frame.shape[:2]
+                wide = cv2.copyMakeBorder(frame, *(self.pixels,) * 4, cv2.BORDER_REPLICATE).reshape(
+                    height + 2 * self.pixels, -1, frame.shape[2]
+                )
+                top, left = self.pixels - down, self.pixels - across
+                return wide[top : top + height, left : left + width]
 
             return moved
 

@@ -5,19 +5,24 @@ A sample is one row of a batch: a flat dict of numpy arrays by house names,
     observation/state/<group>     float32 [history, D]
     observation/image/<camera>    uint8 [history, height, width, channels]; before `decode`, a list of encoded images
     observation/task/instruction  str, or token ids once tokenised
-    observation/task/goal_image/<camera>
+    observation/task/instruction_mask   float32 [length], once tokenised
+    observation/task/goal_image/<camera>   [1, ...], as an image
+    observation/depth/<camera>    uint16 or float32 [history, height, width, 1], as it is stored
     action                        float32 [horizon, A]
     mask                          float32 [horizon, A], 0 where the action is padding: behind the episode's end, or a dimension it has not
     present/<name>                float32 [history], 0 where an observation repeats what was before, or the camera is not there
+    reference/<...>               what the inverse of a transform needs of the observation as it was; a policy does not look at it
+    name                          str, of the episode and the step: for messages, not for batches
 
-On a robot there is an observation and no action, and then, on the way back, an action and no observation: a transform changes what it
-finds of what it is for, and leaves all else.
+On a robot there is an observation and no action, and then, on the way back, an action and what the observation left under "reference/":
+a transform changes what it finds of what it is for, and leaves all else. What is drawn at random is drawn where there is an action.
 """
 
 import dataclasses
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -67,9 +72,22 @@ def spec_after(transforms: Sequence[Transform], before: Spec) -> Spec:
 
 
 def definition(transforms: Sequence[Any]) -> str:
-    """A hash of what transforms do: their fields and the source of their classes. No path, no name of a machine."""
-    told = [(type(one).__name__, _plain(dataclasses.asdict(one)), inspect.getsource(type(one))) for one in transforms]
+    """A hash of what transforms do: their fields, and the source of their modules and of what those are built on here. No path."""
+    told = [(type(one).__name__, _plain(dataclasses.asdict(one)), _sources(type(one).__module__)) for one in transforms]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sources(name: str) -> dict[str, str]:
+    """The source of a module, and of every module of this package from which it or one of those took a function or a class."""
+    found: dict[str, str] = {}
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found[one] = inspect.getsource(sys.modules[one])
+            owners = {getattr(value, "__module__", None) for value in vars(sys.modules[one]).values()}
+            waiting += [owner for owner in owners if isinstance(owner, str) and owner.startswith("jaxrl_data.") and owner in sys.modules]
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -39,7 +39,7 @@ class Normalise:
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
         if self.key not in sample:
             return sample
-        values = (np.asarray(sample[self.key]) - np.asarray(self.offset, np.float32)) / np.asarray(self.scale, np.float32)
+        values = (np.asarray(sample[self.key], np.float32) - np.asarray(self.offset, np.float32)) / np.asarray(self.scale, np.float32)
         return {**sample, self.key: np.clip(values, -self.clip, self.clip) if self.clip else values}
 
     def inverse(self, sample: Sample) -> Sample:
