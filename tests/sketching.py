@@ -52,7 +52,7 @@ def batch_spec(spec: PolicySpec = SPEC) -> dict[str, ArraySpec]:
 
 
 def masked(batch: dict[str, Any]) -> jax.Array:
-    return jnp.broadcast_to(batch["mask"][:, :, None], batch["action"].shape)
+    return batch["mask"]
 
 
 def linear(shape: tuple[int, ...]) -> Network:

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jaxrl.types import ArraySpec
+from jaxrl_data import writing
+from jaxrl_data.console import add_path, console, opened, progress
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Features, length
 from jaxrl_data.findings import ERROR, failed, table
@@ -42,42 +44,6 @@ def main(arguments: Sequence[str]) -> int:
         command.add_arguments(added.add_parser(name, help=command.purpose, description=command.purpose))
     options = parser.parse_args(arguments)
     return COMMANDS[options.command].run(options)
-
-
-def add_path(parser: argparse.ArgumentParser, split: bool = True) -> None:
-    """The words that most sub-commands take."""
-    parser.add_argument("path", help="folder or file of the data set, local or in a cloud")
-    if split:
-        parser.add_argument("--split", help="such as train; without it train, or the first there is")
-
-
-def opened(options: argparse.Namespace) -> Dataset:
-    """The split that `add_path` asked for."""
-    names = splits(options.path)
-    return open_dataset(options.path, options.split or ("train" if "train" in names else names[0]))
-
-
-def console() -> Console:
-    """Of results. What is not a terminal has room for whole tables."""
-    found = Console()
-    return found if found.is_terminal else Console(width=160)
-
-
-@contextlib.contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on the error stream; yields a function that moves it on by a number of episodes."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # No thread of its own: while tensorflow-datasets is being imported, imports in other threads fail (etils' lazy_imports).
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task, shown = bar.add_task(what, total=total), [0.0]
-
-        def advance(episodes: int) -> None:
-            bar.advance(task, episodes)
-            if time.monotonic() - shown[0] > REFRESH:
-                bar.refresh()
-                shown[0] = time.monotonic()
-
-        yield advance
 
 
 # info
@@ -300,5 +266,7 @@ COMMANDS = {
     "info": Command("show what a data set holds: splits, episodes, columns, rate, bytes", _info_arguments, info),
     "stats": Command("mean, deviation, extremes and quantiles of a split, in one pass", _stats_arguments, stats),
     "validate": Command("find what is wrong with a data set; the exit status is 1 if there are errors", _validate_arguments, check),
+    "prepare": Command("make a cache of a data set, from which training reads any step at once", writing.prepare_arguments, writing.prepare),
+    "convert": Command("write a data set as RLDS or LeRobot", writing.convert_arguments, writing.convert),
     "view": Command("draw episodes: cameras and curves, as picture and video", _view_arguments, view),
 }

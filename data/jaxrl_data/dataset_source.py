@@ -12,6 +12,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.cores import cores
@@ -19,7 +20,7 @@ from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.running_statistics import init as no_statistics
 from jaxrl.types import ArraySpec, Key, Metrics, Params, PolicySpec, Source
 from jaxrl_data.members import statistics_of
-from jaxrl_data.mixture import Mixture, Samples, open_mixture
+from jaxrl_data.mixture import Mixture, Samples, open_mixture, over_time
 from jaxrl_data.order import rows_of_host
 from jaxrl_data.statistics import Statistics
 from jaxrl_data.transforms.keys import ACTION
@@ -100,6 +101,8 @@ def batches(config: Config, first: int = 0, hosts: int = 1, host: int = 0, sampl
     read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, config.prefetch))
     found = grain.MapDataset.source(_Batches(config, first, hosts, host, samples)).to_iter_dataset(read)
     if config.processes:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain looks at one of its own, which only a program of absl's would have parsed
         found = found.mp_prefetch(grain.MultiprocessingOptions(config.processes, per_worker_buffer_size=config.prefetch))
     return iter(found)
 
@@ -180,8 +183,7 @@ def _spec(config: Config, samples: Samples) -> dict[str, ArraySpec]:
     """Of the batches."""
     out = {}
     for name, one in samples.spec.items():
-        over_time = config.history == 1 and name.startswith(("observation/state/", "observation/image/", "observation/depth/", "present/"))
-        shape = one.shape[1:] if over_time else one.shape
+        shape = one.shape[1:] if config.history == 1 and over_time(name) else one.shape
         out[name] = ArraySpec((config.batch_size, *shape), one.dtype, one.names, one.unit)
     return out
 

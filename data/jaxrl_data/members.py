@@ -82,6 +82,7 @@ class Member(NamedTuple):
     chosen: np.ndarray  # [n] the episodes of this part
     definition: str  # of what standardises it
     normalised: tuple[bool, ...]  # which dimensions of the action normalisation is for; () for all
+    bgr: tuple[str, ...]  # cameras that are stored blue first
     folder: Path
 
 
@@ -96,7 +97,7 @@ def _standard(one: Set, store: Store) -> tuple[Callable[[Episode], Episode], Fea
     raw = store.features
     if one.standard:
         row = oxe.standard(one.standard)
-        found = standard_features(row)
+        found = standard_features(row, raw)
         return standardiser(row), found, tuple(name for name in row.raw if name in raw.arrays), _dropped(row), definition((row,))
     known = raw.names
     for own, name in one.columns.items():
@@ -153,8 +154,8 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
         }
         return standardise(Episode(f"{store.name}, episode {number}", store.arrays(number, needed), images, texts))  # type: ignore[arg-type]
 
-    normalised = oxe.standard(one.standard).normalised if one.standard else ()
-    return Member(store, features, int(ends[-1]), at, episode, lengths, chosen, told, normalised, Path(one.path))
+    normalised, bgr = (row.normalised, row.bgr) if one.standard and (row := oxe.standard(one.standard)) else ((), ())
+    return Member(store, features, int(ends[-1]), at, episode, lengths, chosen, told, normalised, bgr, Path(one.path))
 
 
 def statistics_of(member: Member, validation: float = 0.0) -> Statistics:

@@ -2,14 +2,14 @@
 
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from jaxrl.types import ArraySpec
-from jaxrl_data.embodiments import Embodiment, Space, embodiment, place, space, unitless
+from jaxrl_data.embodiments import Embodiment, Space, embodiment, space, unitless
 from jaxrl_data.members import Member, Part, Set, open_member, statistics_of
 from jaxrl_data.order import Order, Share, order, weights
 from jaxrl_data.statistics import Column, Statistics
@@ -19,7 +19,7 @@ from jaxrl_data.transforms.images import Decode, Resize
 from jaxrl_data.transforms.interface import Sample, Spec, Transform, apply, spec_after
 from jaxrl_data.transforms.keys import ACTION
 from jaxrl_data.transforms.normalise import Normalise
-from jaxrl_data.transforms.place import Place
+from jaxrl_data.transforms.place import Place, PlaceStates
 from jaxrl_data.transforms.window import Window
 
 FLOOR = 1e-2  # of a range that is mapped to [-1, 1], in the unit of its dimension
@@ -69,41 +69,6 @@ class Mixture:
             raise ValueError("sets: empty; name at least one data set")
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation is {self.validation}, but must be at least 0 and below 1")
-
-
-@dataclass(frozen=True)
-class PlaceState:
-    """A group of the state in the space of all sets; one that a set has not is 0, and its presence too."""
-
-    key: str
-    space: Space
-    embodiment: Embodiment | None
-    history: int
-
-    def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
-        """With the group."""
-        present = self.key.replace("observation", "present", 1)
-        if self.embodiment is None:
-            return {
-                **sample,
-                self.key: np.zeros((self.history, len(self.space.dimensions)), np.float32),
-                present: np.zeros(self.history, np.float32),
-            }
-        return {**sample, self.key: place(self.space, self.embodiment, sample[self.key])[0]}
-
-    def inverse(self, sample: Sample) -> Sample:
-        """Of no effect on an action."""
-        return sample
-
-    def spec(self, before: Spec) -> Spec:
-        """With the group."""
-        told = self.space.spec
-        present = self.key.replace("observation", "present", 1)
-        return {
-            **before,
-            self.key: ArraySpec((self.history, len(self.space.dimensions)), names=told.names, unit=told.unit),
-            present: ArraySpec((self.history,)),
-        }
 
 
 class Fed(NamedTuple):
@@ -157,35 +122,57 @@ class Samples:
         return nested(flat, self.config.history)
 
 
+def over_time(name: str) -> bool:
+    """Whether an entry of a sample has an axis of the history."""
+    seen = name.startswith(("observation/state/", "observation/image/", "observation/depth/", "present/"))
+    return seen and not name.endswith("_dimensions")
+
+
 def nested(flat: Mapping[str, Any], history: int) -> dict[str, Any]:
-    """The flat names of samples [B, ...] as a batch."""
+    """The flat names of samples [B, ...] as a batch; a history of one is no axis."""
     tree: dict[str, Any] = {}
     for name, array in flat.items():
         kind, _, rest = name.partition("/")
-        if not rest:
+        if rest:
+            tree.setdefault(kind, {})[rest] = array[:, 0] if history == 1 and over_time(name) else array
+        else:
             tree[kind] = array
-            continue
-        over_time = name.startswith(("observation/state/", "observation/image/", "observation/depth/", "present/"))
-        tree.setdefault(kind, {})[rest] = array[:, 0] if over_time and history == 1 else array
     return tree
 
 
-def _groups(members: Mapping[str, Member]) -> list[str]:
-    """The state groups of all sets."""
-    names = (name for member in members.values() for name in member.features.arrays if name.startswith("state/"))
-    return list(dict.fromkeys(names))
+def _states(member: Member) -> dict[str, ArraySpec]:
+    return {name: spec for name, spec in member.features.arrays.items() if name.startswith("state/")}
 
 
-def _unified(config: Mixture, members: Mapping[str, Member], name: str) -> tuple[Space | None, dict[str, Embodiment | None]]:
-    """The space in which all sets' arrays of this name meet, and each set's own dimensions; no space where they are all alike."""
-    specs = {one: member.features.arrays.get(name) for one, member in members.items()}
-    told = [spec for spec in specs.values() if spec is not None]
-    if len(told) == len(specs) and all((one.shape, one.names, one.unit) == (told[0].shape, told[0].names, told[0].unit) for one in told):
-        return None, dict.fromkeys(specs)
-    own = {one: None if spec is None else embodiment(f"{one}, {name}", spec) for one, spec in specs.items()}
-    if config.normalise:
-        own = {one: robot and unitless(robot) for one, robot in own.items()}
-    return space([robot for robot in own.values() if robot is not None]), own
+def _robot(config: Mixture, name: str, spec: ArraySpec) -> Embodiment:
+    """What an array tells, dimension by dimension; without units once it is normalised by its own data set."""
+    found = embodiment(name, spec)
+    return unitless(found) if config.normalise else found
+
+
+class Spaces(NamedTuple):
+    """Where the vectors of all sets meet; None where they are alike already."""
+
+    action: Space | None
+    state: Space | None
+
+
+def _alike(specs: Iterable[Mapping[str, ArraySpec]]) -> bool:
+    first, *others = [{name: (one.shape, one.names, one.unit) for name, one in table.items()} for table in specs]
+    return all(one == first for one in others)
+
+
+def _spaces(config: Mixture, members: Mapping[str, Member]) -> Spaces:
+    """Raises ValueError that names the sets whose dimensions do not fit together."""
+    actions = {name: {ACTION: member.features.arrays[ACTION]} for name, member in members.items()}
+    states = {name: _states(member) for name, member in members.items()}
+
+    def union(tables: Mapping[str, Mapping[str, ArraySpec]]) -> Space | None:
+        if _alike(tables.values()):
+            return None
+        return space([_robot(config, f"{name}, {part}", spec) for name, table in tables.items() for part, spec in table.items()])
+
+    return Spaces(union(actions), union(states))
 
 
 def _normalised(config: Mixture, key: str, column: Column, changed: Sequence[bool]) -> Normalise:
@@ -216,8 +203,8 @@ def open_mixture(config: Mixture) -> Samples:
     cameras = _cameras(config, members)
     window = Window(config.history, config.horizon, config.history_stride, config.action_stride, cameras)
     held = {name: statistics_of(member, config.validation) for name, member in members.items()} if config.normalise else {}
-    where = {name: _unified(config, members, name) for name in (*_groups(members), ACTION)}
-    fed = {name: Fed(member, window, _transforms(config, name, member, held.get(name), where)) for name, member in members.items()}
+    spaces = _spaces(config, members)
+    fed = {name: Fed(member, window, _transforms(config, name, member, held.get(name), spaces)) for name, member in members.items()}
     specs = {name: _arrays(spec_after(one.transforms, window.spec(one.member.features))) for name, one in fed.items()}
     (first, spec), *others = specs.items()
     for other, told in others:
@@ -225,31 +212,24 @@ def open_mixture(config: Mixture) -> Samples:
     return Samples(config, fed, order(shares, config.seed), spec, held)
 
 
-_Unified = tuple[Space | None, dict[str, Embodiment | None]]
-
-
-def _transforms(
-    config: Mixture, name: str, member: Member, held: Statistics | None, where: Mapping[str, _Unified]
-) -> tuple[Transform, ...]:
+def _transforms(config: Mixture, name: str, member: Member, held: Statistics | None, spaces: Spaces) -> tuple[Transform, ...]:
     images, found = config.images, list[Transform]()
     if any(column.startswith("image/") for column in member.features.images):
-        found += [Decode(), Resize(images.size, images.size, images.pad)]
+        found += [Decode(member.bgr), Resize(images.size, images.size, images.pad)]
         found += [Crop(images.crop)] if images.crop < 1 and config.part == "train" else []
         found += [ColourJitter()] if images.jitter and config.part == "train" else []
-    for column, (together, own) in where.items():
-        key = column if column == ACTION else f"observation/{column}"
-        if held is not None and column in held.columns:
-            of_action = column == ACTION and bool(member.normalised)
+    states = _states(member)
+    for column in (*states, ACTION):
+        if held is not None:
+            key = column if column == ACTION else f"observation/{column}"
             width = len(held.columns[column].mean)
-            found.append(_normalised(config, key, held.columns[column], member.normalised if of_action else (True,) * width))
-        if together is None:
-            continue
-        robot = own[name]
-        if column == ACTION:
-            assert robot is not None  # every set has one
-            found.append(Place(together, robot))
-        else:
-            found.append(PlaceState(key, together, robot, config.history))
+            changed = member.normalised if column == ACTION and member.normalised else (True,) * width
+            found.append(_normalised(config, key, held.columns[column], changed))
+    if spaces.state is not None:
+        groups = ((column.removeprefix("state/"), _robot(config, f"{name}, {column}", spec)) for column, spec in states.items())
+        found.append(PlaceStates(spaces.state, tuple(groups)))
+    if spaces.action is not None:
+        found.append(Place(spaces.action, _robot(config, f"{name}, {ACTION}", member.features.arrays[ACTION])))
     return tuple(found)
 
 

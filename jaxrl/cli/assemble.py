@@ -305,7 +305,8 @@ def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
 
 
 def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
-    del mesh  # refused by whoever compiles the program
+    if mesh is not None:
+        raise ValueError("config.devices: simulators on the host are stepped for one device; set it to 1")
     _refuse(settings, "objectives", "curriculum", "mirror", *(() if settings.demonstrations else ("data",)))
     make_source, source = part(settings.source, "source", "config.source")
     env = _acted_in(settings, HostEnv, ROLLOUT)
@@ -328,11 +329,23 @@ def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
     return Parts(env, algorithm, make_source(source, loaded, mesh))
 
 
+def _dataset(settings: Settings, mesh: Mesh | None) -> Parts:
+    """Prepared data sets, of which the source itself tells what a policy has to know."""
+    _refuse(settings, "networks", "bonus", "curriculum", "replay", "filler", "demonstrations", "mirror", "data")
+    make_source, config = part(settings.source, "source", "config.source")
+    loaded = make_source(config, mesh)
+    env = environment(settings)
+    if env is not None:
+        check_acts_in(env, loaded.spec, "a policy of these data sets")
+    return Parts(env, _supervised(settings, loaded.spec, loaded.normaliser), loaded.source)
+
+
 # What each source is fed with decides how the rest is put together.
 SOURCES: dict[str, Callable[[Settings, Mesh | None], Parts]] = {
     ROLLOUT: _rollout,
     HOST_ROLLOUT: _host_rollout,
     "jaxrl.replay.memory": _memory,
+    "jaxrl_data.dataset_source": _dataset,
 }
 
 

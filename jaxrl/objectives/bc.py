@@ -22,7 +22,8 @@ class Config:
 def bc(config: Config, spec: PolicySpec, network: Network) -> Objective:
     """`network` maps a batch of observations to chunks `[B, horizon, action_dim]`.
 
-    A batch holds `observation` and `action` `[B, horizon, action_dim]`, and may hold `mask` `[B, horizon]`, 0 at padded steps.
+    A batch holds `observation` and `action` `[B, horizon, action_dim]`, and may hold `mask` of the same shape, 0 at padded steps and
+    dimensions.
     """
     distance = LOSSES[config.loss]
 
@@ -31,8 +32,7 @@ def bc(config: Config, spec: PolicySpec, network: Network) -> Objective:
 
     def loss(params: Params, statistics: PyTree, batch: dict[str, Any], key: Key) -> tuple[Array, Array, PyTree, Metrics]:
         action = batch["action"]
-        steps = batch.get("mask", jnp.ones(action.shape[:2]))
-        mask = jnp.broadcast_to(steps[:, :, None], action.shape)
+        mask = batch.get("mask", jnp.ones(action.shape))
         prediction = network.apply(params["bc"], batch["observation"], key, train=True)
         # Padding may hold anything: 0 * NaN is NaN in a gradient, so it must not reach the distance.
         return distance(prediction, jnp.where(mask > 0, action, 0.0)), mask, statistics, {}

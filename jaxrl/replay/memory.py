@@ -37,7 +37,7 @@ class MemoryState(NamedTuple):
 def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> Source:
     """Draws steps evenly, with replacement, each with the chunk of actions that begins there: what is drawn depends on the key alone.
 
-    A batch is `observation` `{name: [B, ...]}`, `action` `[B, horizon, A]`, `mask` `[B, horizon]`. No chunk crosses an episode's end:
+    A batch is `observation` `{name: [B, ...]}`, `action` `[B, horizon, A]`, `mask` `[B, horizon, A]`. No chunk crosses an episode's end:
     there its last action is repeated and masked. On a mesh the batch is shared out over the axis `data`, and does not depend on the
     number of devices. The data are constants of the compiled program, so they are neither copied for each seed nor saved in checkpoints.
 
@@ -68,7 +68,7 @@ def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> So
         batch = {
             "observation": {name: array[start] for name, array in stored["observation"].items()},
             "action": stored["action"][jnp.minimum(rows, end - 1)],
-            "mask": (rows < end).astype(jnp.float32),
+            "mask": jnp.broadcast_to((rows < end).astype(jnp.float32)[:, :, None], (*rows.shape, stored["action"].shape[-1])),
         }
         if mesh is not None:
             batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
@@ -77,6 +77,6 @@ def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> So
     def metrics(state: MemoryState) -> Metrics:
         return {"data/epochs": state.batches.astype(jnp.float32) * (config.batch_size / steps)}
 
-    chunk = {"action": recording.spec.action, "mask": ArraySpec(())}
+    chunk = {"action": recording.spec.action, "mask": ArraySpec(recording.spec.action.shape)}
     spec = with_axes(recording.spec.observation, ("batch",), "observation/") | with_axes(chunk, ("batch", config.horizon))
     return Source(spec, init, advance, metrics=metrics)

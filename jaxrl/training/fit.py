@@ -138,13 +138,11 @@ def compile_program(config: Config, algorithm: Algorithm, source: Source, keys: 
     """Compiles both parts of a run, side by side; on a mesh the train state is on every device.
 
     Raises:
-        ValueError: several seeds, or a mesh, are asked of a host source.
+        ValueError: several seeds are asked of a host source.
     """
-    if not source.pure:
-        if mesh is not None:
-            raise ValueError("a mesh needs a pure source: a host source runs outside the compiled program")
-        return _on_host(config, algorithm, source, keys)
     everywhere: Any = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    if not source.pure:
+        return _on_host(config, algorithm, source, keys, everywhere)
     init = jax.jit(_for_seeds(config, initial(algorithm, source)), out_shardings=everywhere and Run(everywhere, None)).trace(keys)
     updates = _for_seeds(config, many_updates(algorithm, source, config.updates_per_call))
     if mesh is not None:
@@ -166,12 +164,15 @@ def _trace_on_host(algorithm: Algorithm, source: Source, key: Key) -> None:
         jax.eval_shape(lambda key, batch: algorithm.update(algorithm.init(key), batch, key), key, batch)
 
 
-def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key) -> Program:
-    """The same with a source that is called from Python."""
+def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key, everywhere: Any) -> Program:
+    """The same with a source that is called from Python; on a mesh it is the source that shares out its batches."""
     if config.num_seeds > 1:
         raise ValueError(ONE_SEED)
     _trace_on_host(algorithm, source, keys[0])
-    algorithm = algorithm._replace(init=jax.jit(algorithm.init), update=jax.jit(algorithm.update, donate_argnums=0))
+    algorithm = algorithm._replace(
+        init=jax.jit(algorithm.init, out_shardings=everywhere),
+        update=jax.jit(algorithm.update, donate_argnums=0, out_shardings=everywhere and (everywhere, everywhere, None)),
+    )
     update = one_update(algorithm, source)
 
     def call(run: Run, keys: Key) -> tuple[Run, Metrics]:

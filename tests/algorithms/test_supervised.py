@@ -45,7 +45,7 @@ def point(name: str, target: float, shape: tuple[int, ...] = ()) -> Objective:
 def make_batch(key=KEY, size: int = 16, scale: float = 1.0, shift: float = 0.0):
     x = jax.random.normal(key, (size, 3))
     action = jnp.stack([x[:, :2], -x[:, 1:]], 1) * scale + shift
-    return {"observation": {"state/x": x}, "action": action, "mask": jnp.ones((size, 2))}
+    return {"observation": {"state/x": x}, "action": action, "mask": jnp.ones(action.shape)}
 
 
 def test_learns_a_linear_map_in_the_units_of_the_data():
@@ -163,7 +163,8 @@ def test_masked_mean_ignores_what_is_masked():
 def test_fully_masked_batch_moves_nothing():
     algorithm = supervised(Config(SGD), {"bc": clone()}, {"bc": 1.0}, IDENTITY)
     state = algorithm.init(KEY)
-    after, metrics, _ = algorithm.update(state, make_batch() | {"mask": jnp.zeros((16, 2))}, KEY)
+    batch = make_batch()
+    after, metrics, _ = algorithm.update(state, batch | {"mask": jnp.zeros_like(batch["mask"])}, KEY)
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
     assert metrics["loss"] == 0
 

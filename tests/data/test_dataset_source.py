@@ -206,15 +206,20 @@ def test_a_bad_episode_ends_it_or_is_counted(tmp_path, folder):
     assert source.metrics(state)["data/quarantined"] == 3
 
 
-def test_memory_does_not_grow(folder):
-    found = batches(config(folder))
-    take(found, 50)
+def test_memory_does_not_grow_and_is_told_beforehand(folder):
+    source = dataset_source(config(folder)).source
+    state = source.init(jax.random.key(0), ())
+    state, _ = source.next(state, (), jax.random.key(0))
     tracemalloc.start()
-    take(found, 20)
-    before = tracemalloc.get_traced_memory()[0]
-    take(found, 200)
-    assert tracemalloc.get_traced_memory()[0] < 1.05 * before + 20_000
+    for number in range(300):
+        state, _ = source.next(state, (), jax.random.key(0))
+        if number == 100:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+    most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+    source.close()
+    assert max(before, most) < 2 * source.allocation["host/data/batches"] + 100_000
 
 
 def test_what_does_not_fit_is_refused(folder):

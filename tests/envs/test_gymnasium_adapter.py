@@ -136,7 +136,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys):
         assert main([*train, *more]) == 0
     for words, said in (
         (["--config.source.name=jaxrl.rollout.rollout"], "Pendulum-v1 is stepped on the host, which needs jaxrl.rollout.host_rollout"),
-        (["--config.devices=2"], "a mesh needs a pure source"),
+        (["--config.devices=2"], "config.devices: simulators on the host are stepped for one device; set it to 1"),
         (["--config.training.num_seeds=2"], "num_seeds above 1 needs a pure source"),
     ):
         assert main(["train", "--config", str(file), "--workdir", str(tmp_path / "other"), *words]) == 1

@@ -8,10 +8,11 @@ from jaxrl.objectives import bc
 from jaxrl.types import ArraySpec, PolicySpec
 
 SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((2,))}, ArraySpec((2,)), horizon=4)
+STEPS = jnp.array([[1.0, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
 BATCH = {
     "observation": {"state/a": jnp.ones((5, 3)), "state/b": jnp.arange(10.0).reshape(5, 2)},
     "action": jax.random.normal(jax.random.key(1), (5, 4, 2)),
-    "mask": jnp.array([[1.0, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]),
+    "mask": STEPS[..., None] * jnp.array([[[1.0, 1.0]], [[1.0, 1.0]], [[1.0, 0.0]], [[1.0, 1.0]], [[1.0, 1.0]]]),  # of steps and dimensions
 }
 
 
@@ -29,7 +30,7 @@ def test_loss_against_numpy(loss, oracle):
     hidden = x @ np.asarray(params["bc"]["hidden_0"]["kernel"]) + np.asarray(params["bc"]["hidden_0"]["bias"])
     hidden = np.where(hidden > 0, hidden, np.expm1(np.minimum(hidden, 0)))  # elu
     prediction = (hidden @ np.asarray(params["bc"]["output"]["kernel"])).reshape(5, 4, 2)
-    np.testing.assert_array_equal(mask, np.broadcast_to(np.asarray(BATCH["mask"])[..., None], (5, 4, 2)))
+    np.testing.assert_array_equal(mask, BATCH["mask"])
     valid = np.asarray(mask) > 0
     np.testing.assert_allclose(np.asarray(elements)[valid], oracle(prediction - np.asarray(BATCH["action"]))[valid], rtol=1e-4, atol=1e-5)
 
@@ -51,7 +52,7 @@ def test_padding_reaches_neither_loss_nor_gradient(loss, garbage):
         elements, mask, _, _ = objective.loss(params, statistics, BATCH | {"action": action}, jax.random.key(2))
         return jnp.where(mask > 0, elements, 0).sum()
 
-    padded = jnp.broadcast_to(BATCH["mask"][..., None] == 0, BATCH["action"].shape)
+    padded = BATCH["mask"] == 0
     clean = jax.value_and_grad(mean)(params, BATCH["action"])
     dirty = jax.value_and_grad(mean)(params, jnp.where(padded, garbage, BATCH["action"]))
     jax.tree.map(np.testing.assert_array_equal, clean, dirty)

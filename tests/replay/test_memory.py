@@ -43,7 +43,7 @@ def test_chunks_never_cross_an_episodes_end():
     episode = np.repeat(np.arange(3), LENGTHS)
     end = np.cumsum(LENGTHS)[episode[start]]
     rows = start[..., None] + np.arange(4)
-    np.testing.assert_array_equal(batch["mask"], rows < end[..., None])
+    np.testing.assert_array_equal(batch["mask"], np.broadcast_to((rows < end[..., None])[..., None], batch["action"].shape))
     np.testing.assert_array_equal(batch["action"][..., 0], np.minimum(rows, end[..., None] - 1))
     np.testing.assert_array_equal(batch["action"][..., 1], np.broadcast_to(episode[start][..., None], rows.shape))
 

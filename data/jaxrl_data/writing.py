@@ -1,0 +1,79 @@
+"""`jaxrl data prepare` and `jaxrl data convert`: what writes data sets."""
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+from jaxrl_data.cache import prepare as caches
+from jaxrl_data.convert import to_lerobot, to_rlds
+from jaxrl_data.origin import read_origin
+from jaxrl_data.console import add_path, console, opened, progress
+
+
+def prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `prepare`."""
+    add_path(parser)
+    parser.add_argument("--out", required=True, help="folder of the cache")
+    parser.add_argument("--without", nargs="+", default=[], metavar="COLUMN", help="columns that are left out")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that write at once; by default one for each core")
+    parser.add_argument("--quarantine", action="store_true", help="leave bad episodes out and list them, instead of ending at the first")
+    parser.add_argument("--beam", nargs="*", metavar="OPTION", help="run as an Apache Beam pipeline with these options, without dashes")
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Makes a cache, or goes on with one that was cut."""
+    dataset = opened(options)
+    plan = caches.plan(options.path, dataset.split, options.without)
+    if options.beam is not None:
+        found = caches.prepare_on_beam(plan, options.out, options.quarantine, _pipeline_options(options.beam))
+    else:
+        with progress(f"preparing {dataset.name}, shards", plan.shards) as advance:
+            found = caches.prepare(plan, options.out, options.processes, options.quarantine, _steps(advance))
+    out = console()
+    for one in found.left_out:
+        out.print(f"left out: {one.reason}", style="red", highlight=False, markup=False)
+    out.print(f"{options.out}: {found.episodes:,} episodes, {found.steps:,} steps of {dataset.name}, split {dataset.split}")
+    return 1 if found.left_out else 0
+
+
+def _pipeline_options(words: list[str]) -> Any:
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise ImportError("--beam needs Apache Beam: pip install 'jaxrl[beam]'") from error
+    return PipelineOptions([f"--{word.lstrip('-')}" for word in words])
+
+
+def convert_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `convert`."""
+    add_path(parser)
+    parser.add_argument("--out", required=True, help="folder of the new data set")
+    parser.add_argument("--to", required=True, choices=("rlds", "lerobot"), help="its format: RLDS, or LeRobot 3.0")
+    parser.add_argument("--name", help="of the new RLDS data set; by default that of the old one")
+    parser.add_argument("--robot-type", default="unknown", help="that LeRobot is told")
+    parser.add_argument("--fps", type=int, default=0, help="steps per second for LeRobot, where the data set does not tell them")
+
+
+def convert(options: argparse.Namespace) -> int:
+    """Writes a data set in another format, or goes on with one that was cut."""
+    dataset, origin = opened(options), read_origin(options.path)
+    with progress(f"writing {dataset.name}, episodes", dataset.size) as advance:
+        moved = _steps(advance)
+        if options.to == "rlds":
+            to_rlds(dataset, options.out, options.name or dataset.name.partition("/")[0], origin=origin, progress=moved)
+        else:
+            to_lerobot(dataset, options.out, options.robot_type, fps=options.fps, origin=origin, progress=moved)
+    console().print(f"{options.out}: {dataset.size:,} episodes of {dataset.name}, split {dataset.split}")
+    return 0
+
+
+def _steps(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """Tells a bar how far it has moved, of how far it is."""
+    told = [0]
+
+    def moved(ready: int, of: int) -> None:
+        advance(ready - told[0])
+        told[0] = ready
+
+    return moved
