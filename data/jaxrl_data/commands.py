@@ -1,17 +1,13 @@
 """What `jaxrl data` does: one function per sub-command, and the words it takes."""
 
 import argparse
-import contextlib
 import math
 import multiprocessing
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
 from etils import epath
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from jaxrl.types import ArraySpec
@@ -24,7 +20,6 @@ from jaxrl_data.open import open_dataset, splits
 from jaxrl_data.statistics import Column, Statistics, Summary, merge, ranges, save, statistics, summarise
 from jaxrl_data.validate import validate
 
-REFRESH = 0.2  # [s], of progress bars
 SHOWN = 64  # dimensions of a column
 
 
@@ -264,9 +259,9 @@ def _range(text: str, dataset: Dataset) -> tuple[int, int]:
 
 COMMANDS = {
     "info": Command("show what a data set holds: splits, episodes, columns, rate, bytes", _info_arguments, info),
-    "stats": Command("mean, deviation, extremes and quantiles of a split, in one pass", _stats_arguments, stats),
+    "stats": Command("mean, deviation, extremes and quantiles of a split", _stats_arguments, stats),
     "validate": Command("find what is wrong with a data set; the exit status is 1 if there are errors", _validate_arguments, check),
-    "prepare": Command("make a cache of a data set, from which training reads any step at once", writing.prepare_arguments, writing.prepare),
+    "prepare": Command("make a cache, from which training reads any step at once", writing.prepare_arguments, writing.prepare),
     "convert": Command("write a data set as RLDS or LeRobot", writing.convert_arguments, writing.convert),
     "view": Command("draw episodes: cameras and curves, as picture and video", _view_arguments, view),
 }

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -9,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.open import open_dataset, splits
+
+REFRESH = 0.2  # [s], of bars
 
 
 def add_path(parser: argparse.ArgumentParser, split: bool = True) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxrl_data.cache import prepare as caches
+from jaxrl_data.console import add_path, console, opened, progress
 from jaxrl_data.convert import to_lerobot, to_rlds
 from jaxrl_data.origin import read_origin
-from jaxrl_data.console import add_path, console, opened, progress
 
 
 def prepare_arguments(parser: argparse.ArgumentParser) -> None:
