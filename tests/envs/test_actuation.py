@@ -162,7 +162,7 @@ def test_what_cannot_be_is_refused(physics):
             actuation(pushing, Ranges(**{name: (0.0, 1.0)}), SUBSTEPS)
 
 
-@pytest.mark.parametrize("backend", ["native", "mjx"])
+@pytest.mark.parametrize("backend", ["native", pytest.param("mjx", marks=pytest.mark.slow)])
 def test_the_law_holds_where_it_moves_the_target_out_of_the_models_range(backend):
     """A motor at its no-load speed gives nothing, though the target that says so lies beyond ctrlrange."""
     ranged = ARM.replace('forcerange="-5 5"', 'forcerange="-5 5" ctrlrange="-0.3 0.3"')

@@ -56,6 +56,7 @@ def test_gradients_of_a_return_by_actions_and_mass_are_those_of_finite_differenc
     np.testing.assert_allclose(gradient, differences, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow  # half a minute of compilation
 def test_reverse_mode_needs_one_iteration_of_the_solver_and_forward_mode_does_not():
     physics = make(pendulum(iterations=3), "mjx")
     start = at_rest(physics.model)

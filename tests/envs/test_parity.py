@@ -151,6 +151,7 @@ def test_each_step_from_the_same_state(engines):
     assert np.abs(state.qpos - engines.start.qpos).max() > 1e-2  # the worlds moved, or nothing was compared
 
 
+@pytest.mark.slow
 def test_each_step_as_shipped():
     model = MODELS["go2"]()
     assert (model.opt.iterations, model.opt.ls_iterations) == (3, 5), "with other options, measure SHIPPED anew"

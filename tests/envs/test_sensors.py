@@ -30,7 +30,7 @@ def reference(model: mujoco.MjModel, qpos: np.ndarray, qvel: np.ndarray, ctrl: n
     return earlier, data.sensordata.copy()
 
 
-@pytest.mark.parametrize("integrator", ["Euler", "RK4"])
+@pytest.mark.parametrize("integrator", ["Euler", pytest.param("RK4", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("backend", backends())
 def test_sensors_of_positions_and_velocities_are_current_and_those_of_accelerations_as_before(backend, integrator):
     model = pendulum(integrator)
