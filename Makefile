@@ -30,13 +30,16 @@ train: .venv/installed-train
 baselines: .venv/installed-dev
 	$(BIN)/python experiments/launchers/tables.py ppo --workdir runs/tables $(ARGS)
 
-# Two processes: most of a test's time is one-threaded compilation.
+# Two processes: most of a test's time is one-threaded compilation. Tests of data in others: where TensorFlow is loaded, Mesa's software
+# OpenGL ends the process.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --ignore=tests/data
+	$(BIN)/python -m pytest -n 2 tests/data
 
 # Warp's 149 MB are for the tests of that backend, which `make test` skips.
 test-all: .venv/installed-dev .venv/installed-warp
-	XLA_FLAGS=--xla_backend_optimization_level=3 $(BIN)/python -m pytest -n 2 -m ""
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(BIN)/python -m pytest -n 2 -m "" --ignore=tests/data
+	$(BIN)/python -m pytest -n 2 -m "" tests/data
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
