@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "set" / "inner").mkdir(parents=True)
     (tmp_path / "set" / "a").write_bytes(bytes(1500))
     (tmp_path / "set" / "inner" / "b").write_bytes(bytes(500))
-    for module in ("jaxrl_data.commands", "jaxrl_data.validate"):
+    for module in ("jaxrl_data.commands", "jaxrl_data.console", "jaxrl_data.validate"):
         monkeypatch.setattr(f"{module}.splits", lambda path: ("val", "train"))
         monkeypatch.setattr(f"{module}.open_dataset", lambda path, split=None: _dataset(split or "val"))
     return str(tmp_path / "set")
@@ -149,8 +148,6 @@ def test_no_tensorflow_is_loaded() -> None:
     subprocess.run([sys.executable, "-c", words], check=True)
 
 
-@pytest.mark.filterwarnings("ignore:label.* is deprecated:DeprecationWarning")  # protobuf's, of tensorflow-datasets
-@pytest.mark.skipif(find_spec("jaxrl_data.importers") is None, reason="the readers are not there")
 def test_the_real_sets(test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     zarr = str(test_data / "pusht_human" / "pusht_cchi_v7_replay.zarr")
     assert main(["data", "stats", zarr, "--out", str(tmp_path / "statistics.json")]) == 0

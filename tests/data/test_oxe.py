@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-import jaxrl_data
 from jaxrl.types import ArraySpec
 from jaxrl_data.episode import Episode, Features, check, length
 from jaxrl_data.standardise.encodings import ACTIONS, STATES
@@ -263,7 +262,6 @@ def test_encodings_name_each_dimension_once() -> None:
             assert len({name for name, _ in dimensions}) == len(dimensions), encoding
 
 
-@pytest.mark.skipif(not (Path(jaxrl_data.__file__).parent / "rlds" / "reader.py").exists(), reason="the RLDS reader is not there")
 def test_the_real_bridge(test_data: Path) -> None:
     from jaxrl_data.open import open_dataset
 
