@@ -276,6 +276,7 @@ sys.stdout.buffer.write(pickle.dumps((found, error)))
         assert all(np.array_equal(one.arrays[name], other.arrays[name]) for name in other.arrays)
 
 
+@pytest.mark.slow
 def test_stream_ends_with_its_reader_and_with_its_parent(plain_records: Path) -> None:
     """A parent closes one stream, whose child is gone then, and is killed while it holds another."""
     code = """

@@ -237,6 +237,7 @@ def test_sensors_are_of_the_state_before_the_last_substep_under_runge_kutta():
     np.testing.assert_allclose(second.sensordata, np.concatenate([first.qpos, first.qvel]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_a_step_where_the_solver_has_one_iteration(physics, step):
     start = states(physics, [0.3, 0.3])
     one = jax.tree.map(lambda row: row[0], start)

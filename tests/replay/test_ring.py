@@ -83,7 +83,7 @@ def expected(steps: list[Step], index: int, n: int) -> dict[str, Any]:
     return {"reward": rewards + [0.0] * (n - count), "steps": count, "discount": discount, "later": steps[index + count - 1].later}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     worlds=st.sampled_from([1, 3]),
     length=st.sampled_from([1, 4]),

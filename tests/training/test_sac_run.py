@@ -64,12 +64,14 @@ def test_a_memory_on_the_host_is_not_filled_again_when_a_run_is_resumed(tmp_path
     def hosted(name):
         algorithm, _ = parts()
 
-        def advance(state, behaviour, key):
-            made.append(name)
-            return jax.jit(collector.next)(state, behaviour, key)
-
         env = probe_env(PROBES["truncation"].numbers)
         collector = rollout(Rollout(WORLDS, 2, 4), env, fixed(env.sample), algorithm.explore)
+        step = jax.jit(collector.next)
+
+        def advance(state, behaviour, key):
+            made.append(name)
+            return step(state, behaviour, key)
+
         config = Replay(capacity=40, batch_size=8, num_updates=2, initial_steps=24)
         return algorithm, replay(config, collector._replace(next=advance, pure=False), WORLDS)
 
