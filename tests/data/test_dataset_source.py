@@ -207,16 +207,18 @@ def test_a_bad_episode_ends_it_or_is_counted(tmp_path, folder):
 
 
 def test_memory_does_not_grow(folder):
-    found, most = batches(config(folder)), []
+    """Beyond what waits, which varies: a tenth of what has been handed out would be three times as much."""
+    chosen = config(folder, threads=1, prefetch=1)
+    planned = dataset_source(chosen).source.allocation["host/data/batches"]
+    found, held = batches(chosen), []
     take(found, 20)
     tracemalloc.start()
-    for _ in range(3):
-        tracemalloc.reset_peak()
-        for _ in range(40):
+    for _ in range(2):
+        for _ in range(100):
             next(found)
-        most.append(tracemalloc.get_traced_memory()[1])
+        held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert most[2] < 1.05 * most[1] + 20_000, most
+    assert held[1] < held[0] + 2 * planned + 50_000, held
 
 
 def test_what_waits_in_memory_is_told_beforehand(folder):
