@@ -207,7 +207,7 @@ def test_a_bad_episode_ends_it_or_is_counted(tmp_path, folder):
 
 
 def test_memory_does_not_grow(folder):
-    """Beyond what waits, which varies: a tenth of what has been handed out would be three times as much."""
+    """Beyond what waits, which varies: half of the batches that are handed out meanwhile would be four times as much."""
     chosen = config(folder, threads=1, prefetch=1)
     planned = dataset_source(chosen).source.allocation["host/data/batches"]
     found, held = batches(chosen), []
