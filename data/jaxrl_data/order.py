@@ -13,21 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxrl_data.splitmix import GOLDEN, mixed
+
 _TURN = 2**64
-_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio, odd
 _ROUNDS = 4
 
 
 def _hash(*words: object) -> int:
     """64 bits of them, the same on every machine."""
     return int.from_bytes(hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=8).digest(), "little")
-
-
-def _mixed(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele et al. 2014, https://doi.org/10.1145/2660193.2660195)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def permuted(index: np.ndarray, size: int, key: int) -> np.ndarray:
@@ -38,12 +32,12 @@ def permuted(index: np.ndarray, size: int, key: int) -> np.ndarray:
     """
     half = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
     mask = (np.uint64(1) << half) - np.uint64(1)
-    keys = _mixed(np.uint64(key % _TURN) + np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(_GOLDEN))
+    keys = mixed(np.uint64(key % _TURN) + np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(GOLDEN))
 
     def once(x: np.ndarray) -> np.ndarray:
         left, right = x >> half, x & mask
         for one in keys:
-            left, right = right, left ^ (_mixed(right + one) & mask)
+            left, right = right, left ^ (mixed(right + one) & mask)
         return (left << half) | right
 
     x = once(np.asarray(index).astype(np.uint64))
@@ -99,7 +93,7 @@ class Order:
     def before(self, sample: int) -> list[int]:
         """How many of the samples 0 to `sample` - 1 come from each set."""
         below = [
-            _floor_sum(sample, _TURN, _GOLDEN, self._start + _TURN) - _floor_sum(sample, _TURN, _GOLDEN, self._start + _TURN - bound)
+            _floor_sum(sample, _TURN, GOLDEN, self._start + _TURN) - _floor_sum(sample, _TURN, GOLDEN, self._start + _TURN - bound)
             for bound in self._bounds
         ]
         return [high - low for low, high in zip(below[:-1], below[1:], strict=True)]
@@ -107,7 +101,7 @@ class Order:
     def draws(self, first: int, count: int) -> Draws:
         """The samples `first` to `first` + `count` - 1."""
         number = np.uint64(first % _TURN) + np.arange(count, dtype=np.uint64)
-        points = number * np.uint64(_GOLDEN) + np.uint64(self._start)
+        points = number * np.uint64(GOLDEN) + np.uint64(self._start)
         of = np.searchsorted(np.array(self._bounds[1:-1], np.uint64), points, side="right").astype(np.int64)
         item = np.empty(count, np.int64)
         for k, seen in enumerate(self.before(first)):

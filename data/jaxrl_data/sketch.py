@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxrl_data.splitmix import GOLDEN, mixed
+
 ROWS = 2**18  # that a sample keeps, where rows are not so wide that this would be more than BYTES
 BYTES = 2**26
 BLOCK = 2**18  # values that are gathered before anything is computed from them
 _LAST = np.uint64(2**64 - 1)
-_GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of splitmix64
 
 
 class Sketch(NamedTuple):
@@ -47,10 +48,7 @@ def seed(identity: str) -> int:
 
 def priorities(seeds: np.ndarray, places: np.ndarray) -> np.ndarray:
     """uint64 [N], of rows by the seeds of their episodes and their places in those."""
-    mixed = seeds + (places.astype(np.uint64) + np.uint64(1)) * _GOLDEN
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX[0]
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX[1]
-    return mixed ^ (mixed >> np.uint64(31))
+    return mixed(seeds + (places.astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN))
 
 
 def add(sketch: Sketch, rows: np.ndarray, priority: np.ndarray) -> Sketch:

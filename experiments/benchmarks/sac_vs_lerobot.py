@@ -60,10 +60,10 @@ def ours() -> Callable[[], float]:
 def theirs(depth: int) -> Callable[[], float]:
     """Seconds of a block of updates with `depth` hidden layers behind the encoder."""
     import torch
-    from torch.library import Library
+    from torch import library
 
     # What torchvision registers by compiled code, which the wheel for another version of torch lacks; nothing here calls it.
-    operators = Library("torchvision", "DEF")
+    operators = library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from lerobot.configs.types import FeatureType, PolicyFeature

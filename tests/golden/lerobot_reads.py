@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import library as operators
 
-library = torch.library.Library("torchvision", "DEF")  # where torchvision's compiled part does not fit torch, its import asks for these
+library = operators.Library("torchvision", "DEF")  # where torchvision's compiled part does not fit torch, its import asks for these
 for signature in ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor", "qnms(Tensor a, Tensor b, float c) -> Tensor"):
     try:
         library.define(signature)

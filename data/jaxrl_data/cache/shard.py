@@ -14,6 +14,7 @@ import numpy as np
 from jaxrl_data.cache.layout import EPISODES, HASHES, LENGTHS, Plan, column_file, shard_folder
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features, check, length
+from jaxrl_data.writer import synced
 
 
 class LeftOut(NamedTuple):
@@ -114,7 +115,7 @@ def write_shard(dataset: Dataset, plan: Plan, folder: Path, shard: int, quaranti
     try:
         left_out = _fill(part, dataset, plan, shard, quarantine)
         for path in part.iterdir():
-            _synchronise(path)
+            synced(path)
         try:
             part.rename(there)
         except OSError:  # another process was as quick
@@ -123,14 +124,6 @@ def write_shard(dataset: Dataset, plan: Plan, folder: Path, shard: int, quaranti
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return left_out
-
-
-def _synchronise(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _fill(part: Path, dataset: Dataset, plan: Plan, shard: int, quarantine: bool) -> list[LeftOut]:
