@@ -4,7 +4,7 @@ The whole state is the number of samples drawn so far: batch k holds the same ro
 and whenever it is made. Grain reads ahead.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrl.ops.cores import cores
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.running_statistics import init as no_statistics
-from jaxrl.types import ArraySpec, Key, Metrics, Params, PolicySpec, Source
+from jaxrl.types import ArraySpec, Key, Metrics, Params, PolicySpec, Source, Spec
 from jaxrl_data.members import statistics_of
 from jaxrl_data.mixture import Mixture, Samples, open_mixture, over_time
 from jaxrl_data.order import rows_of_host
@@ -107,26 +107,31 @@ def batches(config: Config, first: int = 0, hosts: int = 1, host: int = 0, sampl
     return iter(found)
 
 
-def _policy_spec(config: Config, samples: Samples) -> PolicySpec:
-    told = samples.spec
+def policy_spec(config: Mixture, told: Spec, rates: set[float]) -> PolicySpec:
+    """What a policy reads and writes that learns from samples of the spec `told`; `rates` are those of the sets."""
     observation: dict[str, ArraySpec] = {}
     for name, spec in told.items():
         if name.startswith("observation/"):
             shape = spec.shape[1:] if config.history == 1 else spec.shape
             observation[name.removeprefix("observation/")] = ArraySpec(shape, spec.dtype, spec.names, spec.unit)
     action = told[ACTION]
-    rates = {one.member.features.rate for one in samples.fed.values()}
-    rate = rates.pop() / config.action_stride if len(rates) == 1 else 0.0
+    rate = next(iter(rates)) / config.action_stride if len(rates) == 1 else 0.0
     return PolicySpec(observation, ArraySpec(action.shape[1:], action.dtype, action.names, action.unit), config.horizon, rate=rate)
 
 
-def _normaliser(config: Config, samples: Samples, spec: PolicySpec) -> RunningStatistics:
-    """Mean and variance of the only set's train part; without effect where samples are normalised, or several sets have no common ones."""
-    whole = no_statistics({**spec.observation, ACTION: spec.action})
+def _statistics(config: Config, samples: Samples) -> Statistics | None:
+    """Of the only set's train part; None where samples are normalised, or several sets have no common ones."""
     if config.normalise or len(samples.fed) > 1:
-        return whole
+        return None
     (only,) = samples.fed.values()
-    held = statistics_of(only.member, config.validation)
+    return statistics_of(only.member, config.validation)
+
+
+def normaliser(spec: PolicySpec, held: Statistics | None) -> RunningStatistics:
+    """Mean and variance for a policy; without effect where there are no statistics."""
+    whole = no_statistics({**spec.observation, ACTION: spec.action})
+    if held is None:
+        return whole
     mean, variance = dict(whole.mean), dict(whole.variance)
     for name in mean:
         column = held.columns[name]
@@ -146,11 +151,7 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     samples = open_mixture(mixture_of(config))
     hosts, host = (1, 0) if mesh is None else (jax.process_count(), jax.process_index())
     rows_of_host(0, config.batch_size, hosts, host)
-    sharding = None
-    if mesh is not None:
-        if config.batch_size % mesh.shape["data"]:
-            raise ValueError(f"batch_size is {config.batch_size}, which {mesh.shape['data']} devices on the mesh axis `data` do not divide")
-        sharding = NamedSharding(mesh, PartitionSpec("data"))
+    place = placing(config.batch_size, mesh)
     live: dict[str, Any] = {}
 
     def init(key: Key, behaviour: Params) -> DataState:
@@ -164,37 +165,52 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
             live["batches"] = batches(config, now, hosts, host, samples)
         found = next(live["batches"])
         live["next"] = now + config.batch_size
-        placed = jax.tree.map(jnp.asarray if sharding is None else lambda x: jax.make_array_from_process_local_data(sharding, x), found)
-        return DataState(np.int64(live["next"])), placed  # type: ignore[arg-type]
+        return DataState(np.int64(live["next"])), place(found)  # type: ignore[arg-type]
 
     def metrics(state: DataState) -> Metrics:
         epochs = samples.order.epochs(int(state.samples))
         told = {f"data/epochs/{name}": jnp.float32(epoch) for name, epoch in epochs.items()}
         return told | ({"data/quarantined": jnp.float32(len(samples.bad))} if config.quarantine else {})
 
-    spec = _policy_spec(config, samples)
-    source = Source(
-        _spec(config, samples), init, advance, pure=False, allocation=memory(config, samples), metrics=metrics, close=live.clear
-    )
-    return Loaded(source, spec, _normaliser(config, samples, spec), samples.statistics)
+    spec = policy_spec(config, samples.spec, {one.member.features.rate for one in samples.fed.values()})
+    of_batches, held = batch_spec(config, config.batch_size, samples.spec), _statistics(config, samples)
+    source = Source(of_batches, init, advance, pure=False, allocation=memory(config, samples), metrics=metrics, close=live.clear)
+    return Loaded(source, spec, normaliser(spec, held), samples.statistics)
 
 
-def _spec(config: Config, samples: Samples) -> dict[str, ArraySpec]:
-    """Of the batches."""
+def placing(batch_size: int, mesh: Mesh | None) -> Callable[[Any], Any]:
+    """A function from this process's rows of a batch to arrays of all, on a mesh shared out over its axis `data`.
+
+    Raises ValueError where its devices do not divide the batch.
+    """
+    if mesh is None:
+        return lambda batch: jax.tree.map(jnp.asarray, batch)
+    if batch_size % mesh.shape["data"]:
+        raise ValueError(f"batch_size is {batch_size}, which {mesh.shape['data']} devices on the mesh axis `data` do not divide")
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    return lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def batch_spec(config: Mixture, batch_size: int, told: Spec) -> dict[str, ArraySpec]:
+    """Of batches of samples of the spec `told`."""
     out = {}
-    for name, one in samples.spec.items():
+    for name, one in told.items():
         shape = one.shape[1:] if config.history == 1 and over_time(name) else one.shape
-        out[name] = ArraySpec((config.batch_size, *shape), one.dtype, one.names, one.unit)
+        out[name] = ArraySpec((batch_size, *shape), one.dtype, one.names, one.unit)
     return out
+
+
+def row_bytes(told: Spec) -> int:
+    """Of one sample in a batch."""
+    return sum(int(np.prod([int(n) for n in one.shape], dtype=np.int64)) * np.dtype(one.dtype).itemsize for one in told.values())
 
 
 def memory(config: Config, samples: Samples) -> dict[str, int]:
     """Bytes that reading holds on this host, whatever the size of the data sets' contents: their indices, and batches that wait."""
-    row = sum(int(np.prod([int(n) for n in one.shape], dtype=np.int64)) * np.dtype(one.dtype).itemsize for one in samples.spec.values())
     threads = config.threads or cores()
     waiting = max(threads, config.prefetch) + threads + (config.prefetch + 1 if config.processes else 0)
     index = sum(
         one.member.store.lengths.nbytes + one.member.store.hashes.nbytes + 16 * len(one.member.lengths) for one in samples.fed.values()
     )
-    copies = max(config.processes, 1)
-    return {"host/data/index": index * (config.processes + 1), "host/data/batches": row * config.batch_size * waiting * copies}
+    batch, copies = row_bytes(samples.spec) * config.batch_size, max(config.processes, 1)
+    return {"host/data/index": index * (config.processes + 1), "host/data/batches": batch * waiting * copies}

@@ -12,8 +12,8 @@ from jaxrl_data.cache.store import Store, open_store
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Episode, Features
 from jaxrl_data.standardise import oxe
-from jaxrl_data.standardise.standard import Standard, standardiser
 from jaxrl_data.standardise.standard import features as standard_features
+from jaxrl_data.standardise.standard import standardiser
 from jaxrl_data.statistics import Statistics, load, save, statistics, summarise
 from jaxrl_data.transforms.interface import definition
 
@@ -92,13 +92,25 @@ def held_out(hashes: np.ndarray, share: float) -> np.ndarray:
     return first < np.uint64(min(int(share * 2.0**64), 2**64 - 1))
 
 
-def _standard(one: Set, store: Store) -> tuple[Callable[[Episode], Episode], Features, tuple[str, ...], tuple[int, int], str]:
-    """What standardises, what comes out, the arrays that it needs, the steps that it drops at both ends, and a hash of it."""
-    raw = store.features
+class Meaning(NamedTuple):
+    """What the columns of a set mean."""
+
+    standardise: Callable[[Episode], Episode]
+    features: Features  # of what comes out
+    needed: tuple[str, ...]  # arrays that it is made of
+    dropped: tuple[int, int]  # steps at both ends
+    definition: str  # a hash of it
+    normalised: tuple[bool, ...]  # which dimensions of the action normalisation is for; () for all
+    bgr: tuple[str, ...]  # cameras that are stored blue first
+
+
+def meaning(one: Set, raw: Features) -> Meaning:
+    """Of a set with the columns `raw`. Raises ValueError: a column or standard is not known, or nothing is named action."""
     if one.standard:
         row = oxe.standard(one.standard)
-        found = standard_features(row, raw)
-        return standardiser(row), found, tuple(name for name in row.raw if name in raw.arrays), _dropped(row), definition((row,))
+        needed = tuple(name for name in row.raw if name in raw.arrays)
+        ends = (row.drop_first, row.drop_last)
+        return Meaning(standardiser(row), standard_features(row, raw), needed, ends, definition((row,)), row.normalised, row.bgr)
     known = raw.names
     for own, name in one.columns.items():
         if name not in known:
@@ -112,11 +124,7 @@ def _standard(one: Set, store: Store) -> tuple[Callable[[Episode], Episode], Fea
         raw.rate,
     )
     needed = tuple(name for name in one.columns.values() if name in raw.arrays)
-    return Columns(one.columns), found, needed, (0, 0), definition((Columns(dict(one.columns)),))
-
-
-def _dropped(row: Standard) -> tuple[int, int]:
-    return row.drop_first, row.drop_last
+    return Meaning(Columns(one.columns), found, needed, (0, 0), definition((Columns(dict(one.columns)),)), (), ())
 
 
 def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Member:
@@ -127,7 +135,7 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
         ValueError: a column or standard is not known, an episode is too short, or there is nothing to draw.
     """
     store = open_store(one.path)
-    standardise, features, needed, (before, behind), told = _standard(one, store)
+    standardise, features, needed, (before, behind), told, normalised, bgr = meaning(one, store.features)
     lengths = store.lengths.astype(np.int64) - before - behind
     if (lengths < 1).any():
         short = int(np.argmin(lengths))
@@ -154,7 +162,6 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
         }
         return standardise(Episode(f"{store.name}, episode {number}", store.arrays(number, needed), images, texts))  # type: ignore[arg-type]
 
-    normalised, bgr = (row.normalised, row.bgr) if one.standard and (row := oxe.standard(one.standard)) else ((), ())
     return Member(store, features, int(ends[-1]), at, episode, lengths, chosen, told, normalised, bgr, Path(one.path))
 
 

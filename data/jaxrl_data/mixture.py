@@ -4,12 +4,13 @@ import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.embodiments import Embodiment, Space, embodiment, space, unitless
+from jaxrl_data.episode import Features
 from jaxrl_data.members import Member, Part, Set, open_member, statistics_of
 from jaxrl_data.order import Order, Share, order, weights
 from jaxrl_data.statistics import Column, Statistics
@@ -79,6 +80,30 @@ class Fed(NamedTuple):
     transforms: tuple[Transform, ...]
 
 
+class Told(Protocol):
+    """What of a set decides what its samples go through, wherever its episodes come from."""
+
+    @property
+    def features(self) -> Features: ...  # standardised
+    @property
+    def normalised(self) -> tuple[bool, ...]: ...  # which dimensions of the action normalisation is for; () for all
+    @property
+    def bgr(self) -> tuple[str, ...]: ...  # cameras that are stored blue first
+
+
+class Making(NamedTuple):
+    """What the samples of a mixture go through, and what they are then."""
+
+    window: Window
+    transforms: dict[str, tuple[Transform, ...]]  # of each set
+    spec: Spec
+
+
+def random_of(seed: int, number: int) -> np.random.Generator:
+    """What sample `number` draws from: the same whoever makes it, and when."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, number % 2**64], np.uint64)))
+
+
 class Samples:
     """A mixture, opened; made by `open_mixture`. Thread-safe."""
 
@@ -94,7 +119,7 @@ class Samples:
         reason = ""
         for other in range(member.items):
             episode, step = member.at((item + other) % member.items)
-            random = np.random.Generator(np.random.Philox(key=np.array([self.config.seed % 2**64, number % 2**64], np.uint64)))
+            random = random_of(self.config.seed, number)
             try:
                 return apply(transforms, window(member.episode(episode), step, random), random)
             except ValueError as error:
@@ -140,7 +165,7 @@ def nested(flat: Mapping[str, Any], history: int) -> dict[str, Any]:
     return tree
 
 
-def _states(member: Member) -> dict[str, ArraySpec]:
+def _states(member: Told) -> dict[str, ArraySpec]:
     return {name: spec for name, spec in member.features.arrays.items() if name.startswith("state/")}
 
 
@@ -162,7 +187,7 @@ def _alike(specs: Iterable[Mapping[str, ArraySpec]]) -> bool:
     return all(one == first for one in others)
 
 
-def _spaces(config: Mixture, members: Mapping[str, Member]) -> Spaces:
+def _spaces(config: Mixture, members: Mapping[str, Told]) -> Spaces:
     """Raises ValueError that names the sets whose dimensions do not fit together."""
     actions = {name: {ACTION: member.features.arrays[ACTION]} for name, member in members.items()}
     states = {name: _states(member) for name, member in members.items()}
@@ -184,7 +209,7 @@ def _normalised(config: Mixture, key: str, column: Column, changed: Sequence[boo
     return Normalise(key, tuple(map(float, offset)), tuple(map(float, scale)))
 
 
-def _cameras(config: Mixture, members: Mapping[str, Member]) -> tuple[str, ...]:
+def _cameras(config: Mixture, members: Mapping[str, Told]) -> tuple[str, ...]:
     if config.images.cameras:
         return config.images.cameras
     have = [{name.removeprefix("image/") for name in member.features.images} for member in members.values()]
@@ -200,19 +225,29 @@ def open_mixture(config: Mixture) -> Samples:
     members = {name: open_member(one, config.part, config.validation) for name, one in config.sets.items()}
     sizes = weights({name: float(member.items) for name, member in members.items()}, config.temperature)
     shares = {name: Share(member.items, config.sets[name].weight * sizes[name]) for name, member in members.items()}
-    cameras = _cameras(config, members)
-    window = Window(config.history, config.horizon, config.history_stride, config.action_stride, cameras)
     held = {name: statistics_of(member, config.validation) for name, member in members.items()} if config.normalise else {}
-    spaces = _spaces(config, members)
-    fed = {name: Fed(member, window, _transforms(config, name, member, held.get(name), spaces)) for name, member in members.items()}
-    specs = {name: _arrays(spec_after(one.transforms, window.spec(one.member.features))) for name, one in fed.items()}
-    (first, spec), *others = specs.items()
-    for other, told in others:
-        _check_alike(first, spec, other, told)
+    window, transforms, spec = making(config, members, held)
+    fed = {name: Fed(member, window, transforms[name]) for name, member in members.items()}
     return Samples(config, fed, order(shares, config.seed), spec, held)
 
 
-def _transforms(config: Mixture, name: str, member: Member, held: Statistics | None, spaces: Spaces) -> tuple[Transform, ...]:
+def making(config: Mixture, members: Mapping[str, Told], held: Mapping[str, Statistics]) -> Making:
+    """What samples of these sets go through; `held` are the statistics that they are normalised by.
+
+    Raises ValueError that names the sets and dimensions that do not fit together.
+    """
+    cameras = _cameras(config, members)
+    window = Window(config.history, config.horizon, config.history_stride, config.action_stride, cameras)
+    spaces = _spaces(config, members)
+    transforms = {name: _transforms(config, name, member, held.get(name), spaces) for name, member in members.items()}
+    specs = {name: _arrays(spec_after(transforms[name], window.spec(member.features))) for name, member in members.items()}
+    (first, spec), *others = specs.items()
+    for other, told in others:
+        _check_alike(first, spec, other, told)
+    return Making(window, transforms, spec)
+
+
+def _transforms(config: Mixture, name: str, member: Told, held: Statistics | None, spaces: Spaces) -> tuple[Transform, ...]:
     images, found = config.images, list[Transform]()
     if any(column.startswith("image/") for column in member.features.images):
         found += [Decode(member.bgr), Resize(images.size, images.size, images.pad)]

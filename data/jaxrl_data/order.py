@@ -19,7 +19,7 @@ _TURN = 2**64
 _ROUNDS = 4
 
 
-def _hash(*words: object) -> int:
+def hashed(*words: object) -> int:
     """64 bits of them, the same on every machine."""
     return int.from_bytes(hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=8).digest(), "little")
 
@@ -88,7 +88,7 @@ class Order:
         weights = np.array([share.weight for share in self._shares], np.float64)
         ends = np.cumsum(weights / weights.sum())
         self._bounds = [0, *(int(end * _TURN) for end in ends[:-1]), _TURN]
-        self._start = _hash(seed, *shares)
+        self._start = hashed(seed, *shares)
 
     def before(self, sample: int) -> list[int]:
         """How many of the samples 0 to `sample` - 1 come from each set."""
@@ -98,11 +98,15 @@ class Order:
         ]
         return [high - low for low, high in zip(below[:-1], below[1:], strict=True)]
 
-    def draws(self, first: int, count: int) -> Draws:
-        """The samples `first` to `first` + `count` - 1."""
+    def sets(self, first: int, count: int) -> np.ndarray:
+        """[count] int64: the place of the set that each of the samples `first` to `first` + `count` - 1 comes from."""
         number = np.uint64(first % _TURN) + np.arange(count, dtype=np.uint64)
         points = number * np.uint64(GOLDEN) + np.uint64(self._start)
-        of = np.searchsorted(np.array(self._bounds[1:-1], np.uint64), points, side="right").astype(np.int64)
+        return np.searchsorted(np.array(self._bounds[1:-1], np.uint64), points, side="right").astype(np.int64)
+
+    def draws(self, first: int, count: int) -> Draws:
+        """The samples `first` to `first` + `count` - 1."""
+        of = self.sets(first, count)
         item = np.empty(count, np.int64)
         for k, seen in enumerate(self.before(first)):
             rows = np.flatnonzero(of == k)
@@ -111,7 +115,7 @@ class Order:
             epochs, places = np.array([epoch for epoch, _ in ranks], object), np.array([place for _, place in ranks], np.int64)
             for epoch in dict.fromkeys(epochs.tolist()):
                 now = epochs == epoch
-                item[rows[now]] = permuted(places[now], size, _hash(self._seed, self._names[k], epoch))
+                item[rows[now]] = permuted(places[now], size, hashed(self._seed, self._names[k], epoch))
         return Draws(of, item)
 
     def epochs(self, sample: int) -> dict[str, float]:
