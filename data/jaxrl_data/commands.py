@@ -17,7 +17,8 @@ from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Features, length
 from jaxrl_data.findings import ERROR, failed, table
 from jaxrl_data.open import open_dataset, splits
-from jaxrl_data.statistics import Column, Statistics, Summary, merge, ranges, save, statistics, summarise
+from jaxrl_data.statistics import Column, Statistics, Summary, merge, ranges, save, statistics
+from jaxrl_data.streaming.statistics import summary_of
 from jaxrl_data.validate import validate
 
 SHOWN = 64  # dimensions of a column
@@ -117,19 +118,24 @@ def _stats_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser)
     parser.add_argument("--out", help="file to write them to, as JSON")
     parser.add_argument("--workers", type=int, default=1, help="processes that share the episodes; the result is the same")
+    parser.add_argument("--standard", default="", help="row of the table of Open X-Embodiment by which columns are standardised first")
+    parser.add_argument("--validation", type=float, default=0.0, help="share of the episodes that training holds out, which are left out")
     parser.add_argument("--floor", type=float, default=1e-3, help="range below which a dimension is marked, in the unit of its column")
 
 
 def stats(options: argparse.Namespace) -> int:
-    """Statistics of all columns of floats, as they are stored."""
+    """Statistics of all columns of floats, as they are stored or standardised."""
     if options.workers < 1:
         raise ValueError(f"--workers is {options.workers}, but must be at least 1")
+    if not 0 <= options.validation < 1:
+        raise ValueError(f"--validation is {options.validation}, but must be at least 0 and below 1")
+    done = (options.standard, options.validation)
     dataset = opened(options)
     with progress(f"reading {dataset.split}", dataset.size) as advance:
         if options.workers == 1:
-            summary = summarise(dataset, advance=advance)
+            summary = summary_of(dataset, *done, advance=advance)
         else:
-            summary = _shared_out(options.path, dataset.split, dataset.size, options.workers, advance)
+            summary = _shared_out(options.path, dataset.split, dataset.size, options.workers, done, advance)
     held = statistics(summary)
     out = console()
     for name, column in held.columns.items():
@@ -142,17 +148,17 @@ def stats(options: argparse.Namespace) -> int:
     return 0
 
 
-def _part(path: str, split: str, first: int, last: int) -> tuple[Summary, int]:
+def _part(path: str, split: str, done: tuple[str, float], first: int, last: int) -> tuple[Summary, int]:
     """What a process of its own does."""
-    return summarise(open_dataset(path, split), first=first, last=last), last - first
+    return summary_of(open_dataset(path, split), *done, first=first, last=last), last - first
 
 
-def _shared_out(path: str, split: str, size: int, workers: int, advance: Callable[[int], None]) -> Summary:
+def _shared_out(path: str, split: str, size: int, workers: int, done: tuple[str, float], advance: Callable[[int], None]) -> Summary:
     parts = min(size, 4 * workers)
     edges = [size * part // parts for part in range(parts + 1)]
     merged: Summary | None = None
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(_part, path, split, first, last) for first, last in zip(edges, edges[1:], strict=False)]
+        jobs = [pool.submit(_part, path, split, done, first, last) for first, last in zip(edges, edges[1:], strict=False)]
         for job in as_completed(jobs):
             summary, episodes = job.result()
             merged = summary if merged is None else merge(merged, summary)

@@ -16,3 +16,4 @@ class Dataset(NamedTuple):
     read: Callable[[int, int], Iterator[Episode]]
     # (first, last) -> episodes first to last - 1, in order, few of them in memory at a time. Raises BadEpisode; go on by a new call
     fingerprint: str  # of what is stored, whatever its path: another one means other data
+    files: tuple[int, ...] = ()  # episodes up to the end of each file, where one is only read from its beginning

@@ -330,7 +330,7 @@ def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
 
 
 def _dataset(settings: Settings, mesh: Mesh | None) -> Parts:
-    """Prepared data sets, of which the source itself tells what a policy has to know."""
+    """Data sets, prepared or as they lie, of which the source itself tells what a policy has to know."""
     _refuse(settings, "networks", "bonus", "curriculum", "replay", "filler", "demonstrations", "mirror", "data")
     make_source, config = part(settings.source, "source", "config.source")
     loaded = make_source(config, mesh)
@@ -346,6 +346,7 @@ SOURCES: dict[str, Callable[[Settings, Mesh | None], Parts]] = {
     HOST_ROLLOUT: _host_rollout,
     "jaxrl.replay.memory": _memory,
     "jaxrl_data.dataset_source": _dataset,
+    "jaxrl_data.stream_source": _dataset,
 }
 
 

@@ -291,7 +291,7 @@ episodes = stream.stream(sys.argv[1], "train", 0, 6)
 next(episodes)
 episodes.close()
 assert children[0].returncode is not None
-other = stream._start(sys.argv[1], "train", 0, 6)
+other = stream._start()
 print(other.pid, flush=True)
 time.sleep(60)
 """

@@ -38,7 +38,8 @@ def read(path: str, split: str) -> Dataset:
                 found.append(_builder(told))
             yield from _episodes(told, found[0], first, last)
 
-    return Dataset(told.name, split, told.layout.features, int(told.ends[-1]), episodes, told.fingerprint)
+    files = () if told.format == "array_record" else tuple(told.ends.tolist())
+    return Dataset(told.name, split, told.layout.features, int(told.ends[-1]), episodes, told.fingerprint, files)
 
 
 def _builder(told: Split) -> Any:

@@ -1,28 +1,37 @@
-"""RLDS without TensorFlow in this process: a child reads, and its episodes come over a pipe, one ahead of the reader.
+"""RLDS without TensorFlow in this process: children read, and their episodes come over pipes, one ahead of the reader.
 
 Metadata are read here: of a data set in a cloud with EPATH_USE_TF=false and gcsfs or s3fs, or else etils imports TensorFlow for them.
-The child ends when its reader is closed, and by itself when the process that reads dies: its standard input ends then.
+A child ends when it is closed, and by itself when the process that reads dies: its standard input ends then.
 """
 
 import contextlib
+import json
 import os
 import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import BinaryIO, NamedTuple, cast
 
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode
 from jaxrl_data.rlds import reader
 
-_PIPE = 2**20  # bytes that the child may be ahead, beside the episode that it has read
-_HEADER = 8  # bytes, the length of what follows; 0 at the end
+_PIPE = 2**20  # bytes that a child may be ahead, beside the episode that it has read
+_HEADER = 8  # bytes, the length of what follows; 0 at the end of an answer
+
+
+class Reading(NamedTuple):
+    """Data sets that share children: as many as are read from at once, each of which stays to be asked again."""
+
+    read: Callable[[str, str], Dataset]  # as `jaxrl_data.rlds.reader.read`: only where the episodes are decoded is another process
+    close: Callable[[], None]  # ends the children; who still waits for one gets a RuntimeError
 
 
 def read(path: str, split: str) -> Dataset:
-    """As `jaxrl_data.rlds.reader.read`: only where the episodes are decoded is another process."""
+    """As `jaxrl_data.rlds.reader.read`, with a child for each call of `read`."""
 
     def episodes(first: int, last: int) -> Iterator[Episode]:
         return stream(path, split, first, last)
@@ -37,36 +46,90 @@ def stream(path: str, split: str, first: int, last: int) -> Iterator[Episode]:
         BadEpisode, ValueError: as the reader in the child.
         RuntimeError: the child ended before it was through, such as for lack of memory.
     """
-    child = _start(path, split, first, last)
-    output = cast(BinaryIO, child.stdout)
-    place = first
+    child = _start()
     try:
-        while (message := _receive(output)) is not None:
-            if message == b"":
-                return
-            found = pickle.loads(message)  # of our own child
-            if isinstance(found, Exception):
-                raise found
-            yield found
-            place += 1
-        raise RuntimeError(f"{path}: the process that reads {split} ended at episode {place} with exit code {child.wait()}; see its output")
+        yield from _ask(child, path, split, first, last)
     finally:
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+        _end(child)
 
 
-def _start(path: str, split: str, first: int, last: int) -> subprocess.Popen[bytes]:
+def reading() -> Reading:
+    """Children for many calls; the first episode takes as long as TensorFlow's import. Thread-safe."""
+    waiting: list[subprocess.Popen[bytes]] = []
+    every: set[subprocess.Popen[bytes]] = set()
+    lock, closed = threading.Lock(), threading.Event()
+
+    def episodes(path: str, split: str, first: int, last: int) -> Iterator[Episode]:
+        with lock:
+            if closed.is_set():
+                raise RuntimeError(f"{path}: is read after it was closed")
+            child = waiting.pop() if waiting else _start()
+            every.add(child)
+        whole = False
+        try:
+            yield from _ask(child, path, split, first, last)
+            whole = True
+        except (BadEpisode, ValueError):  # which end an answer too
+            whole = True
+            raise
+        finally:
+            with lock:
+                if whole and not closed.is_set():
+                    waiting.append(child)
+                else:
+                    every.discard(child)
+                    _end(child)
+
+    def read(path: str, split: str) -> Dataset:
+        return reader.read(path, split)._replace(read=lambda first, last: episodes(path, split, first, last))
+
+    def close() -> None:
+        with lock:
+            closed.set()
+            for child in every:
+                child.kill()
+            for child in waiting:
+                _end(child)
+            waiting.clear()
+
+    return Reading(read, close)
+
+
+def _start() -> subprocess.Popen[bytes]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         "CUDA_VISIBLE_DEVICES": "",
         "JAX_PLATFORMS": "cpu",
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }
-    command = [sys.executable, "-m", "jaxrl_data.rlds.stream", path, split, str(first), str(last)]
+    command = [sys.executable, "-m", "jaxrl_data.rlds.stream"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, pipesize=_PIPE)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()
+    for pipe in (child.stdin, child.stdout):
+        with contextlib.suppress(OSError):
+            pipe.close()  # type: ignore[union-attr]
+
+
+def _ask(child: subprocess.Popen[bytes], path: str, split: str, first: int, last: int) -> Iterator[Episode]:
+    """One question and its answer; a generator that is left before its end leaves the rest in the pipe."""
+    question, output = cast(BinaryIO, child.stdin), cast(BinaryIO, child.stdout)
+    with contextlib.suppress(BrokenPipeError):  # told below
+        question.write(json.dumps([path, split, first, last]).encode() + b"\n")
+        question.flush()
+    place = first
+    while (message := _receive(output)) is not None:
+        if message == b"":
+            return
+        found = pickle.loads(message)  # of our own child
+        if isinstance(found, Exception):
+            raise found
+        yield found
+        place += 1
+    raise RuntimeError(f"{path}: the process that reads {split} ended at episode {place} with exit code {child.wait()}; see its output")
 
 
 def _receive(pipe: BinaryIO) -> bytes | None:
@@ -85,27 +148,39 @@ def _send(pipe: BinaryIO, message: bytes) -> None:
     pipe.flush()
 
 
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(0)
-
-
-def main(path: str, split: str, first: int, last: int) -> None:
-    """The child: writes episodes to what was its standard output; what libraries print goes to the standard error."""
-    pipe = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _answer(pipe: BinaryIO, known: dict[tuple[str, str], Dataset], path: str, split: str, first: int, last: int) -> None:
+    """Episodes, and an empty message behind the last; or what ended it."""
     try:
-        for episode in reader.read(path, split).read(first, last):
+        if (path, split) not in known:
+            known[path, split] = reader.read(path, split)
+        for episode in known[path, split].read(first, last):
             _send(pipe, pickle.dumps(episode, protocol=5))
         _send(pipe, b"")
     except BrokenPipeError:
-        return
+        raise
     except Exception as error:
-        _send(
-            pipe, pickle.dumps(error if type(error) in (BadEpisode, ValueError) else ValueError(f"{path}: {type(error).__name__}: {error}"))
-        )
+        told = error if type(error) in (BadEpisode, ValueError) else ValueError(f"{path}: {type(error).__name__}: {error}")
+        _send(pipe, pickle.dumps(told))
+
+
+def _questions(into: SimpleQueue) -> None:
+    """Ends the process with its parent, whatever it is about."""
+    for line in sys.stdin.buffer:
+        into.put(json.loads(line))
+    os._exit(0)
+
+
+def main() -> None:
+    """The child: writes episodes to what was its standard output; what libraries print goes to the standard error."""
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    questions: SimpleQueue = SimpleQueue()
+    threading.Thread(target=_questions, args=(questions,), daemon=True).start()
+    known: dict[tuple[str, str], Dataset] = {}
+    with contextlib.suppress(BrokenPipeError):
+        while True:
+            _answer(pipe, known, *questions.get())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main()

@@ -1,0 +1,80 @@
+"""Statistics of a data set that is not prepared: computed once by `jaxrl data stats`, and found by a path that the config names."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from etils import epath
+
+from jaxrl_data.dataset import Dataset
+from jaxrl_data.episode import Episode
+from jaxrl_data.members import Set, meaning
+from jaxrl_data.statistics import Statistics, Summary, float_columns, load, summarise
+from jaxrl_data.streaming.members import Choice, Stream, chosen
+
+
+def _definition(standard: str, of_standard: str, validation: float) -> str:
+    """What a file of statistics says was done: nothing to columns as they are stored."""
+    bare = of_standard if standard else ""
+    return f"{bare}-{validation:g}" if validation else bare
+
+
+def summary_of(
+    dataset: Dataset,
+    standard: str = "",
+    validation: float = 0.0,
+    first: int = 0,
+    last: int | None = None,
+    advance: Callable[[int], Any] = lambda episodes: None,
+) -> Summary:
+    """Of the columns of floats, as they are stored or standardised by a row of the table, of the episodes that are not held out.
+
+    Raises as `summarise`; ValueError where the standard is not known.
+    """
+    choice = Choice("train", validation)
+
+    def read(first: int, last: int) -> Iterator[Episode]:
+        return chosen(dataset.read(first, last), choice)
+
+    kept = dataset._replace(read=read)
+    if not standard:
+        return summarise(kept, definition=_definition("", "", validation), first=first, last=last, advance=advance)
+    told = meaning(Set(dataset.name, standard=standard), dataset.features)
+    specs = {name: spec for name, spec in told.features.arrays.items() if spec.dtype.startswith("float")}
+    definition = _definition(standard, told.definition, validation)
+    return summarise(kept, lambda one: float_columns(told.standardise(one)), definition, first, last, specs, advance)
+
+
+def command(stream: Stream, validation: float, out: str) -> str:
+    """What makes the statistics that a config needs."""
+    words = ["jaxrl", "data", "stats", stream.given.path, "--split", stream.dataset.split, "--out", out or "FILE"]
+    words += ["--standard", stream.given.standard] if stream.given.standard else []
+    words += ["--validation", f"{validation:g}"] if validation else []
+    return shlex.join(words)
+
+
+def statistics_of(stream: Stream, validation: float) -> Statistics:
+    """Those of the file that the set names, by house names.
+
+    Raises ValueError that tells the command to make them: no file is named or there, or it is one of other data or other columns.
+    """
+    path = stream.given.statistics
+    makes = f"`{command(stream, validation, path)}` makes them"
+    if not path:
+        raise ValueError(f"{stream.given.path}: its statistics are needed, and the config names no file (statistics: FILE); {makes}")
+    if not epath.Path(path).exists():
+        raise ValueError(f"{path}: there are no statistics of {stream.given.path}; {makes}")
+    held = load(path)
+    if held.fingerprint != stream.dataset.fingerprint:
+        raise ValueError(f"{path}: holds statistics of other data than {stream.given.path}, split {stream.dataset.split}; {makes}")
+    need = _definition(stream.given.standard, stream.meaning.definition, validation)
+    if held.definition != need:
+        found, need = (one or "of stored columns" for one in (held.definition, need))
+        raise ValueError(
+            f"{path}: holds statistics {found} of {stream.given.path}, but {need} are needed: of one standard, and one share held "
+            f"out; {makes}"
+        )
+    if stream.given.standard:
+        return held
+    named = {own: held.columns[name] for own, name in stream.given.columns.items() if name in held.columns}
+    return held._replace(columns=named)
