@@ -177,6 +177,16 @@ def test_record_that_is_not_there_moves_no_episode(records: Path) -> None:
     assert len(found) == error.episode == last - 1 and file.name in str(error)
 
 
+def test_record_that_metadata_do_not_tell_of(records: Path) -> None:
+    """At the end of a file; where that is not reached, nothing is known of it."""
+    file, lengths = _shard(records, 1), _lengths(records)
+    data, ends = file.read_bytes(), _ends(file)
+    file.write_bytes(data + data[: ends[0]])
+    found, error = _bad(records, 0, EPISODES)
+    assert lengths[0] <= len(found) <= error.episode == sum(lengths[:2]) and f"{lengths[1]} records" in str(error)
+    assert len(list(reader.read(str(records), "train").read(0, lengths[0] + 1))) == lengths[0] + 1
+
+
 def test_missing_file(records: Path) -> None:
     _shard(records, 2).unlink()
     found, error = _bad(records, 0, EPISODES)

@@ -1,14 +1,16 @@
-"""Episodes of a TFDS builder directory, in stored order, through tensorflow-datasets: images stay as they were encoded.
+"""Episodes of a TFDS builder directory, in stored order, parsed by tensorflow-datasets: images stay as they were encoded.
 
-The end of a record ends an episode, whatever `is_last` says. TensorFlow is imported when the first episode is read, and kept off GPUs; a
-process that trains reads through `jaxrl_data.rlds.stream`, where it stays without TensorFlow.
+Records of the usual format are taken from their files by TensorFlow itself: to build a pipeline of tensorflow-datasets takes a quarter of a
+second, longer than to read a few episodes. The end of a record ends an episode, whatever `is_last` says. TensorFlow is imported when the
+first episode is read, and kept off GPUs; a process that trains reads through `jaxrl_data.rlds.stream`, where it stays without TensorFlow.
 """
 
 import contextlib
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode
@@ -29,36 +31,44 @@ def splits(path: str) -> tuple[str, ...]:
 def read(path: str, split: str) -> Dataset:
     """One split. Reads metadata only, without TensorFlow. Raises as `read_split`."""
     told = read_split(path, split)
-    found: list[Any] = []  # the builder, once it is needed
+    found: list[_Parser] = []  # once it is needed
 
     def episodes(first: int, last: int) -> Iterator[Episode]:
         span(first, last, int(told.ends[-1]), f"{told.name} {split}")
         if first < last:
             if not found:
-                found.append(_builder(told))
+                found.append(_parser(told))
             yield from _episodes(told, found[0], first, last)
 
     files = () if told.format == "array_record" else tuple(told.ends.tolist())
     return Dataset(told.name, split, told.layout.features, int(told.ends[-1]), episodes, told.fingerprint, files)
 
 
-def _builder(told: Split) -> Any:
+class _Parser(NamedTuple):
+    builder: Any  # of tensorflow-datasets
+    skip: dict[str, Any]  # what it is not to decode: steps as tf.Example has them, with images and byte strings as they are
+    parse: Callable[[Any], Any]  # a serialised record -> its features; thread-safe
+
+
+def _parser(told: Split) -> _Parser:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
     with contextlib.suppress(RuntimeError):  # somebody else has begun to use them
         tf.config.set_visible_devices([], "GPU")
     tf.get_logger().addFilter(lambda line: "tf.data.Dataset.counter" not in line.getMessage())  # tfds' own, two at each call
-    return tfds.builder_from_directory(told.path)
+    builder = tfds.builder_from_directory(told.path)
+    skip = {STEPS: tfds.decode.SkipDecoding()} | _nested(told.layout.images, tfds.decode.SkipDecoding)
+    return _Parser(builder, skip, tf.function(lambda raw: builder.info.features.deserialize_example(raw, decoders=skip)))
 
 
-def _episodes(told: Split, builder: Any, first: int, last: int) -> Iterator[Episode]:
+def _episodes(told: Split, parser: _Parser, first: int, last: int) -> Iterator[Episode]:
     """Each record is checked to be the one that was meant: a shard that lacks some would move all episodes of the next."""
     place = first
     with _as_bad_episode(told, lambda: place):
-        for record in _records(told, builder, first, last):
+        for record in _records(told, parser, first, last):
             _same_record(told, place, record.pop(_ID, None))
-            yield _episode(told, builder, record, place)
+            yield _episode(told, parser.builder, record, place)
             place += 1
         if place < last:
             raise ValueError("its file holds less records than dataset_info.json tells")
@@ -114,21 +124,39 @@ def _plain(error: BaseException) -> str:
     return re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]", "", text).strip() or type(error).__name__
 
 
-def _records(told: Split, builder: Any, first: int, last: int) -> Iterator[Any]:
-    """Parsed records, one after the other: the steps as tf.Example has them, with images and byte strings as they are."""
+def _records(told: Split, parser: _Parser, first: int, last: int) -> Iterator[Any]:
+    """Parsed records, one after the other."""
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
-    skip = {STEPS: tfds.decode.SkipDecoding()} | _nested(told.layout.images, tfds.decode.SkipDecoding)
     slice_ = f"{told.split}[{first}:{last}]"
-    if told.format == "array_record":
-        import tensorflow as tf
-
-        parse = tf.function(lambda raw: features.deserialize_example(raw, decoders=skip))
-        for raw in builder.as_data_source(slice_, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES):
-            yield parse(tf.constant(raw))
+    if told.format == "tfrecord":
+        yield from map(parser.parse, _of_files(told, first, last))
+    elif told.format == "array_record":
+        for raw in parser.builder.as_data_source(slice_, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES):
+            yield parser.parse(tf.constant(raw))
     else:
-        yield from builder.as_dataset(slice_, shuffle_files=False, decoders=skip, read_config=_read_config())
+        yield from parser.builder.as_dataset(slice_, shuffle_files=False, decoders=parser.skip, read_config=_read_config())
+
+
+def _of_files(told: Split, first: int, last: int) -> Iterator[Any]:
+    """Serialised records of TFRecord files. Raises ValueError where a file that is read to its end holds less or more than was told."""
+    import tensorflow as tf
+
+    while first < last:
+        shard = told.shard(first)
+        start, end = int(told.ends[shard - 1]) if shard else 0, int(told.ends[shard])
+        upto, ended = min(last, end), last >= end
+        records = tf.data.TFRecordDataset(os.path.join(told.path, told.shards[shard]), buffer_size=_BUFFER).skip(first - start)
+        found = iter(records.with_options(_options()))
+        for place in range(first, upto):
+            record = next(found, None)
+            if record is None:
+                raise ValueError(f"its file holds {place - start} records, but dataset_info.json tells of {end - start}")
+            yield record
+        if ended and next(found, None) is not None:
+            raise ValueError(f"its file holds more than the {end - start} records that dataset_info.json tells of")
+        first = upto
 
 
 def _nested(paths: tuple[tuple[str, ...], ...], value: Callable[[], Any]) -> dict[str, Any]:
@@ -141,18 +169,24 @@ def _nested(paths: tuple[tuple[str, ...], ...], value: Callable[[], Any]) -> dic
     return found
 
 
-def _read_config() -> Any:
-    """One thread, one file at a time, nothing kept: the order is that of the files, and memory holds a record or two."""
+def _options() -> Any:
+    """One thread."""
     import tensorflow as tf
-    import tensorflow_datasets as tfds
 
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
+    return options
+
+
+def _read_config() -> Any:
+    """One file at a time, nothing kept: the order is that of the files, and memory holds a record or two."""
+    import tensorflow_datasets as tfds
+
     return tfds.ReadConfig(
-        options=options,
+        options=_options(),
         add_tfds_id=True,
         try_autocache=False,
         skip_prefetch=True,
