@@ -220,6 +220,10 @@ class Batches:
             task.result()
         return nested(arrays, self._config.history), places
 
+    def size(self) -> int:
+        """Bytes of the blocks in memory."""
+        return self._lanes.size()
+
     def close(self) -> None:
         """Ends all threads."""
         self._closed.set()
@@ -271,6 +275,7 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
         return state(0, np.zeros((len(mixed.streams), len(lanes_of_host(config.lanes, hosts, host)), 2), np.int32))
 
     def stop() -> None:
+        live.pop("samples", None)
         if "batches" in live:
             live.pop("batches").close()
 
@@ -281,7 +286,11 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
             _check_same(mixed, now)
             stop()
             live["batches"] = Batches(config, mixed, int(now.samples), own, hosts, host)
-        found, live["places"] = next(live["batches"])
+        try:
+            found, live["places"] = next(live["batches"])
+        except BaseException:
+            stop()  # who asks again begins anew
+            raise
         live["samples"] = int(now.samples) + config.batch_size
         return state(live["samples"], live["places"]), place(found)
 
@@ -289,6 +298,7 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
         blocks = _own(now.places, config, hosts, host)[:, :, 0].mean(1) * config.lanes
         counts = [stream.blocks for stream in mixed.streams.values()]
         told = {f"data/epochs/{name}": jnp.float32(epoch) for name, epoch in zip(mixed.streams, blocks / counts, strict=True)}
+        told["data/blocks_bytes"] = jnp.float32(live["batches"].size() if "batches" in live else 0)
         return told | ({"data/quarantined": jnp.float32(len(mixed.bad))} if config.quarantine else {})
 
     def close() -> None:

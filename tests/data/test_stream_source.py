@@ -1,7 +1,9 @@
 """Batches straight from data sets: the same whatever reads them, resumable in the middle of a block, never more than a few blocks held."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -20,10 +22,13 @@ from scipy.stats import spearmanr
 
 from jaxrl.cli.main import main
 from jaxrl.distributed.mesh import data_mesh
+from jaxrl.training.checkpoint import open_checkpoints
+from jaxrl.types import ArraySpec
 from jaxrl_data import commands
 from jaxrl_data.cache.prepare import plan, prepare
 from jaxrl_data.cache.store import open_store
-from jaxrl_data.episode import BadEpisode, Episode
+from jaxrl_data.dataset import Dataset
+from jaxrl_data.episode import BadEpisode, Episode, Features
 from jaxrl_data.members import held_out
 from jaxrl_data.mixture import Images
 from jaxrl_data.open import Apart
@@ -32,7 +37,7 @@ from jaxrl_data.streaming import members
 from jaxrl_data.streaming.lanes import cut, lane_of, samples_of_host
 from jaxrl_data.streaming.members import Streamed, open_streams
 from jaxrl_data.streaming.reading import Lanes, Reader
-from tests.data.episodes import dataset, episode, picture
+from tests.data.episodes import dataset, episode, picture, png
 
 LENGTHS = (5, 3, 8, 1, 6, 4, 7, 2, 9)
 EVERY = [1000 * episode + step for episode, length in enumerate(LENGTHS) for step in range(length)]
@@ -229,7 +234,7 @@ def test_never_more_than_two_blocks_of_a_lane_are_held(sets):
     sets["made"] = plain._replace(read=read)
     chosen = config(prefetch=1)
     mixed = open_mixed(chosen)
-    assert reads == [(0, 4)] and alive[0] == 0, "one episode tells the size"
+    assert reads == [(0, 1)] and alive[0] == 0, "one episode tells the size"
     reads.clear()
     found = Batches(chosen, mixed, 0, np.zeros((1, 4, 2), np.int32))
     next(found)
@@ -273,6 +278,20 @@ def test_what_is_held_out_is_what_a_cache_holds_out(sets, tmp_path, monkeypatch)
     part = "validation" if 0 not in out else "train"
     with pytest.raises(ValueError, match="made: no episode is left to draw from"):
         take(config(part=part, validation=0.4), 1)
+
+
+@pytest.mark.filterwarnings("ignore:sets.made. names no statistics")
+def test_after_an_error_the_same_batch_is_asked_for_again(sets):
+    sets["made"] = dataset(LENGTHS, bad=(4,))
+    source = stream_source(config()).source
+    state = source.init(jax.random.key(0), ())
+    with pytest.raises(BadEpisode) as first:
+        for _ in range(20):
+            state, _ = source.next(state, (), jax.random.key(0))
+    with pytest.raises(BadEpisode) as again:
+        source.next(state, (), jax.random.key(0))
+    assert str(first.value) == str(again.value)
+    source.close()
 
 
 def test_a_bad_episode_ends_it_or_is_counted(sets):
@@ -326,6 +345,11 @@ def test_the_source_keeps_its_place(sets):
     first = episode(0, 5)
     size = sum(map(len, first.images["front"])) + first.arrays["state"].nbytes + first.arrays["action"].nbytes
     assert source.allocation["host/data/blocks"] == 4 * 2 * 2 * size
+    held = 0.0
+    for _ in range(20):
+        state, _ = source.next(state, (), jax.random.key(0))
+        held = max(held, float(source.metrics(state)["data/blocks_bytes"]))
+    assert 0.3 * 16 * size < held < 3 * 16 * size, "what is held is told, and was foreseen if episodes are like the first"
     assert source.allocation["host/data/batches"] == 4 * 8 * (16 * 16 * 3 + 4 * (3 + 6 + 6 + 2))
     with pytest.raises(ValueError, match="drew from other data, or in another order"):
         stream_source(config(seed=1)).source.next(before, (), jax.random.key(0))
@@ -370,6 +394,48 @@ def test_statistics_are_named_and_fit_or_the_command_is_told(sets, tmp_path, mon
     sets["made"] = dataset(LENGTHS[1:])
     with pytest.raises(ValueError, match="holds statistics of other data than made"):
         open_mixed(chosen(0.4, statistics=str(path)))
+
+
+def bridge(lengths):
+    """Episodes of the layout of `bridge_dataset`."""
+    numbers = {name: ArraySpec((7,)) for name in ("observation/state", "action")}
+    images = {f"observation/image_{place}": ArraySpec((8, 12, 3), "uint8") for place in (0, 1)}
+
+    def read(first, last):
+        for number in range(first, last):
+            random, steps = np.random.default_rng(number), lengths[number]
+            arrays = {name: random.uniform(-1, 1, (steps, 7)).astype(np.float32) for name in numbers}
+            texts = {"language_instruction": ["put carrot on plate"] * steps}
+            yield Episode(f"bridge {number}", arrays, {name: [png(picture(0))] * steps for name in images}, texts)
+
+    features = Features(numbers, images, ("language_instruction",), 5.0)
+    return Dataset("bridge_dataset/1.0.0", "train", features, len(lengths), read, f"bridge {lengths}")
+
+
+def test_a_set_of_the_table_is_normalised_by_what_its_row_makes_of_it(sets, tmp_path, monkeypatch):
+    sets["bridge"], path = bridge((6, 9, 4)), str(tmp_path / "statistics.json")
+    monkeypatch.setattr(commands, "opened", lambda options: sets[options.path])
+    one = Streamed("bridge", standard="bridge_dataset", statistics=path)
+    chosen = config(sets={"bridge": one}, normalise="bounds", lanes=1)
+    assert commands.main(["stats", "bridge", "--out", path]) == 0
+    with pytest.raises(ValueError, match="of stored columns of bridge, .* --standard bridge_dataset` makes them"):
+        open_mixed(chosen)
+    assert commands.main(["stats", "bridge", "--standard", "bridge_dataset", "--out", path]) == 0
+    action = np.concatenate([batch["action"][:, 0] for batch, _ in take(chosen, 2)])  # 16 steps: an epoch, the last ones dropped
+    np.testing.assert_allclose([action[:, :6].min(0), action[:, :6].max(0)], [[-1] * 6, [1] * 6], atol=1e-5)
+    assert set(np.unique(action[:, 6])) <= {0.0, 1.0}, "the gripper stays as it is"
+    assert open_mixed(chosen).statistics["bridge"].steps == 16
+
+
+def test_sizes_are_steps_where_all_sets_tell_them(sets, tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "opened", lambda options: sets[options.path])
+    sets["long"], sets["short"] = dataset((30, 30)), dataset((5, 5))
+    both = {name: Streamed(name, columns=COLUMNS, statistics=str(tmp_path / name)) for name in ("long", "short")}
+    for name, one in both.items():
+        assert commands.main(["stats", name, "--out", one.statistics]) == 0
+    assert np.mean(open_mixed(config(sets=both)).order.sets(0, 7000)) == pytest.approx(1 / 7, abs=0.01)
+    both["short"] = Streamed("short", columns=COLUMNS)
+    assert np.mean(open_mixed(config(sets=both)).order.sets(0, 7000)) == pytest.approx(1 / 2, abs=0.01)
 
 
 def test_what_does_not_fit_is_refused(sets):
@@ -431,7 +497,73 @@ def test_a_run_trains_from_a_config_and_goes_on_as_if_it_had_not_stopped(tmp_pat
 def last(folder):
     """The last line of the metrics, but for what tells of time."""
     told = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    return {name: value for name, value in told.items() if "second" not in name}
+    return {name: value for name, value in told.items() if not name.endswith(("seconds", "bytes"))}
+
+
+OF_TWO_PROCESSES = """
+import contextlib, sys
+import jax
+import numpy as np
+port, process, folder = sys.argv[1:]
+jax.distributed.initialize(f"localhost:{port}", 2, int(process))
+from jaxrl.distributed.mesh import data_mesh
+from jaxrl.training.checkpoint import open_checkpoints
+from jaxrl.training.checkpoint import open_checkpoints
+from jaxrl_data.mixture import Images
+from jaxrl_data.open import Apart
+from jaxrl_data.stream_source import Config, stream_source
+from jaxrl_data.streaming import members
+from tests.data.episodes import dataset
+lengths = (5, 3, 8, 1, 6, 4, 7, 2, 9)
+columns = {"state/pose": "state", "action": "action", "image/front": "front"}
+sets = {"made": members.Streamed("made", columns=columns, block=2)}
+config = Config(sets=sets, batch_size=8, horizon=3, lanes=4, threads=2, images=Images(16, pad=False))
+members.splits = lambda path: ("train",)
+members.open_apart = lambda asked: Apart({"made": dataset(lengths)}, lambda: None)
+source = stream_source(config, data_mesh(4)).source
+
+def own(batch):
+    pose = batch["observation"]["state/pose"]
+    assert pose.shape == (8, 3) and len(pose.addressable_shards) == 2
+    return np.concatenate([np.asarray(one.data) for one in pose.addressable_shards])
+
+state, rows = source.init(jax.random.key(0), ()), []
+for _ in range(3):
+    state, batch = source.next(state, (), jax.random.key(0))
+    rows.append(own(batch))
+source.metrics(state)
+with contextlib.closing(open_checkpoints(folder + "/checkpoints")) as checkpoints:
+    checkpoints.save(3, {"source_state": state}, {})
+    checkpoints.wait()
+    like = source.init(jax.random.key(0), ())
+    again = checkpoints.restore({"source_state": like})[0]["source_state"]
+assert int(again.samples) == 24
+_, batch = source.next(again, (), jax.random.key(0))
+np.save(f"{folder}/{process}.npy", np.array([*rows, own(batch)]))
+source.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:sets.made. names no statistics")
+def test_two_processes_and_then_one(sets, tmp_path):
+    """A real run on two processes of two devices each: every one reads its lanes, and what they saved together is gone on with by one."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | flags | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-c", OF_TWO_PROCESSES, port]
+    running = [subprocess.Popen([*command, str(process), str(tmp_path)], env=environment) for process in (0, 1)]
+    assert [one.wait(120) for one in running] == [0, 0]
+    whole = [np.asarray(batch["observation"]["state/pose"]) for batch, _ in take(config(), 4)]
+    parts = [np.load(tmp_path / f"{process}.npy") for process in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+    source = stream_source(config()).source
+    with contextlib.closing(open_checkpoints(tmp_path / "checkpoints")) as checkpoints:
+        state = checkpoints.restore({"source_state": source.init(jax.random.key(0), ())})[0]["source_state"]
+    np.testing.assert_array_equal(source.next(state, (), jax.random.key(0))[1]["observation"]["state/pose"], whole[3])
+    source.close()
 
 
 IN_A_PROCESS = """

@@ -167,8 +167,13 @@ def read_block(stream: Stream, place: int, choice: Choice, note: Callable[[str, 
 
 
 def episode_bytes(stream: Stream, choice: Choice) -> int:
-    """Of the first episode that can be read, as it lies in memory. Raises BadEpisode or ValueError where none of the first can be used."""
+    """Of the first episode that can be used, as it lies in memory. Raises BadEpisode or ValueError where none of the first can be."""
     last = min(stream.dataset.size, _TOLD_BY)
-    for raw in usable(stream.dataset, 0, last, choice.quarantine, []):
-        return _bytes(_standardised(stream, raw, choice))
+    for number in range(last):
+        try:
+            (found,) = [_bytes(_standardised(stream, raw, choice)) for raw in stream.dataset.read(number, number + 1)]
+            return found
+        except ValueError:
+            if not choice.quarantine:
+                raise
     raise ValueError(f"{stream.given.path}: none of the first {last} episodes can be used")

@@ -67,6 +67,7 @@ class _Lane:
         self._submit, self._lock = submit, threading.Lock()
         self._to_read, self._held, self._reads = number, 0, False
         self._left: dict[int, int] = {}  # of each block in memory, the steps that are no samples yet
+        self._bytes: dict[int, int] = {}
         self._first = place
         self._read_on()
 
@@ -87,8 +88,14 @@ class _Lane:
             begun, self._first = self._first, 0
             self._to_read, self._reads = found.number + 1, False
             self._left[found.number] = found.block.steps - begun
+            self._bytes[found.number] = found.block.size
         self._ready.put(found)
         self._read_on()
+
+    def size(self) -> int:
+        """Bytes of the blocks in memory."""
+        with self._lock:
+            return sum(self._bytes.values())
 
     def stop(self) -> None:
         """Wakes who waits for a block."""
@@ -120,7 +127,7 @@ class _Lane:
             self._left[number] -= 1
             if self._left[number]:
                 return
-            del self._left[number]
+            del self._left[number], self._bytes[number]
             self._held -= 1
         self._read_on()
 
@@ -155,6 +162,10 @@ class Lanes:
     def places(self) -> np.ndarray:
         """[sets, lanes, 2] int32: where the next draws are."""
         return np.array([[lane.next for lane in row] for row in self._lanes], np.int32)
+
+    def size(self) -> int:
+        """Bytes of the blocks in memory."""
+        return sum(lane.size() for row in self._lanes for lane in row)
 
     def close(self) -> None:
         """Ends reading; who waits for a block is told."""

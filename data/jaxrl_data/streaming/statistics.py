@@ -32,17 +32,15 @@ def summary_of(
     Raises as `summarise`; ValueError where the standard is not known.
     """
     choice = Choice("train", validation)
+    told = meaning(Set(dataset.name, standard=standard), dataset.features) if standard else None
 
     def read(first: int, last: int) -> Iterator[Episode]:
-        return chosen(dataset.read(first, last), choice)
+        kept = chosen(dataset.read(first, last), choice)
+        return map(told.standardise, kept) if told else kept
 
-    kept = dataset._replace(read=read)
-    if not standard:
-        return summarise(kept, definition=_definition("", "", validation), first=first, last=last, advance=advance)
-    told = meaning(Set(dataset.name, standard=standard), dataset.features)
-    specs = {name: spec for name, spec in told.features.arrays.items() if spec.dtype.startswith("float")}
-    definition = _definition(standard, told.definition, validation)
-    return summarise(kept, lambda one: float_columns(told.standardise(one)), definition, first, last, specs, advance)
+    definition = _definition(standard, told.definition if told else "", validation)
+    specs = told.features.arrays if told else None
+    return summarise(dataset._replace(read=read), float_columns, definition, first, last, specs, advance)
 
 
 def command(stream: Stream, validation: float, out: str) -> str:
