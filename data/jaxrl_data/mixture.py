@@ -2,13 +2,14 @@
 
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from jaxrl.types import ArraySpec
+from jaxrl_data.buffers import Buffers
 from jaxrl_data.embodiments import Embodiment, Space, embodiment, space, unitless
 from jaxrl_data.members import Member, Part, Set, open_member, statistics_of
 from jaxrl_data.order import Order, Share, order, weights
@@ -17,7 +18,7 @@ from jaxrl_data.statistics import ranges as ranges_of
 from jaxrl_data.transforms.augment import ColourJitter, Crop
 from jaxrl_data.transforms.images import Decode, Resize
 from jaxrl_data.transforms.interface import Sample, Spec, Transform, apply, spec_after
-from jaxrl_data.transforms.keys import ACTION
+from jaxrl_data.transforms.keys import ACTION, ROOM
 from jaxrl_data.transforms.normalise import Normalise
 from jaxrl_data.transforms.place import Place, PlaceStates
 from jaxrl_data.transforms.window import Window
@@ -88,15 +89,18 @@ class Samples:
         self._lock = threading.Lock()
         self.bad: dict[str, str] = {}  # episodes that could not be used, with the reason
 
-    def sample(self, number: int, of: int, item: int) -> Sample:
-        """Sample `number`, which is an item of a set. A bad one raises ValueError, or is told of and the set's next item taken instead."""
+    def sample(self, number: int, of: int, item: int, room: Mapping[str, np.ndarray] | None = None) -> Sample:
+        """Sample `number`, which is an item of a set; what it can be written into is its `room`.
+
+        A bad one raises ValueError, or is told of and the set's next item taken instead.
+        """
         member, window, transforms = self._list[of]
         reason = ""
         for other in range(member.items):
             episode, step = member.at((item + other) % member.items)
             random = np.random.Generator(np.random.Philox(key=np.array([self.config.seed % 2**64, number % 2**64], np.uint64)))
             try:
-                return apply(transforms, window(member.episode(episode), step, random), random)
+                return apply(transforms, {**window(member.episode(episode), step, random), ROOM: room or {}}, random)
             except ValueError as error:
                 if not self.config.quarantine:
                     raise
@@ -117,9 +121,29 @@ class Samples:
         Arrays are [B, history, ...], or [B, ...] where the history is one; texts that are no tokens stay behind.
         """
         draws = self.order.draws(rows[0], len(rows))
-        samples = [self.sample(*one) for one in zip(rows, draws.of.tolist(), draws.item.tolist(), strict=True)]
-        flat = {name: np.stack([sample[name] for sample in samples]) for name in self.spec}
-        return nested(flat, self.config.history)
+        drawn = zip(rows, draws.of.tolist(), draws.item.tolist(), strict=True)
+        return nested(gathered(self.spec, len(rows), lambda row, room: self.sample(*next(drawn), room)), self.config.history)
+
+
+_BUFFERS = Buffers()  # of this process
+
+
+def gathered(spec: Spec, rows: int, sample: Callable[[int, Mapping[str, np.ndarray]], Sample]) -> dict[str, np.ndarray]:
+    """{name: [rows, ...]} of as many samples, each made by its number and the room that it may be written into.
+
+    Raises ValueError where an entry is not what `spec` tells.
+    """
+    batch = {name: _BUFFERS.empty((rows, *map(int, one.shape)), one.dtype) for name, one in spec.items()}
+    for row in range(rows):
+        room = {name: array[row, ...] for name, array in batch.items()}
+        found = sample(row, room)
+        for name, place in room.items():
+            value = found[name]
+            if value is not place:
+                if np.shape(value) != place.shape:
+                    raise ValueError(f"{found['name']}: {name} has the shape {np.shape(value)}, but its set told {place.shape}")
+                place[...] = value
+    return batch
 
 
 def over_time(name: str) -> bool:
