@@ -158,13 +158,17 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
     return Member(store, features, int(ends[-1]), at, episode, lengths, chosen, told, normalised, bgr, Path(one.path))
 
 
+def statistics_file(member: Member, validation: float) -> Path:
+    """Where the statistics of a set's train part are kept."""
+    return member.folder / f"statistics-{member.definition}-{validation:g}.json"
+
+
 def statistics_of(member: Member, validation: float = 0.0) -> Statistics:
     """Of all arrays of the set's train part, standardised: read once, and kept beside the cache.
 
     They are found again by the contents of the data and the definition of what was done to them, not by a path.
     """
-    key = f"{member.definition}-{validation:g}"
-    path = member.folder / f"statistics-{key}.json"
+    key, path = f"{member.definition}-{validation:g}", statistics_file(member, validation)
     if path.exists():
         held = load(str(path))
         if held.fingerprint == member.store.fingerprint:

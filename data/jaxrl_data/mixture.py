@@ -1,8 +1,9 @@
 """Samples of a mixture by their numbers: what stands between a number and a row of a batch. Nothing here remembers what was drawn."""
 
+import mmap
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from jaxrl_data.transforms.normalise import Normalise
 from jaxrl_data.transforms.place import Place, PlaceStates
 from jaxrl_data.transforms.window import Window
 
+_LARGE = 2**20  # bytes of an array that has pages of its own
 FLOOR = 1e-2  # of a range that is mapped to [-1, 1], in the unit of its dimension
 
 
@@ -117,9 +119,24 @@ class Samples:
         Arrays are [B, history, ...], or [B, ...] where the history is one; texts that are no tokens stay behind.
         """
         draws = self.order.draws(rows[0], len(rows))
-        samples = [self.sample(*one) for one in zip(rows, draws.of.tolist(), draws.item.tolist(), strict=True)]
-        flat = {name: np.stack([sample[name] for sample in samples]) for name in self.spec}
+        flat = {name: pages((len(rows), *map(int, spec.shape)), np.dtype(spec.dtype)) for name, spec in self.spec.items()}
+        for row, drawn in enumerate(zip(rows, draws.of.tolist(), draws.item.tolist(), strict=True)):
+            sample = self.sample(*drawn)
+            for name, array in flat.items():
+                if sample[name].shape != array.shape[1:]:
+                    raise ValueError(f"{sample['name']}: {name} has the shape {sample[name].shape}, but {array.shape[1:]} in its spec")
+                array[row] = sample[name]
         return nested(flat, self.config.history)
+
+
+def pages(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array on pages of its own, which go back to the system with it.
+
+    Batches are freed in other threads than they are made in, and the C library keeps what was freed for each thread: several times as much
+    as is in use.
+    """
+    size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape) if size >= _LARGE else np.empty(shape, dtype)
 
 
 def over_time(name: str) -> bool:
@@ -191,7 +208,7 @@ def _cameras(config: Mixture, members: Mapping[str, Member]) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*have)))
 
 
-def open_mixture(config: Mixture) -> Samples:
+def open_mixture(config: Mixture, statistics: Callable[[str, Member], Statistics] | None = None) -> Samples:
     """The mixture, opened. Reads no episode, but each set once where statistics are needed and not kept beside it yet.
 
     Raises:
@@ -202,7 +219,8 @@ def open_mixture(config: Mixture) -> Samples:
     shares = {name: Share(member.items, config.sets[name].weight * sizes[name]) for name, member in members.items()}
     cameras = _cameras(config, members)
     window = Window(config.history, config.horizon, config.history_stride, config.action_stride, cameras)
-    held = {name: statistics_of(member, config.validation) for name, member in members.items()} if config.normalise else {}
+    known = statistics or (lambda name, member: statistics_of(member, config.validation))
+    held = {name: known(name, member) for name, member in members.items()} if config.normalise else {}
     spaces = _spaces(config, members)
     fed = {name: Fed(member, window, _transforms(config, name, member, held.get(name), spaces)) for name, member in members.items()}
     specs = {name: _arrays(spec_after(one.transforms, window.spec(one.member.features))) for name, one in fed.items()}
@@ -214,7 +232,7 @@ def open_mixture(config: Mixture) -> Samples:
 
 def _transforms(config: Mixture, name: str, member: Member, held: Statistics | None, spaces: Spaces) -> tuple[Transform, ...]:
     images, found = config.images, list[Transform]()
-    if any(column.startswith("image/") for column in member.features.images):
+    if images.cameras or any(column.startswith("image/") for column in member.features.images):
         found += [Decode(member.bgr), Resize(images.size, images.size, images.pad)]
         found += [Crop(images.crop)] if images.crop < 1 and config.part == "train" else []
         found += [ColourJitter()] if images.jitter and config.part == "train" else []

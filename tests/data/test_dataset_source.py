@@ -225,7 +225,7 @@ def test_what_waits_in_memory_is_told_beforehand(folder):
     source = dataset_source(config(folder, prefetch=3)).source
     image, rest = 8 * 16 * 16 * 3, 8 * 4 * (3 + 6 + 6 + 2)  # of a batch: pose, action and mask, two entries of presence
     assert source.allocation["host/data/batches"] == 4 * (image + rest)  # three that wait, and one that is made
-    assert source.allocation["host/data/index"] == 7 * 36
+    assert source.allocation["host/data/index"] == 7 * 52
 
 
 def test_what_does_not_fit_is_refused(folder):
