@@ -172,12 +172,13 @@ def add_data(made: argparse.ArgumentParser) -> None:
 
 
 def prepared(data: str | None, cache: str) -> None:
-    """Makes a cache of the train split of a data set; ends the script where none is named."""
+    """Makes a cache of a data set's train split, or of all that it has; ends the script where none is named."""
     if data is None:
         sys.exit("--data: name the folder of a TFDS builder, or that of the test data in JAXRL_TEST_DATA")
     from jaxrl_data.cache.prepare import plan, prepare
+    from jaxrl_data.open import splits
 
-    prepare(plan(data, "train"), cache)
+    prepare(plan(data, "train" if "train" in splits(data) else None), cache)
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
