@@ -1,4 +1,8 @@
-"""Memory of batches, used again: touching new pages costs several times what it takes to fill them."""
+"""Memory of batches, used again.
+
+Touching new pages costs several times what it takes to fill them; and where arrays are freed in other threads than they are made in, the C
+library keeps what was freed for each thread, several times as much as is in use.
+"""
 
 import math
 import mmap

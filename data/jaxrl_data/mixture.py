@@ -215,7 +215,7 @@ def _cameras(config: Mixture, members: Mapping[str, Member]) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*have)))
 
 
-def open_mixture(config: Mixture) -> Samples:
+def open_mixture(config: Mixture, statistics: Callable[[str, Member], Statistics] | None = None) -> Samples:
     """The mixture, opened. Reads no episode, but each set once where statistics are needed and not kept beside it yet.
 
     Raises:
@@ -226,7 +226,8 @@ def open_mixture(config: Mixture) -> Samples:
     shares = {name: Share(member.items, config.sets[name].weight * sizes[name]) for name, member in members.items()}
     cameras = _cameras(config, members)
     window = Window(config.history, config.horizon, config.history_stride, config.action_stride, cameras)
-    held = {name: statistics_of(member, config.validation) for name, member in members.items()} if config.normalise else {}
+    known = statistics or (lambda name, member: statistics_of(member, config.validation))
+    held = {name: known(name, member) for name, member in members.items()} if config.normalise else {}
     spaces = _spaces(config, members)
     fed = {name: Fed(member, window, _transforms(config, name, member, held.get(name), spaces)) for name, member in members.items()}
     specs = {name: _arrays(spec_after(one.transforms, window.spec(one.member.features))) for name, one in fed.items()}
@@ -238,7 +239,7 @@ def open_mixture(config: Mixture) -> Samples:
 
 def _transforms(config: Mixture, name: str, member: Member, held: Statistics | None, spaces: Spaces) -> tuple[Transform, ...]:
     images, found = config.images, list[Transform]()
-    if any(column.startswith("image/") for column in member.features.images):
+    if images.cameras or any(column.startswith("image/") for column in member.features.images):
         found += [Decode(member.bgr), Resize(images.size, images.size, images.pad)]
         found += [Crop(images.crop)] if images.crop < 1 and config.part == "train" else []
         found += [ColourJitter()] if images.jitter and config.part == "train" else []
