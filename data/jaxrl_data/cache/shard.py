@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl_data.cache.layout import EPISODES, HASHES, LENGTHS, Plan, column_file, shard_folder
-from jaxrl_data.dataset import Dataset
+from jaxrl_data.dataset import Dataset, only
 from jaxrl_data.episode import BadEpisode, Episode, Features, check, length
 from jaxrl_data.writer import synced
 
@@ -53,15 +53,6 @@ def kept(features: Features, without: Sequence[str]) -> Features:
         {name: spec for name, spec in features.images.items() if name not in without},
         tuple(name for name in features.texts if name not in without),
         features.rate,
-    )
-
-
-def without_columns(episode: Episode, features: Features) -> Episode:
-    """With the columns that `features` names."""
-    return episode._replace(
-        arrays={name: column for name, column in episode.arrays.items() if name in features.names},
-        images={name: column for name, column in episode.images.items() if name in features.names},
-        texts={name: column for name, column in episode.texts.items() if name in features.names},
     )
 
 
@@ -135,8 +126,7 @@ def _fill(part: Path, dataset: Dataset, plan: Plan, shard: int, quarantine: bool
     files: dict[str, io.BufferedWriter] = {name: (part / column_file("image", name, "bin")).open("wb") for name in features.images}
     first, last = plan.episodes(shard)
     try:
-        for whole in usable(dataset, first, last, quarantine, left_out):
-            episode = without_columns(whole, features)
+        for episode in usable(only(dataset, features.names), first, last, quarantine, left_out):
             check(episode, features)
             for name, rows in arrays.items():
                 rows.append(episode.arrays[name])

@@ -4,7 +4,7 @@ What can be read rightly in spite of a fault is read, and an episode's metadata 
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import av
@@ -15,6 +15,7 @@ from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import ArraySpec
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features
+from jaxrl_data.episode import chosen as columns_of
 from jaxrl_data.lerobot import video
 from jaxrl_data.lerobot.metadata import Episodes, Info, chosen, read_episodes, read_info, read_tasks
 from jaxrl_data.lerobot.rows import Take, array, images, row_reader, strings
@@ -69,10 +70,11 @@ def read(path: str, split: str) -> Dataset:
         notes["left_out"] = left_out
     told = _Told(info, split, episodes, tasks, features, notes)
 
-    def read_some(first: int, last: int) -> Iterator[Episode]:
-        take = row_reader(root)
+    def read_some(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+        wanted = columns_of(features, columns)
+        take = row_reader(root, tuple(name for name in features.images if name not in wanted.images))
         for place in span(first, last, len(episodes.number), f"{path} {split}"):
-            yield _episode(told, root, take, place)
+            yield _episode(told, wanted, root, take, place)
 
     mark = fingerprint(info.text, raw, str(sorted(tasks.items())), split, there)
     return Dataset(_name(path), split, features, len(episodes.number), read_some, mark)
@@ -156,7 +158,8 @@ def _names(names: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(flat) if shape and len(flat) == shape[-1] else ()
 
 
-def _episode(told: _Told, root: epath.Path, take: Take, place: int) -> Episode:
+def _episode(told: _Told, wanted: Features, root: epath.Path, take: Take, place: int) -> Episode:
+    """With the columns that are `wanted`. The index columns are read whether they are or not: times and texts follow from them."""
     episodes, info = told.episodes, told.info
     index, length, file = int(episodes.number[place]), int(episodes.length[place]), episodes.files.at(place)
     where = f"{info.path}: {file}: episode {index}"
@@ -170,13 +173,15 @@ def _episode(told: _Told, root: epath.Path, take: Take, place: int) -> Episode:
         pictures: dict[str, Sequence[bytes]] = {}
         texts: dict[str, Sequence[str]] = {}
         for key, spec in told.features.arrays.items():
+            if key not in wanted.arrays and key not in _INDEX:
+                continue
             arrays[key] = _column(told, table, key, spec, index, notes)
         key = "episode_index"
         if (arrays[key] != index).any():
             raise ValueError(f"is {sorted(set(arrays[key].tolist()))} in the rows that meta/ tells of; its tables are wrong")
-        for key in told.features.texts:
+        for key in wanted.texts:
             texts[key] = _texts(told, table, key, arrays, place)
-        for key in told.features.images:
+        for key in wanted.images:
             if info.features[key].get("dtype") == "image":
                 pictures[key] = images(_present(table, key))
             else:
@@ -191,7 +196,8 @@ def _episode(told: _Told, root: epath.Path, take: Take, place: int) -> Episode:
         notes["left_out"] = notes.get("left_out", {}) | {name: "meta/info.json does not tell of it" for name in unknown}
     notes |= {"episode_index": index, "tasks": episodes.tasks[place].as_py() or []}
     name = f"{_name(info.path)}/{told.split}/{index}"
-    return checked(place, f"{info.path}: {file}", Episode(name, arrays, pictures, texts, notes), told.features)
+    arrays = {key: arrays[key] for key in wanted.arrays}
+    return checked(place, f"{info.path}: {file}", Episode(name, arrays, pictures, texts, notes), wanted)
 
 
 def _present(table: Any, key: str) -> Any:
