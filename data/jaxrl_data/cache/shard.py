@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxrl_data.cache.layout import EPISODES, HASHES, LENGTHS, Plan, column_file, shard_folder
 from jaxrl_data.dataset import Dataset, only
-from jaxrl_data.episode import BadEpisode, Episode, Features, check, length
+from jaxrl_data.episode import BadEpisode, Episode, Features, check, length, without_columns
 from jaxrl_data.writer import synced
 
 
@@ -42,18 +42,10 @@ def content_hash(episode: Episode) -> bytes:
 
 def kept(features: Features, without: Sequence[str]) -> Features:
     """Without some columns. Raises ValueError where there is none of that name, or one has rows of different sizes."""
-    for name in without:
-        if name not in features.names:
-            raise ValueError(f"there is no column {name} to leave out; there are {', '.join(features.names)}")
-    arrays = {name: spec for name, spec in features.arrays.items() if name not in without}
-    if odd := [name for name, spec in arrays.items() if not all(isinstance(size, int) for size in spec.shape)]:
+    found = without_columns(features, without)
+    if odd := [name for name, spec in found.arrays.items() if not all(isinstance(size, int) for size in spec.shape)]:
         raise ValueError(f"the rows of {odd[0]} differ in size, which a cache cannot hold; leave it out (--without {odd[0]})")
-    return Features(
-        arrays,
-        {name: spec for name, spec in features.images.items() if name not in without},
-        tuple(name for name in features.texts if name not in without),
-        features.rate,
-    )
+    return found
 
 
 def left_out_of(shard: Path) -> list[LeftOut]:

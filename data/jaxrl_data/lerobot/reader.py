@@ -17,9 +17,11 @@ from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features
 from jaxrl_data.episode import chosen as columns_of
 from jaxrl_data.lerobot import video
+from jaxrl_data.lerobot.columns import metadata_of
 from jaxrl_data.lerobot.metadata import Episodes, Info, chosen, read_episodes, read_info, read_tasks
 from jaxrl_data.lerobot.rows import Take, array, images, row_reader, strings
 from jaxrl_data.lerobot.windows import TOLERANCE
+from jaxrl_data.origin import completed, read_origin
 from jaxrl_data.stored import checked, fingerprint, listing, sizes, span
 
 TASK = "task"  # the column of texts
@@ -65,7 +67,11 @@ def read(path: str, split: str) -> Dataset:
         )
     cameras, left_out = _cameras(info, episodes, root, there)
     tasks = read_tasks(info)
-    features = _features(info, cameras, left_out, has_tasks=bool(tasks) or len(episodes.tasks.flatten()) > 0)
+    origin = read_origin(path)
+    has_tasks = bool(tasks) or len(episodes.tasks.flatten()) > 0
+    if origin and TASK not in origin.names("texts").values():
+        has_tasks = False  # our own writer had none, and LeRobot wants one
+    features = completed(_features(info, cameras, left_out, has_tasks), origin)
     if left_out:
         notes["left_out"] = left_out
     told = _Told(info, split, episodes, tasks, features, notes)
@@ -194,10 +200,13 @@ def _episode(told: _Told, wanted: Features, root: epath.Path, take: Take, place:
     unknown = [name for name in table.column_names if name not in (*told.features.names, *_INDEX)]
     if unknown:
         notes["left_out"] = notes.get("left_out", {}) | {name: "meta/info.json does not tell of it" for name in unknown}
-    notes |= {"episode_index": index, "tasks": episodes.tasks[place].as_py() or []}
-    name = f"{_name(info.path)}/{told.split}/{index}"
+    if episodes.written is None:
+        name, metadata = "", {"episode_index": index, "tasks": episodes.tasks[place].as_py() or []}
+    else:
+        name, metadata = metadata_of(episodes.written.slice(place, 1).to_pylist()[0])
+    name = name or f"{_name(info.path)}/{told.split}/{index}"
     arrays = {key: arrays[key] for key in wanted.arrays}
-    return checked(place, f"{info.path}: {file}", Episode(name, arrays, pictures, texts, notes), wanted)
+    return checked(place, f"{info.path}: {file}", Episode(name, arrays, pictures, texts, notes | metadata), wanted)
 
 
 def _present(table: Any, key: str) -> Any:

@@ -12,9 +12,11 @@ from typing import Any
 
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features, chosen
+from jaxrl_data.origin import completed, read_origin
 from jaxrl_data.rlds.features import STEPS
 from jaxrl_data.rlds.metadata import Split, information, read_split
 from jaxrl_data.rlds.record import columns, metadata
+from jaxrl_data.rlds.schema import metadata_of
 from jaxrl_data.stored import checked, span
 
 _BUFFER = 2**20  # bytes that a file is read ahead
@@ -29,17 +31,18 @@ def splits(path: str) -> tuple[str, ...]:
 def read(path: str, split: str) -> Dataset:
     """One split. Reads metadata only, without TensorFlow. Raises as `read_split`."""
     told = read_split(path, split)
+    features = completed(told.layout.features, read_origin(path))
     found: list[Any] = []  # the builder, once it is needed
 
     def episodes(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
-        wanted = chosen(told.layout.features, columns)
+        wanted = chosen(features, columns)
         span(first, last, int(told.ends[-1]), f"{told.name} {split}")
         if first < last:
             if not found:
                 found.append(_builder(told))
             yield from _episodes(told, found[0], first, last, wanted)
 
-    return Dataset(told.name, split, told.layout.features, int(told.ends[-1]), episodes, told.fingerprint)
+    return Dataset(told.name, split, features, int(told.ends[-1]), episodes, told.fingerprint)
 
 
 def _builder(told: Split) -> Any:
@@ -73,11 +76,12 @@ def _same_record(told: Split, place: int, found: Any) -> None:
 
 
 def _episode(told: Split, builder: Any, record: Any, place: int, wanted: Features) -> Episode:
-    rest = metadata({name: value for name, value in record.items() if name != STEPS})
+    name, rest = metadata_of(metadata({name: value for name, value in record.items() if name != STEPS}))
     if told.layout.left_out:
-        rest["left_out"] = dict(told.layout.left_out)
+        rest = rest | {"left_out": dict(told.layout.left_out)}
+    name = name or f"{told.name}/{told.split}/{place}"
     arrays, images, texts = columns(told.layout.columns, record[STEPS], builder.info.features[STEPS].feature, wanted.names)
-    return checked(place, _file(told, place), Episode(f"{told.name}/{told.split}/{place}", arrays, images, texts, rest), wanted)
+    return checked(place, _file(told, place), Episode(name, arrays, images, texts, rest), wanted)
 
 
 def _file(told: Split, place: int) -> str:
