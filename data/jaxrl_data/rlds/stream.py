@@ -5,16 +5,17 @@ The child ends when its reader is closed, and by itself when the process that re
 """
 
 import contextlib
+import json
 import os
 import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
 from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import BadEpisode, Episode
+from jaxrl_data.episode import BadEpisode, Episode, chosen
 from jaxrl_data.rlds import reader
 
 _PIPE = 2**20  # bytes that the child may be ahead, beside the episode that it has read
@@ -24,20 +25,21 @@ _HEADER = 8  # bytes, the length of what follows; 0 at the end
 def read(path: str, split: str) -> Dataset:
     """As `jaxrl_data.rlds.reader.read`: only where the episodes are decoded is another process."""
 
-    def episodes(first: int, last: int) -> Iterator[Episode]:
-        return stream(path, split, first, last)
+    def episodes(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+        return stream(path, split, first, last, None if columns is None else chosen(dataset.features, columns).names)
 
-    return reader.read(path, split)._replace(read=episodes)
+    dataset = reader.read(path, split)
+    return dataset._replace(read=episodes)
 
 
-def stream(path: str, split: str, first: int, last: int) -> Iterator[Episode]:
-    """Episodes `first` to `last - 1`. Memory here is one episode, there two.
+def stream(path: str, split: str, first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+    """Episodes `first` to `last - 1`, with all columns or these. Memory here is one episode, there two.
 
     Raises:
         BadEpisode, ValueError: as the reader in the child.
         RuntimeError: the child ended before it was through, such as for lack of memory.
     """
-    child = _start(path, split, first, last)
+    child = _start(path, split, first, last, columns)
     output = cast(BinaryIO, child.stdout)
     place = first
     try:
@@ -58,14 +60,15 @@ def stream(path: str, split: str, first: int, last: int) -> Iterator[Episode]:
                 pipe.close()  # type: ignore[union-attr]
 
 
-def _start(path: str, split: str, first: int, last: int) -> subprocess.Popen[bytes]:
+def _start(path: str, split: str, first: int, last: int, columns: Iterable[str] | None) -> subprocess.Popen[bytes]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         "CUDA_VISIBLE_DEVICES": "",
         "JAX_PLATFORMS": "cpu",
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }
-    command = [sys.executable, "-m", "jaxrl_data.rlds.stream", path, split, str(first), str(last)]
+    told = json.dumps(None if columns is None else list(columns))
+    command = [sys.executable, "-m", "jaxrl_data.rlds.stream", path, split, str(first), str(last), told]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, pipesize=_PIPE)
 
 
@@ -90,13 +93,13 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def main(path: str, split: str, first: int, last: int) -> None:
+def main(path: str, split: str, first: int, last: int, columns: list[str] | None) -> None:
     """The child: writes episodes to what was its standard output; what libraries print goes to the standard error."""
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        for episode in reader.read(path, split).read(first, last):
+        for episode in reader.read(path, split).read(first, last, columns):
             _send(pipe, pickle.dumps(episode, protocol=5))
         _send(pipe, b"")
     except BrokenPipeError:
@@ -108,4 +111,4 @@ def main(path: str, split: str, first: int, last: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), json.loads(sys.argv[5]))
