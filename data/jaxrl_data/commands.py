@@ -11,9 +11,9 @@ from etils import epath
 from rich.table import Table
 
 from jaxrl.types import ArraySpec
-from jaxrl_data import writing
-from jaxrl_data.console import add_path, console, opened, progress
-from jaxrl_data.dataset import Dataset
+from jaxrl_data import planning, writing
+from jaxrl_data.console import add_path, bytes_text, console, opened, progress
+from jaxrl_data.dataset import Dataset, only
 from jaxrl_data.episode import Features, length
 from jaxrl_data.findings import ERROR, failed, table
 from jaxrl_data.open import open_dataset, splits
@@ -32,13 +32,19 @@ class Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]  # -> exit status
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs a sub-command; returns its exit status. What is wrong with the data is raised as ValueError or OSError."""
+def main(arguments: Sequence[str], experiment: planning.Load | None = None) -> int:
+    """Runs a sub-command; returns its exit status. What is wrong with the data is raised as ValueError or OSError.
+
+    `experiment` reads an experiment file, with overrides such as --config.source.batch_size=512, for `info --plan`.
+    """
     parser = argparse.ArgumentParser(prog="jaxrl data", description="Looks at data sets of robot episodes: RLDS, LeRobot, zarr, HDF5.")
     added = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, command in COMMANDS.items():
         command.add_arguments(added.add_parser(name, help=command.purpose, description=command.purpose))
-    options = parser.parse_args(arguments)
+    options, overrides = parser.parse_known_args(arguments)
+    if overrides and not (getattr(options, "plan", None) and all(word.startswith("--config.") for word in overrides)):
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    options.overrides, options.experiment = overrides, experiment
     return COMMANDS[options.command].run(options)
 
 
@@ -46,12 +52,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
-    add_path(parser, split=False)
+    parser.add_argument("path", nargs="?", help="folder or file of the data set, local or in a cloud")
+    parser.add_argument("--plan", metavar="CONFIG", help="experiment file: what training from it will draw and hold in memory")
+    parser.add_argument("--hosts", type=int, default=1, help="that share each batch of the plan")
     parser.add_argument("--quick", action="store_true", help="metadata only: steps and hours, which need one pass, are left out")
 
 
 def info(options: argparse.Namespace) -> int:
-    """Splits with their sizes, and what each step holds."""
+    """Splits with their sizes, and what each step holds; or what training from a config will hold."""
+    if bool(options.path) == bool(options.plan):
+        raise ValueError("info takes the path of a data set, or --plan and an experiment file")
+    if options.plan:
+        if options.experiment is None:
+            raise ValueError("--plan needs an experiment file, which only `jaxrl data` reads")
+        for shown in planning.told(options.experiment(options.plan, options.overrides), options.hosts):
+            console().print(shown)
+        return 0
     out, first = console(), None
     sizes = Table("split", "episodes", "steps", "hours", "shortest", "longest", "fingerprint", title=options.path, title_justify="left")
     for name in splits(options.path):
@@ -64,7 +80,7 @@ def info(options: argparse.Namespace) -> int:
     out.print(_features(first.features))
     rate = first.features.rate
     out.print(
-        f"{first.name}: {f'{rate:g} steps per second' if rate > 0 else 'rate not known'}, {_bytes(_stored(epath.Path(options.path)))}"
+        f"{first.name}: {f'{rate:g} steps per second' if rate > 0 else 'rate not known'}, {bytes_text(_stored(epath.Path(options.path)))}"
     )
     return 0
 
@@ -73,7 +89,7 @@ def _lengths(dataset: Dataset) -> tuple[str, str, str, str]:
     """Steps, hours, shortest and longest episode."""
     steps, shortest, longest = 0, math.inf, 0
     with progress(f"reading {dataset.split}", dataset.size) as advance:
-        for episode in dataset.read(0, dataset.size):
+        for episode in only(dataset, dataset.features.names[:1]).read(0, dataset.size):  # one column tells them, an array if there is one
             found = length(episode)
             steps, shortest, longest = steps + found, min(shortest, found), max(longest, found)
             advance(1)
@@ -101,14 +117,6 @@ def _stored(path: epath.Path) -> int:
     if not path.is_dir():
         return int(path.stat().length)
     return sum(_stored(one) for one in path.iterdir())
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.4g} {unit}"
-        size /= 1000
-    return f"{size:.4g} TB"
 
 
 # stats
@@ -197,6 +205,7 @@ def _exactness(held: Statistics) -> str:
 
 def _validate_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser, split=False)
+    parser.add_argument("--no-images", action="store_true", help="leave out what only the pixels tell: no video is decoded")
 
 
 def check(options: argparse.Namespace) -> int:
@@ -208,7 +217,7 @@ def check(options: argparse.Namespace) -> int:
     except (ValueError, OSError):
         total = None  # what is wrong is a finding
     with progress("checking", total) as advance:
-        findings = validate(options.path, advance)
+        findings = validate(options.path, advance, images=not options.no_images)
     out = console()
     if findings:
         out.print(table(findings))

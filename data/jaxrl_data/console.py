@@ -33,6 +33,15 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=160)
 
 
+def bytes_text(size: float) -> str:
+    """Such as 3.4 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.4g} {unit}"
+        size /= 1000
+    return f"{size:.4g} TB"
+
+
 @contextlib.contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on the error stream; yields a function that moves it on by a number of episodes."""

@@ -63,7 +63,7 @@ def rlds_origin(source: Dataset, given: Origin | None = None) -> Origin:
     """How the columns of a data set are called in RLDS; `given` as above."""
 
     def name(column: str, kind: str) -> str:
-        if column == lerobot.TASK and kind == "texts":
+        if column == lerobot.TASK and kind == "texts" and "language_instruction" not in source.features.names:
             return "language_instruction"
         path = {"next.reward": "reward"}.get(column, column).removeprefix("steps/")
         return path if "/" in path or "." not in path else path.replace(".", "/", 1).replace(".", "_")

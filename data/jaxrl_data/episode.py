@@ -3,7 +3,7 @@
 Images stay encoded (JPEG or PNG bytes) until somebody looks at them: an episode in memory is as large as on disk.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -47,6 +47,35 @@ class BadEpisode(ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.episode, str(self))  # so that it comes out of another process
+
+
+def chosen(features: Features, columns: Iterable[str] | None) -> Features:
+    """Those of these columns, in the order of the data set; all where `columns` is None. Raises ValueError: one is not there."""
+    if columns is None:
+        return features
+    wanted = set(columns)
+    for name in sorted(wanted):
+        if name not in features.names:
+            raise ValueError(f"{name}: the data set has no such column; {suggestion(name, features.names)}")
+    arrays, images = ({name: spec for name, spec in table.items() if name in wanted} for table in (features.arrays, features.images))
+    return Features(arrays, images, tuple(name for name in features.texts if name in wanted), features.rate)
+
+
+def without_columns(features: Features, without: Collection[str]) -> Features:
+    """Those that are not named. Raises ValueError: one is not there."""
+    for name in without:
+        if name not in features.names:
+            raise ValueError(f"there is no column {name} to leave out; there are {', '.join(features.names)}")
+    return chosen(features, [name for name in features.names if name not in without])
+
+
+def with_columns(episode: Episode, features: Features) -> Episode:
+    """With the columns that `features` names."""
+    return episode._replace(
+        arrays={name: column for name, column in episode.arrays.items() if name in features.arrays},
+        images={name: column for name, column in episode.images.items() if name in features.images},
+        texts={name: column for name, column in episode.texts.items() if name in features.texts},
+    )
 
 
 def length(episode: Episode) -> int:

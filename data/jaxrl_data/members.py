@@ -165,25 +165,37 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
     return Member(store, features, int(ends[-1]), at, episode, lengths, chosen, told, normalised, bgr, Path(one.path))
 
 
+def statistics_file(member: Member, validation: float) -> Path:
+    """Where the statistics of a set's train part are kept."""
+    return member.folder / f"statistics-{member.definition}-{validation:g}.json"
+
+
 def statistics_of(member: Member, validation: float = 0.0) -> Statistics:
     """Of all arrays of the set's train part, standardised: read once, and kept beside the cache.
 
     They are found again by the contents of the data and the definition of what was done to them, not by a path.
     """
-    key = f"{member.definition}-{validation:g}"
-    path = member.folder / f"statistics-{key}.json"
+    path = statistics_file(member, validation)
     if path.exists():
         held = load(str(path))
         if held.fingerprint == member.store.fingerprint:
             return held
-    bare = member.store.features
-
-    def read(first: int, last: int) -> Iterator[Episode]:
-        for number in member.chosen[first:last]:
-            yield member.episode(int(number))
-
-    dataset = Dataset(member.store.name, member.store.split, bare, len(member.chosen), read, member.store.fingerprint)
-    specs = {name: spec for name, spec in member.features.arrays.items() if spec.dtype.startswith("float")}
-    found = statistics(summarise(dataset, lambda one: {n: one.arrays[n] for n in specs}, key, specs=specs))
+    found = compute_statistics(member, validation)
     save(str(path), found)
     return found
+
+
+def compute_statistics(member: Member, validation: float = 0.0) -> Statistics:
+    """Of all arrays of the episodes that are not held out, whatever part of the set this is; one pass that reads no image."""
+    train = np.flatnonzero(~held_out(member.store.hashes, validation))
+    if not train.size:
+        raise ValueError(f"{member.folder}: no episode is left to compute statistics of; validation is {validation}")
+
+    def read(first: int, last: int) -> Iterator[Episode]:
+        for number in train[first:last]:
+            yield member.episode(int(number))
+
+    dataset = Dataset(member.store.name, member.store.split, member.store.features, len(train), read, member.store.fingerprint)
+    specs = {name: spec for name, spec in member.features.arrays.items() if spec.dtype.startswith("float")}
+    key = f"{member.definition}-{validation:g}"
+    return statistics(summarise(dataset, lambda one: {n: one.arrays[n] for n in specs}, key, specs=specs))

@@ -2,13 +2,15 @@
 
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from jaxrl.types import ArraySpec
+from jaxrl_data.buffers import Buffers
 from jaxrl_data.embodiments import Embodiment, Space, embodiment, space, unitless
 from jaxrl_data.episode import Features
 from jaxrl_data.members import Member, Part, Set, open_member, statistics_of
@@ -18,7 +20,7 @@ from jaxrl_data.statistics import ranges as ranges_of
 from jaxrl_data.transforms.augment import ColourJitter, Crop
 from jaxrl_data.transforms.images import Decode, Resize
 from jaxrl_data.transforms.interface import Sample, Spec, Transform, apply, spec_after
-from jaxrl_data.transforms.keys import ACTION
+from jaxrl_data.transforms.keys import ACTION, ROOM
 from jaxrl_data.transforms.normalise import Normalise
 from jaxrl_data.transforms.place import Place, PlaceStates
 from jaxrl_data.transforms.window import Window
@@ -113,15 +115,18 @@ class Samples:
         self._lock = threading.Lock()
         self.bad: dict[str, str] = {}  # episodes that could not be used, with the reason
 
-    def sample(self, number: int, of: int, item: int) -> Sample:
-        """Sample `number`, which is an item of a set. A bad one raises ValueError, or is told of and the set's next item taken instead."""
+    def sample(self, number: int, of: int, item: int, room: Mapping[str, np.ndarray]) -> Sample:
+        """Sample `number`, which is an item of a set; what it can be written into is its `room`.
+
+        A bad one raises ValueError, or is told of and the set's next item taken instead.
+        """
         member, window, transforms = self._list[of]
         reason = ""
         for other in range(member.items):
             episode, step = member.at((item + other) % member.items)
             random = random_of(self.config.seed, number)
             try:
-                return apply(transforms, window(member.episode(episode), step, random), random)
+                return apply(transforms, {**window(member.episode(episode), step, random), ROOM: room}, random)
             except ValueError as error:
                 if not self.config.quarantine:
                     raise
@@ -142,9 +147,33 @@ class Samples:
         Arrays are [B, history, ...], or [B, ...] where the history is one; texts that are no tokens stay behind.
         """
         draws = self.order.draws(rows[0], len(rows))
-        samples = [self.sample(*one) for one in zip(rows, draws.of.tolist(), draws.item.tolist(), strict=True)]
-        flat = {name: np.stack([sample[name] for sample in samples]) for name in self.spec}
-        return nested(flat, self.config.history)
+        batch = room_for(self.spec, len(rows))
+        for row, drawn in enumerate(zip(rows, draws.of.tolist(), draws.item.tolist(), strict=True)):
+            fill(batch, row, partial(self.sample, *drawn))
+        return nested(batch, self.config.history)
+
+
+_BUFFERS = Buffers()  # of this process
+
+
+def room_for(spec: Spec, rows: int) -> dict[str, np.ndarray]:
+    """{name: [rows, ...]}, which is to be filled."""
+    return {name: _BUFFERS.empty((rows, *map(int, one.shape)), one.dtype) for name, one in spec.items()}
+
+
+def fill(batch: Mapping[str, np.ndarray], row: int, sample: Callable[[Mapping[str, np.ndarray]], Sample]) -> None:
+    """One row of a batch, with the sample that is made for the room there.
+
+    Raises ValueError where an entry is not what its set told.
+    """
+    room = {name: array[row, ...] for name, array in batch.items()}
+    found = sample(room)
+    for name, place in room.items():
+        value = found[name]
+        if value is not place:
+            if np.shape(value) != place.shape:
+                raise ValueError(f"{found['name']}: {name} has the shape {np.shape(value)}, but its set told {place.shape}")
+            place[...] = value
 
 
 def over_time(name: str) -> bool:
@@ -216,7 +245,7 @@ def _cameras(config: Mixture, members: Mapping[str, Told]) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*have)))
 
 
-def open_mixture(config: Mixture) -> Samples:
+def open_mixture(config: Mixture, statistics: Callable[[str, Member], Statistics] | None = None) -> Samples:
     """The mixture, opened. Reads no episode, but each set once where statistics are needed and not kept beside it yet.
 
     Raises:
@@ -225,7 +254,8 @@ def open_mixture(config: Mixture) -> Samples:
     members = {name: open_member(one, config.part, config.validation) for name, one in config.sets.items()}
     sizes = weights({name: float(member.items) for name, member in members.items()}, config.temperature)
     shares = {name: Share(member.items, config.sets[name].weight * sizes[name]) for name, member in members.items()}
-    held = {name: statistics_of(member, config.validation) for name, member in members.items()} if config.normalise else {}
+    known = statistics or (lambda name, member: statistics_of(member, config.validation))
+    held = {name: known(name, member) for name, member in members.items()} if config.normalise else {}
     window, transforms, spec = making(config, members, held)
     fed = {name: Fed(member, window, transforms[name]) for name, member in members.items()}
     return Samples(config, fed, order(shares, config.seed), spec, held)
@@ -249,7 +279,7 @@ def making(config: Mixture, members: Mapping[str, Told], held: Mapping[str, Stat
 
 def _transforms(config: Mixture, name: str, member: Told, held: Statistics | None, spaces: Spaces) -> tuple[Transform, ...]:
     images, found = config.images, list[Transform]()
-    if any(column.startswith("image/") for column in member.features.images):
+    if images.cameras or any(column.startswith("image/") for column in member.features.images):
         found += [Decode(member.bgr), Resize(images.size, images.size, images.pad)]
         found += [Crop(images.crop)] if images.crop < 1 and config.part == "train" else []
         found += [ColourJitter()] if images.jitter and config.part == "train" else []

@@ -90,6 +90,12 @@ class Order:
         self._bounds = [0, *(int(end * _TURN) for end in ends[:-1]), _TURN]
         self._start = hashed(seed, *shares)
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of each set among the samples; they add up to 1."""
+        total = sum(share.weight for share in self._shares)
+        return {name: share.weight / total for name, share in zip(self._names, self._shares, strict=True)}
+
     def before(self, sample: int) -> list[int]:
         """How many of the samples 0 to `sample` - 1 come from each set."""
         below = [

@@ -1,7 +1,7 @@
 """What a data set was before it was converted: `jaxrl.json` in its folder, from which the way back finds every name and shape."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from etils import epath
 
@@ -41,6 +41,27 @@ def unchanged(features: Features) -> Origin:
     tables = (("arrays", features.arrays), ("images", features.images))
     columns = [Column(name, name, kind, spec) for kind, table in tables for name, spec in table.items()]
     return Origin((*columns, *(Column(name, name, "texts") for name in features.texts)), features.rate)
+
+
+def completed(features: Features, origin: Origin | None) -> Features:
+    """With the names of dimensions, units, limits and the rate that `origin` tells, where the data set has no place for them."""
+    if origin is None:
+        return features
+    told = {(one.kind, one.name): one.spec for one in origin.columns}
+
+    def spec(kind: str, name: str, found: ArraySpec) -> ArraySpec:
+        first = told.get((kind, name))
+        if first is None:
+            return found
+        limits = {end: getattr(found, end) if getattr(found, end) is not None else getattr(first, end) for end in ("low", "high")}
+        width = found.shape[-1] if found.shape else 1
+        names = found.names or (first.names if len(first.names) == width else ())
+        dtype = first.dtype if kind == "images" else found.dtype
+        return replace(found, names=names, unit=found.unit or first.unit, dtype=dtype, **limits)
+
+    arrays = {name: spec("arrays", name, one) for name, one in features.arrays.items()}
+    images = {name: spec("images", name, one) for name, one in features.images.items()}
+    return Features(arrays, images, features.texts, features.rate or origin.rate)
 
 
 def to_json(origin: Origin) -> dict[str, object]:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from etils import epath
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import BadEpisode, Episode, Features, check
+from jaxrl_data.episode import BadEpisode, Episode, Features, check, chosen
 from jaxrl_data.writer import encoded, plain
 
 PREFIX, FINAL = "observation/", "final_observation/"
@@ -42,12 +42,13 @@ def read(path: str, split: str) -> Dataset:
     if ends.ndim != 1 or ends.size == 0 or (np.diff(ends, prepend=0) <= 0).any():
         raise ValueError(f"{path}: episode_ends must ascend from above 0, one entry per episode, got {ends[:10]}; record it again")
 
-    def episodes(first: int, last: int) -> Iterator[Episode]:
+    def episodes(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+        wanted = chosen(features, columns)
         if not 0 <= first <= last <= len(ends):
             raise ValueError(f"{path}: has the episodes 0 to {len(ends) - 1}, but {first} to {last - 1} were asked for")
-        arrays = _load(path)
+        arrays = _load(path, without={*features.names} - {*wanted.names})
         for place in range(first, last):
-            yield _episode(path, arrays, features, ends, place)
+            yield _episode(path, arrays, wanted, ends, place)
 
     return Dataset(epath.Path(path).stem, "all", features, len(ends), episodes, fingerprint)
 
@@ -63,13 +64,13 @@ def _open(path: str) -> tuple[dict[str, np.ndarray], str]:
     return small, hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def _load(path: str, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+def _load(path: str, names: tuple[str, ...] = (), without: Collection[str] = ()) -> dict[str, np.ndarray]:
     try:
         with epath.Path(path).open("rb") as whole, np.load(whole, allow_pickle=False) as file:
             if missing := {*names} - {*file.files}:
                 found = ", ".join(sorted(file.files)) or "nothing"
                 raise ValueError(f"lacks {', '.join(sorted(missing))}; it holds {found}, and `jaxrl eval --record` writes more")
-            return {name: file[name] for name in names or file.files}
+            return {name: file[name] for name in names or file.files if name not in without}
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: is no whole recording: {error}") from error
 

@@ -159,7 +159,12 @@ def quantiles(sketch: Sketch, at: tuple[float, ...]) -> np.ndarray:
     rows = sample(sketch)
     if not len(rows):
         raise ValueError("no rows: there are no quantiles")
-    return np.quantile(rows.astype(np.float64), at, axis=0)
+    columns = np.ascontiguousarray(rows.T)
+    columns.sort(axis=1)  # NumPy sorts several times faster than it selects, as its own quantiles do
+    place = np.array(at) * (columns.shape[1] - 1)
+    below = np.floor(place).astype(np.int64)
+    low, high = (columns[:, np.minimum(index, columns.shape[1] - 1)].astype(np.float64) for index in (below, below + 1))
+    return (low + (high - low) * (place - below)).T
 
 
 def rank_error(at: float, kept: int, count: int, risk: float = 1e-6) -> float:

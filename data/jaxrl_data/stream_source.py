@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrl.ops.cores import cores
 from jaxrl.types import Key, Metrics, Params, Source, Spec
 from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, row_bytes
-from jaxrl_data.mixture import Making, Mixture, making, nested, random_of
+from jaxrl_data.mixture import Making, Mixture, fill, making, nested, random_of, room_for
 from jaxrl_data.order import Order, Share, hashed, order, weights
 from jaxrl_data.statistics import Statistics
 from jaxrl_data.streaming.lanes import check_lanes, lane_of, lanes_of_host, samples_of_host
@@ -30,6 +31,7 @@ from jaxrl_data.streaming.members import Block, Choice, Opened, Stream, Streamed
 from jaxrl_data.streaming.reading import AHEAD, Draw, Lanes, Reader, find
 from jaxrl_data.streaming.statistics import statistics_of
 from jaxrl_data.transforms.interface import Sample, apply
+from jaxrl_data.transforms.keys import ROOM
 
 _TASKS = 4  # that each thread gets of a batch
 
@@ -160,7 +162,7 @@ class Batches:
         samples = samples_of_host(self._first, config.batch_size, config.lanes, *self._hosts)
         sets = self._mixed.order.sets(self._first, config.batch_size)[samples - self._first]
         rows = len(samples)
-        arrays = {name: np.empty((rows, *map(int, one.shape)), one.dtype) for name, one in self._mixed.spec.items()}
+        arrays = room_for(self._mixed.spec, rows)
         lanes = lane_of(samples, config.lanes).tolist()
         share, tasks, drawn = -(-rows // (self._threads * _TASKS)), list[Future](), deque[tuple[int, int, Draw]]()
 
@@ -182,16 +184,11 @@ class Batches:
         while drawn:
             row, number, draw = drawn.popleft()
             try:
-                sample = self._sample(number, draw)
+                fill(arrays, row, partial(self._sample, number, draw))
             finally:
                 self._lanes.made(draw)
-            for name, array in arrays.items():
-                if np.shape(sample[name]) != array.shape[1:]:
-                    told = f"has the shape {np.shape(sample[name])}, but its set told {array.shape[1:]}"
-                    raise ValueError(f"{sample['name']}: {name} {told}")
-                array[row] = sample[name]
 
-    def _sample(self, number: int, draw: Draw) -> Sample:
+    def _sample(self, number: int, draw: Draw, room: Mapping[str, np.ndarray]) -> Sample:
         """A bad one raises ValueError, or is told of and the next one of its lane taken instead, which is not drawn by that."""
         found, place, reader, reason = draw.found, draw.place, self._readers[draw.of], ""
         for _ in range(reader.blocks + 1):
@@ -201,7 +198,7 @@ class Batches:
                 random = random_of(self._config.seed, number)
                 try:
                     made = self._mixed.making
-                    return apply(made.transforms[reader.name], made.window(episode, step, random), random)
+                    return apply(made.transforms[reader.name], {**made.window(episode, step, random), ROOM: room}, random)
                 except ValueError as error:
                     if not self._config.quarantine:
                         raise

@@ -8,6 +8,8 @@ from typing import Any
 from jaxrl_data.cache import prepare as caches
 from jaxrl_data.console import add_path, console, opened, progress
 from jaxrl_data.convert import to_lerobot, to_rlds
+from jaxrl_data.dataset import only
+from jaxrl_data.episode import without_columns
 from jaxrl_data.origin import read_origin
 
 
@@ -51,6 +53,8 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder of the new data set")
     parser.add_argument("--to", required=True, choices=("rlds", "lerobot"), help="its format: RLDS, or LeRobot 3.0")
     parser.add_argument("--name", help="of the new RLDS data set; by default that of the old one")
+    parser.add_argument("--without", nargs="+", default=[], metavar="COLUMN", help="columns that are left out")
+    parser.add_argument("--codec", default="libsvtav1", help="of LeRobot's videos: libsvtav1, libx264, or image, which keeps every pixel")
     parser.add_argument("--robot-type", default="unknown", help="that LeRobot is told")
     parser.add_argument("--fps", type=int, default=0, help="steps per second for LeRobot, where the data set does not tell them")
 
@@ -58,12 +62,14 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
 def convert(options: argparse.Namespace) -> int:
     """Writes a data set in another format, or goes on with one that was cut."""
     dataset, origin = opened(options), read_origin(options.path)
+    dataset = only(dataset, without_columns(dataset.features, options.without).names)
     with progress(f"writing {dataset.name}, episodes", dataset.size) as advance:
         moved = _steps(advance)
         if options.to == "rlds":
-            to_rlds(dataset, options.out, options.name or dataset.name.partition("/")[0], origin=origin, progress=moved)
+            name, split = options.name or dataset.name.partition("/")[0], "train" if dataset.split == "all" else dataset.split
+            to_rlds(dataset, options.out, name, origin=origin, progress=moved, split=split)
         else:
-            to_lerobot(dataset, options.out, options.robot_type, fps=options.fps, origin=origin, progress=moved)
+            to_lerobot(dataset, options.out, options.robot_type, fps=options.fps, origin=origin, progress=moved, codec=options.codec)
     console().print(f"{options.out}: {dataset.size:,} episodes of {dataset.name}, split {dataset.split}")
     return 0
 

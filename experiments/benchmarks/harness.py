@@ -164,6 +164,23 @@ def require_brax() -> None:
         sys.exit(str(error))
 
 
+def add_data(made: argparse.ArgumentParser) -> None:
+    """The data set that a benchmark of reading reads; by default the small one in the folder of test data."""
+    folder = os.environ.get("JAXRL_TEST_DATA")
+    default = os.path.join(folder, "bridge_debug", "1.0.0") if folder else None
+    made.add_argument("--data", default=default, help="folder of a TFDS builder with images; by default that in JAXRL_TEST_DATA")
+
+
+def prepared(data: str | None, cache: str) -> None:
+    """Makes a cache of a data set's train split, or of all that it has; ends the script where none is named."""
+    if data is None:
+        sys.exit("--data: name the folder of a TFDS builder, or that of the test data in JAXRL_TEST_DATA")
+    from jaxrl_data.cache.prepare import plan, prepare
+    from jaxrl_data.open import splits
+
+    prepare(plan(data, "train" if "train" in splits(data) else None), cache)
+
+
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """Arguments every script with contestants takes."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -362,9 +362,15 @@ def assemble(settings: Settings, mesh: Mesh | None = None) -> Parts:
     return SOURCES[name](settings, mesh)
 
 
-def for_evaluation(settings: Settings, spec: PolicySpec, env: Env | HostEnv) -> Algorithm:
-    """The algorithm of a checkpoint, without its data: what they taught is in the checkpoint."""
+def for_evaluation(settings: Settings, spec: PolicySpec, env: Env | HostEnv | None) -> Algorithm:
+    """The algorithm of a checkpoint, without its data: what they taught is in the checkpoint.
+
+    Raises:
+        ValueError: it learns by acting, and has no environment.
+    """
     if not settings.objectives:
+        if env is None:
+            raise ValueError("config.objectives: missing; what learns from data needs one, such as jaxrl.objectives.bc")
         return _acting(settings, env.spec)
     shapes = dict(spec.observation) | {"action": ArraySpec(spec.action.shape, spec.action.dtype)}
     return _supervised(settings, spec, running_statistics.init(shapes))

@@ -2,14 +2,38 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
+
+from jaxrl.types import PolicySpec
+
+SOURCE = "jaxrl_data.dataset_source"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status. Raises ImportError that says what to install."""
     try:
-        return int(import_module("jaxrl_data.commands").main(arguments))
+        return int(import_module("jaxrl_data.commands").main(arguments, _experiment))
     except ModuleNotFoundError as error:
         root = (error.name or "").partition(".")[0]
         if root == "jaxrl" or (root == "jaxrl_data" and error.name != "jaxrl_data"):
             raise  # a fault of ours, not of the installation
         raise ImportError(f"{root} is not installed: pip install 'jaxrl[data]'") from error
+
+
+def _experiment(path: str, overrides: Sequence[str]) -> Any:
+    """What of an experiment file `jaxrl data info --plan` tells of. Raises ValueError: it does not train on prepared data sets."""
+    import jax
+
+    from jaxrl import config as configs
+    from jaxrl.cli.assemble import Settings, for_evaluation
+
+    settings = configs.build(Settings, configs.load(path, overrides), "config")
+    if settings.source.get("name") != SOURCE:
+        raise ValueError(f"{path}: config.source.name is {settings.source.get('name')!r}, but a plan is of {SOURCE}")
+    _, source = configs.part(settings.source, "source", "config.source")
+
+    def train_state(spec: PolicySpec) -> int:
+        shapes = jax.eval_shape(for_evaluation(settings, spec, None).init, jax.random.key(0))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+    return import_module("jaxrl_data.planning").Experiment(source, settings.training.total_updates, settings.devices, train_state)

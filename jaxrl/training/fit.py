@@ -177,8 +177,11 @@ def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key, ev
 
     def call(run: Run, keys: Key) -> tuple[Run, Metrics]:
         means: Metrics = {}
+        before: Metrics = {}
         for _ in range(config.updates_per_call):
             run, metrics = update(run, keys[0])
+            jax.block_until_ready(before)  # one update ahead and no more, or batches would pile up on the device
+            before = metrics
             means = {name: means.get(name, 0.0) + value / config.updates_per_call for name, value in metrics.items()}
         return run, summary(run, means, source)
 

@@ -1,13 +1,13 @@
 """Small data sets for tests, made in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import BadEpisode, Episode, Features
+from jaxrl_data.episode import BadEpisode, Episode, Features, chosen, with_columns
 
 FEATURES = Features(
     arrays={"state": ArraySpec((3,), names=("x", "y", "z"), unit="m"), "action": ArraySpec((2,)), "count": ArraySpec((), "int64")},
@@ -46,10 +46,10 @@ def episode(number: int, length: int) -> Episode:
 def dataset(lengths: tuple[int, ...], bad: tuple[int, ...] = (), name: str = "made/1.0.0") -> Dataset:
     """Episodes of these lengths, some of which cannot be read."""
 
-    def read(first: int, last: int) -> Iterator[Episode]:
+    def read(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
         for number in range(first, last):
             if number in bad:
                 raise BadEpisode(number, f"{name}, episode {number}: state is not there")
-            yield episode(number, lengths[number])
+            yield with_columns(episode(number, lengths[number]), chosen(FEATURES, columns))
 
     return Dataset(name, "train", FEATURES, len(lengths), read, f"fingerprint of {lengths}")

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import Episode, Features
+from jaxrl_data.episode import Episode, Features, chosen, with_columns
 from jaxrl_data.writer import encoded
 
 DERIVED = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -21,7 +22,11 @@ DERIVED = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 def dataset(name: str, features: Features, episodes: list[Episode]) -> Dataset:
     """Episodes in memory as a data set."""
-    return Dataset(name, "all", features, len(episodes), lambda first, last: iter(episodes[first:last]), f"of {name}")
+
+    def read(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+        return (with_columns(one, chosen(features, columns)) for one in episodes[first:last])
+
+    return Dataset(name, "all", features, len(episodes), read, f"of {name}")
 
 
 def rlds_episodes(path: Path, split: str = "train") -> list[Episode]:

@@ -17,6 +17,7 @@ from jaxrl_data import commands
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Episode, Features
 from jaxrl_data.statistics import load
+from tests.data.oracles import dataset
 
 FEATURES = Features(
     arrays={"action": ArraySpec((2,), "float32", ("x", "gripper"), "m")},
@@ -39,7 +40,7 @@ def _dataset(split: str, shade: int = 100) -> Dataset:
         rows = np.random.default_rng(place).normal(size=(steps, 2)).astype(np.float32)
         images = {"front": [_image(shade)] * steps}
         episodes.append(Episode(f"episode {place}", {"action": rows}, images, {"instruction": ["go"] * steps}))
-    return Dataset("set/1", split, FEATURES, len(episodes), lambda first, last: iter(episodes[first:last]), f"of {split}")
+    return dataset("set/1", FEATURES, episodes)._replace(split=split, fingerprint=f"of {split}")
 
 
 @pytest.fixture

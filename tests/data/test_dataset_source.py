@@ -152,6 +152,17 @@ def test_validation_is_disjoint_and_held_out_by_content(folder, tmp_path, monkey
     assert drawn == train
 
 
+def test_what_is_held_out_is_measured_by_the_statistics_of_the_train_part(tmp_path, monkeypatch):
+    own = config(made(tmp_path / "cache", monkeypatch)).sets
+    chosen = {"sets": own, "validation": 0.4, "normalise": "bounds", "images": Images(8)}
+    first = open_mixture(Mixture(**chosen, part="validation"))  # before anybody asked for those of the train part
+    train = open_member(own["made"], "train", 0.4).chosen
+    expected = np.concatenate([1000 * number + np.arange(LENGTHS[number]) for number in train])
+    for samples in (first, open_mixture(Mixture(**chosen))):
+        held = samples.statistics["made"]
+        assert held.episodes == len(train) and held.columns["state/pose"].max[0] == expected.max()
+
+
 def test_sets_of_other_dimensions_meet_in_one_space(folder, tmp_path, monkeypatch):
     """The second robot has a gripper in place of the second joint, and no camera."""
     from jaxrl.types import ArraySpec
@@ -225,7 +236,7 @@ def test_what_waits_in_memory_is_told_beforehand(folder):
     source = dataset_source(config(folder, prefetch=3)).source
     image, rest = 8 * 16 * 16 * 3, 8 * 4 * (3 + 6 + 6 + 2)  # of a batch: pose, action and mask, two entries of presence
     assert source.allocation["host/data/batches"] == 4 * (image + rest)  # three that wait, and one that is made
-    assert source.allocation["host/data/index"] == 7 * 36
+    assert source.allocation["host/data/index"] == 7 * 52
 
 
 def test_what_does_not_fit_is_refused(folder):

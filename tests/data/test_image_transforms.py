@@ -105,6 +105,17 @@ def test_proportions_are_kept_in_the_middle_of_black() -> None:
     assert (padded(np.full((480, 640, 3), 9, np.uint8), 224, 224)[:, 0, 0] > 0).sum() == 168
 
 
+@pytest.mark.parametrize(("height", "width"), [(24, 32), (64, 16), (16, 16), (40, 8)])
+@pytest.mark.parametrize("make", [padded, resized])
+def test_an_image_is_written_into_the_row_of_its_batch(make: Callable[..., np.ndarray], height: int, width: int) -> None:
+    picture, batch = _picture(height, width), np.full((3, 1, 16, 16, 3), 99, np.uint8)
+    sample = {PRIMARY: picture[None], "room": {PRIMARY: batch[1]}}
+    found = Resize(16, 16, pad=make is padded)(sample, RANDOM)[PRIMARY]
+    assert found is sample["room"][PRIMARY]
+    np.testing.assert_array_equal(batch[1, 0], make(picture, 16, 16))
+    assert (batch[[0, 2]] == 99).all()
+
+
 def test_every_image_gets_its_size_and_depth_keeps_its_numbers() -> None:
     depth = np.random.default_rng(0).choice([100, 60000], (2, 24, 32, 1)).astype(np.uint16)
     sample = {

@@ -204,7 +204,7 @@ def bare(episodes, steps):
     whole = dataset((steps,) * episodes)
     features = whole.features
 
-    def read(first, last):
+    def read(first, last, columns=None):
         for number in range(first, last):
             state = np.repeat(1000 * number + np.arange(steps, dtype=np.float32)[:, None], 3, 1)
             arrays = {"state": state, "action": state[:, :2].copy(), "count": state[:, 0].astype(np.int64)}
@@ -221,7 +221,7 @@ def test_never_more_than_two_blocks_of_a_lane_are_held(sets):
         with lock:
             alive[0] -= 1
 
-    def read(first, last):
+    def read(first, last, columns=None):
         reads.append((first, last))
         for one in plain.read(first, last):
             column = one.arrays["state"].copy()
@@ -307,7 +307,7 @@ def test_a_bad_episode_ends_it_or_is_counted(sets):
 def test_a_bad_image_is_named_or_another_step_taken(sets, block):
     plain = sets["made"]
 
-    def read(first, last):
+    def read(first, last, columns=None):
         for number, one in enumerate(plain.read(first, last), first):
             yield one._replace(images={"front": [b"\0"] * len(one.images["front"])}) if number == 2 else one
 
@@ -401,7 +401,7 @@ def bridge(lengths):
     numbers = {name: ArraySpec((7,)) for name in ("observation/state", "action")}
     images = {f"observation/image_{place}": ArraySpec((8, 12, 3), "uint8") for place in (0, 1)}
 
-    def read(first, last):
+    def read(first, last, columns=None):
         for number in range(first, last):
             random, steps = np.random.default_rng(number), lengths[number]
             arrays = {name: random.uniform(-1, 1, (steps, 7)).astype(np.float32) for name in numbers}

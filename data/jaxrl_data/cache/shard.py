@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl_data.cache.layout import EPISODES, HASHES, LENGTHS, Plan, column_file, shard_folder
-from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import BadEpisode, Episode, Features, check, length
+from jaxrl_data.dataset import Dataset, only
+from jaxrl_data.episode import BadEpisode, Episode, Features, check, length, without_columns
 from jaxrl_data.writer import synced
 
 
@@ -42,27 +42,10 @@ def content_hash(episode: Episode) -> bytes:
 
 def kept(features: Features, without: Sequence[str]) -> Features:
     """Without some columns. Raises ValueError where there is none of that name, or one has rows of different sizes."""
-    for name in without:
-        if name not in features.names:
-            raise ValueError(f"there is no column {name} to leave out; there are {', '.join(features.names)}")
-    arrays = {name: spec for name, spec in features.arrays.items() if name not in without}
-    if odd := [name for name, spec in arrays.items() if not all(isinstance(size, int) for size in spec.shape)]:
+    found = without_columns(features, without)
+    if odd := [name for name, spec in found.arrays.items() if not all(isinstance(size, int) for size in spec.shape)]:
         raise ValueError(f"the rows of {odd[0]} differ in size, which a cache cannot hold; leave it out (--without {odd[0]})")
-    return Features(
-        arrays,
-        {name: spec for name, spec in features.images.items() if name not in without},
-        tuple(name for name in features.texts if name not in without),
-        features.rate,
-    )
-
-
-def without_columns(episode: Episode, features: Features) -> Episode:
-    """With the columns that `features` names."""
-    return episode._replace(
-        arrays={name: column for name, column in episode.arrays.items() if name in features.names},
-        images={name: column for name, column in episode.images.items() if name in features.names},
-        texts={name: column for name, column in episode.texts.items() if name in features.names},
-    )
+    return found
 
 
 def left_out_of(shard: Path) -> list[LeftOut]:
@@ -135,8 +118,7 @@ def _fill(part: Path, dataset: Dataset, plan: Plan, shard: int, quarantine: bool
     files: dict[str, io.BufferedWriter] = {name: (part / column_file("image", name, "bin")).open("wb") for name in features.images}
     first, last = plan.episodes(shard)
     try:
-        for whole in usable(dataset, first, last, quarantine, left_out):
-            episode = without_columns(whole, features)
+        for episode in usable(only(dataset, features.names), first, last, quarantine, left_out):
             check(episode, features)
             for name, rows in arrays.items():
                 rows.append(episode.arrays[name])

@@ -1,7 +1,9 @@
 """A prepared cache, opened: any step of any episode by two small reads, in memory that does not grow."""
 
 import json
+import math
 import os
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,58 +35,67 @@ class Store(NamedTuple):
     close: Callable[[], None]
 
 
-class _Files:
-    """Open files, the least recently used of which are closed. Reads at a place of their own, so threads do not meet."""
+class _File:
+    """One open file, closed once it is neither remembered nor read from. Reads at a place of their own, so threads do not meet."""
 
-    def __init__(self) -> None:
-        self._open: OrderedDict[Path, tuple[int, int, np.dtype, tuple[int, ...]]] = OrderedDict()
-        self._lock = Lock()
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = os.open(path, os.O_RDONLY)
+        bare: tuple[int, np.dtype, tuple[int, ...]] = (0, np.dtype(np.uint8), ())
+        self._begin, self._dtype, self._row = _header(path) if path.suffix == ".npy" else bare
+        self._width = self._dtype.itemsize * math.prod(self._row)
 
-    def _handle(self, path: Path) -> tuple[int, int, np.dtype, tuple[int, ...]]:
-        """A copy of its handle, which is the caller's to close, and of a numpy file where its data begin and what they are."""
-        with self._lock:
-            known = self._open.pop(path, None)
-            if known is None:
-                known = (os.open(path, os.O_RDONLY), *(_header(path) if path.suffix == ".npy" else (0, np.dtype(np.uint8), ())))
-            self._open[path] = known
-            if len(self._open) > _OPEN:
-                os.close(self._open.popitem(last=False)[1][0])
-            return os.dup(known[0]), *known[1:]
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            os.close(self._handle)
 
-    def read(self, path: Path, start: int, size: int) -> bytes:
-        handle, *_ = self._handle(path)
-        try:
-            data = os.pread(handle, size, start)
-        finally:
-            os.close(handle)
-        if len(data) < size:
-            raise ValueError(f"{path}: ends before byte {start + size}; the file is damaged: remove its shard and prepare again")
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes of a file that is no numpy file."""
+        data = os.pread(self._handle, end - start, start)
+        if len(data) < end - start:
+            raise ValueError(f"{self.path}: ends before byte {end}; the file is damaged: remove its shard and prepare again")
         return data
 
-    def rows(self, path: Path, first: int, last: int) -> np.ndarray:
+    def rows(self, first: int, last: int) -> np.ndarray:
         """[last - first, ...] of a numpy file."""
-        handle, begin, dtype, shape = self._handle(path)
-        width = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-        try:
-            data = os.pread(handle, (last - first) * width, begin + first * width)
-        finally:
-            os.close(handle)
-        if len(data) < (last - first) * width:
-            raise ValueError(f"{path}: has no row {last - 1}; the file is damaged: remove its shard and prepare again")
-        return np.frombuffer(data, dtype).reshape(last - first, *shape[1:])
-
-    def close(self) -> None:
-        with self._lock:
-            while self._open:
-                os.close(self._open.popitem()[1][0])
+        data = os.pread(self._handle, (last - first) * self._width, self._begin + first * self._width)
+        if len(data) < (last - first) * self._width:
+            raise ValueError(f"{self.path}: has no row {last - 1}; the file is damaged: remove its shard and prepare again")
+        return np.frombuffer(data, self._dtype).reshape(last - first, *self._row)
 
 
 def _header(path: Path) -> tuple[int, np.dtype, tuple[int, ...]]:
+    """Of a numpy file: where its data begin, their type and the shape of a row."""
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
-        return file.tell(), dtype, shape
+        return file.tell(), dtype, shape[1:]
+
+
+class _Files:
+    """Open files, the least recently used of which are forgotten."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: OrderedDict[tuple[int, str], _File] = OrderedDict()
+        self._lock = Lock()
+
+    def __call__(self, shard: int, name: str) -> _File:
+        key = (shard, name)
+        with self._lock:
+            found = self._open.get(key)
+            if found is None:
+                found = self._open[key] = _File(shard_folder(self._folder, shard) / name)
+                if len(self._open) > _OPEN:
+                    self._open.popitem(last=False)
+            else:
+                self._open.move_to_end(key)
+            return found
+
+    def close(self) -> None:
+        with self._lock:
+            self._open.clear()
 
 
 def _read_plan(folder: Path) -> Plan:
@@ -108,20 +119,24 @@ def open_store(folder: str | Path) -> Store:
     plan = _read_plan(folder)
     with np.load(folder / INDEX) as index:
         lengths, hashes, counts = index["lengths"], index["hashes"], index["counts"]
-    shard_ends = np.cumsum(counts)
+    shard_ends = np.cumsum(counts).tolist()
     row_ends = np.cumsum(lengths, dtype=np.int64)
-    files, lock = _Files(), Lock()
+    file_of = {
+        kind: {name: column_file(kind, name) for name in names}
+        for kind, names in (("array", plan.features.arrays), ("image", plan.features.images), ("text", plan.features.texts))
+    }
+    blobs = {name: column_file("image", name, "bin") for name in plan.features.images}
+    files, lock = _Files(folder), Lock()
     known: OrderedDict[int, dict[str, Any]] = OrderedDict()
 
-    def place(episode: int) -> tuple[int, Path, int, int]:
-        """Number of its shard, folder, and its first and last row there."""
+    def place(episode: int) -> tuple[int, int, int]:
+        """Number of its shard, and its first and last row there."""
         if not 0 <= episode < len(lengths):
             raise IndexError(f"{folder}: has no episode {episode}, but {len(lengths)}")
-        shard = int(np.searchsorted(shard_ends, episode, side="right"))
-        before = int(shard_ends[shard - 1]) if shard else 0
-        base = int(row_ends[before - 1]) if before else 0
-        last = int(row_ends[episode]) - base
-        return shard, shard_folder(folder, shard), last - int(lengths[episode]), last
+        shard = bisect_right(shard_ends, episode)
+        before = shard_ends[shard - 1] if shard else 0
+        last = int(row_ends[episode]) - (int(row_ends[before - 1]) if before else 0)
+        return shard, last - int(lengths[episode]), last
 
     def words(shard: int) -> dict[str, Any]:
         with lock:
@@ -132,30 +147,28 @@ def open_store(folder: str | Path) -> Store:
             return known[shard]
 
     def arrays(episode: int, columns: Sequence[str]) -> dict[str, np.ndarray]:
-        _, there, first, last = place(episode)
-        return {name: files.rows(there / column_file("array", name), first, last) for name in columns}
+        shard, first, last = place(episode)
+        return {name: files(shard, file_of["array"][name]).rows(first, last) for name in columns}
 
     def images(episode: int, column: str, steps: Sequence[int]) -> list[bytes]:
-        _, there, first, last = place(episode)
-        begins, data = there / column_file("image", column), there / column_file("image", column, "bin")
+        shard, first, last = place(episode)
+        begins, data = files(shard, file_of["image"][column]), files(shard, blobs[column])
         out = []
         for step in steps:
             if not 0 <= step < last - first:
                 raise IndexError(f"{folder}: episode {episode} has no step {step}, but {last - first}")
-            start, end = files.rows(begins, first + step, first + step + 2)
-            out.append(files.read(data, int(start), int(end - start)))
+            out.append(data.read(*begins.rows(first + step, first + step + 2).tolist()))
         return out
 
     def texts(episode: int, column: str, steps: Sequence[int]) -> list[str]:
-        shard, there, first, last = place(episode)
-        numbers = files.rows(there / column_file("text", column), first, last)
+        shard, first, last = place(episode)
+        numbers = files(shard, file_of["text"][column]).rows(first, last)
         spelt = words(shard)["texts"]
         return [spelt[numbers[step]] for step in steps]
 
     def told(episode: int) -> dict[str, Any]:
         shard, *_ = place(episode)
-        before = int(shard_ends[shard - 1]) if shard else 0
-        return dict(words(shard)["episodes"][episode - before])
+        return dict(words(shard)["episodes"][episode - (shard_ends[shard - 1] if shard else 0)])
 
     fingerprint = f"{plan.fingerprint}-{plan.size}"
     return Store(plan.name, plan.split, plan.features, fingerprint, lengths, hashes, arrays, images, texts, told, files.close)

@@ -7,7 +7,7 @@ Of a recorder that gave OpenCV images with red first, encoded images show red an
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import ArraySpec
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.encode import is_image
-from jaxrl_data.episode import BadEpisode, Episode, Features
+from jaxrl_data.episode import BadEpisode, Episode, Features, chosen
 from jaxrl_data.importers.columns import as_texts, encoded, features, image_spec, kind, plain, rows_at_a_time
 from jaxrl_data.stored import checked, fingerprint, readable, sizes, span
 
@@ -81,9 +81,10 @@ def read(path: str, split: str) -> Dataset:
         raise refused or ValueError(f"{path}: holds no episodes of split {split!r}")
     told = first
 
-    def episodes(first: int, last: int) -> Iterator[Episode]:
+    def episodes(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+        wanted = chosen(told.features, columns)
         for place in span(first, last, len(entries), path):
-            yield _episode(told, entries[place], place)
+            yield _episode(told, wanted, entries[place], place)
 
     name = os.path.basename(os.fspath(path).rstrip("/"))
     bytes_ = there if len(files) > 1 else {"": there[files[0]]}  # a file may be given any name
@@ -202,7 +203,7 @@ def _instruction(opened: Any, file: str) -> dict[str, str]:
     return {file: found if isinstance(found, str) else " ".join(found)} if found else {}
 
 
-def _episode(told: _Told, entry: _Entry, place: int) -> Episode:
+def _episode(told: _Told, wanted: Features, entry: _Entry, place: int) -> Episode:
     where = f"{os.fspath(told.root / entry.file)}: {entry.group or 'episode'}"
     key = "file"
     episode = Episode("/".join(part for part in (entry.file, entry.group.removeprefix("data/")) if part), {}, {}, {}, {})
@@ -211,7 +212,7 @@ def _episode(told: _Told, entry: _Entry, place: int) -> Episode:
             group = opened[entry.group or "/"]
             lengths = np.asarray(group[_LENGTHS][:]) if _LENGTHS in group else None
             found = _datasets(group)
-            for key in told.features.names:
+            for key in wanted.names:
                 if key == _INSTRUCTION and key not in found:
                     steps = len(next(iter(found.values())))
                     episode.texts[key] = [told.instruction[entry.file]] * steps
@@ -226,7 +227,7 @@ def _episode(told: _Told, entry: _Entry, place: int) -> Episode:
                 raise ValueError(f"there is also {unknown[0]}, which the first episode does not have")
     except (ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise BadEpisode(place, f"{where}: {key}: {error}") from error
-    return checked(place, where, episode, told.features)
+    return checked(place, where, episode, wanted)
 
 
 def _add(told: _Told, episode: Episode, key: str, dataset: Any, lengths: np.ndarray | None) -> None:

@@ -5,7 +5,7 @@ Chunks do not end where episodes do: asked in stored order, each chunk is read o
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from etils import epath
 
 from jaxrl.ops.suggestion import suggestion
 from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import BadEpisode, Episode, Features
+from jaxrl_data.episode import BadEpisode, Episode, Features, chosen
 from jaxrl_data.importers.columns import as_texts, encoded, features, plain, rows_at_a_time
 from jaxrl_data.stored import checked, fingerprint, listing, span
 
@@ -66,10 +66,11 @@ def read(path: str, split: str) -> Dataset:
         {name: one for name, one in meta.items() if one.shape[:1] == ends.shape},
     )
 
-    def episodes(first: int, last: int) -> Iterator[Episode]:
-        takes = {name: _sequential(one) for name, one in arrays.items()}
+    def episodes(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+        wanted = chosen(told.features, columns)
+        takes = {name: _sequential(one) for name, one in arrays.items() if name in wanted.names}
         for place in span(first, last, len(ends), path):
-            yield _episode(told, takes, place)
+            yield _episode(told._replace(features=wanted), takes, place)
 
     texts = [(root / name).read_bytes() for name in files if name.rsplit("/", 1)[-1] in _METADATA]
     name = os.path.basename(os.fspath(path).rstrip("/"))

@@ -15,6 +15,7 @@ DERIVED = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int
 TYPES = {kind: pa.from_numpy_dtype(kind) for kind in ("float16", "float32", "float64", "bool")} | {
     f"{sign}int{bits}": pa.from_numpy_dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
+WRITTEN = ("jaxrl/name", "jaxrl/metadata")  # of meta/episodes: what an episode was called, and its metadata as JSON
 MOST_AXES = 5  # of an array, in LeRobot
 
 
@@ -78,7 +79,8 @@ def derived_columns(episode: Episode, place: int, before: int, tasks: Mapping[st
 
 def metadata_of(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and metadata of an episode as they were written, from its row of meta/episodes. Without them the name is empty."""
-    return row.get("jaxrl/name") or "", json.loads(row.get("jaxrl/metadata") or "{}")
+    name, metadata = (row.get(key) for key in WRITTEN)
+    return name or "", json.loads(metadata or "{}")
 
 
 def task_texts(episode: Episode) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
+from jaxrl_data.lerobot import columns
 from jaxrl_data.stored import listing
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -48,6 +49,7 @@ class Episodes(NamedTuple):
     files: Names  # of rows
     first_row: np.ndarray  # int64 [N], in the file
     videos: Mapping[str, Video]
+    written: Any = None  # pyarrow.Table [N] of what our own writer tells beside; None of other writers
 
 
 class Info(NamedTuple):
@@ -121,6 +123,7 @@ def chosen(episodes: Episodes, which: np.ndarray) -> Episodes:
         taken(episodes.files),
         episodes.first_row[which],
         {name: Video(taken(video.files), video.starts[which]) for name, video in episodes.videos.items()},
+        None if episodes.written is None else episodes.written.take(which),
     )
 
 
@@ -214,7 +217,10 @@ def _episodes_v3(info: Info) -> tuple[Episodes, bytes]:
     starts = column("dataset_from_index").astype(np.int64)
     number = column("episode_index").astype(np.int64)
     raw = b"".join(one.tobytes() for one in (number, length, starts, *(video.starts for video in videos.values())))
-    return Episodes(number, length, tasks, data, _in_file(data, starts), videos), raw
+    written = table.select(columns.WRITTEN).combine_chunks() if {*columns.WRITTEN} <= {*table.column_names} else None
+    if written is not None:
+        raw += "\0".join(text or "" for name in columns.WRITTEN for text in written[name].to_pylist()).encode()
+    return Episodes(number, length, tasks, data, _in_file(data, starts), videos, written), raw
 
 
 def _in_file(files: Names, starts: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ What can be read rightly in spite of a fault is read, and an episode's metadata 
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import av
@@ -15,10 +15,13 @@ from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import ArraySpec
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features
+from jaxrl_data.episode import chosen as columns_of
 from jaxrl_data.lerobot import video
+from jaxrl_data.lerobot.columns import metadata_of
 from jaxrl_data.lerobot.metadata import Episodes, Info, chosen, read_episodes, read_info, read_tasks
 from jaxrl_data.lerobot.rows import Take, array, images, row_reader, strings
 from jaxrl_data.lerobot.windows import TOLERANCE
+from jaxrl_data.origin import completed, read_origin
 from jaxrl_data.stored import checked, fingerprint, listing, sizes, span
 
 TASK = "task"  # the column of texts
@@ -64,15 +67,20 @@ def read(path: str, split: str) -> Dataset:
         )
     cameras, left_out = _cameras(info, episodes, root, there)
     tasks = read_tasks(info)
-    features = _features(info, cameras, left_out, has_tasks=bool(tasks) or len(episodes.tasks.flatten()) > 0)
+    origin = read_origin(path)
+    has_tasks = bool(tasks) or len(episodes.tasks.flatten()) > 0
+    if origin and TASK not in origin.names("texts").values():
+        has_tasks = False  # our own writer had none, and LeRobot wants one
+    features = completed(_features(info, cameras, left_out, has_tasks), origin)
     if left_out:
         notes["left_out"] = left_out
     told = _Told(info, split, episodes, tasks, features, notes)
 
-    def read_some(first: int, last: int) -> Iterator[Episode]:
-        take = row_reader(root)
+    def read_some(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+        wanted = columns_of(features, columns)
+        take = row_reader(root, tuple(name for name in features.images if name not in wanted.images))
         for place in span(first, last, len(episodes.number), f"{path} {split}"):
-            yield _episode(told, root, take, place)
+            yield _episode(told, wanted, root, take, place)
 
     mark = fingerprint(info.text, raw, str(sorted(tasks.items())), split, there)
     return Dataset(_name(path), split, features, len(episodes.number), read_some, mark)
@@ -156,7 +164,8 @@ def _names(names: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(flat) if shape and len(flat) == shape[-1] else ()
 
 
-def _episode(told: _Told, root: epath.Path, take: Take, place: int) -> Episode:
+def _episode(told: _Told, wanted: Features, root: epath.Path, take: Take, place: int) -> Episode:
+    """With the columns that are `wanted`. The index columns are read whether they are or not: times and texts follow from them."""
     episodes, info = told.episodes, told.info
     index, length, file = int(episodes.number[place]), int(episodes.length[place]), episodes.files.at(place)
     where = f"{info.path}: {file}: episode {index}"
@@ -170,13 +179,15 @@ def _episode(told: _Told, root: epath.Path, take: Take, place: int) -> Episode:
         pictures: dict[str, Sequence[bytes]] = {}
         texts: dict[str, Sequence[str]] = {}
         for key, spec in told.features.arrays.items():
+            if key not in wanted.arrays and key not in _INDEX:
+                continue
             arrays[key] = _column(told, table, key, spec, index, notes)
         key = "episode_index"
         if (arrays[key] != index).any():
             raise ValueError(f"is {sorted(set(arrays[key].tolist()))} in the rows that meta/ tells of; its tables are wrong")
-        for key in told.features.texts:
+        for key in wanted.texts:
             texts[key] = _texts(told, table, key, arrays, place)
-        for key in told.features.images:
+        for key in wanted.images:
             if info.features[key].get("dtype") == "image":
                 pictures[key] = images(_present(table, key))
             else:
@@ -189,9 +200,13 @@ def _episode(told: _Told, root: epath.Path, take: Take, place: int) -> Episode:
     unknown = [name for name in table.column_names if name not in (*told.features.names, *_INDEX)]
     if unknown:
         notes["left_out"] = notes.get("left_out", {}) | {name: "meta/info.json does not tell of it" for name in unknown}
-    notes |= {"episode_index": index, "tasks": episodes.tasks[place].as_py() or []}
-    name = f"{_name(info.path)}/{told.split}/{index}"
-    return checked(place, f"{info.path}: {file}", Episode(name, arrays, pictures, texts, notes), told.features)
+    if episodes.written is None:
+        name, metadata = "", {"episode_index": index, "tasks": episodes.tasks[place].as_py() or []}
+    else:
+        name, metadata = metadata_of(episodes.written.slice(place, 1).to_pylist()[0])
+    name = name or f"{_name(info.path)}/{told.split}/{index}"
+    arrays = {key: arrays[key] for key in wanted.arrays}
+    return checked(place, f"{info.path}: {file}", Episode(name, arrays, pictures, texts, notes | metadata), wanted)
 
 
 def _present(table: Any, key: str) -> Any:

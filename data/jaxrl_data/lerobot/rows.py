@@ -14,8 +14,8 @@ _BATCH = 256  # rows decoded at a time
 Take = Callable[[str, int, int | None], Any]  # (file, first row, rows, or None for all that follow) -> pyarrow.Table
 
 
-def row_reader(root: epath.Path) -> Take:
-    """A function that gives rows of files. Asked in stored order, it decodes each row once, and holds few."""
+def row_reader(root: epath.Path, without: tuple[str, ...] = ()) -> Take:
+    """A function that gives rows of files, without some columns. Asked in stored order, it decodes each row once, and holds few."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -27,8 +27,12 @@ def row_reader(root: epath.Path) -> Take:
         sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
         ends = np.cumsum(sizes) if sizes else np.zeros(0, np.int64)
         group = int(np.searchsorted(ends, row, side="right"))
-        batches: Iterator[Any] = parquet.iter_batches(_BATCH, row_groups=list(range(group, len(sizes)))) if group < len(sizes) else iter(())
-        state.update(file=file, at=int(ends[group - 1]) if group else 0, kept=[], batches=batches, schema=parquet.schema_arrow)
+        names = [name for name in parquet.schema_arrow.names if name not in without]
+        batches: Iterator[Any] = iter(())
+        if group < len(sizes):
+            batches = parquet.iter_batches(_BATCH, row_groups=list(range(group, len(sizes))), columns=names if without else None)
+        schema = pa.schema([parquet.schema_arrow.field(name) for name in names], parquet.schema_arrow.metadata)
+        state.update(file=file, at=int(ends[group - 1]) if group else 0, kept=[], batches=batches, schema=schema)
 
     def take(file: str, first: int, count: int | None) -> Any:
         if state["file"] != file or first < state["at"]:

@@ -275,7 +275,7 @@ def _join_rows(path: Path, parts: list[Path]) -> None:
 
 def _row(entry: dict[str, Any], cameras: list[str], where: dict[str, int], frames: int, fps: int) -> dict[str, Any]:
     """What meta/episodes tells of an episode, whose frames are behind `frames` others in the files of its cameras."""
-    kept = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index", "jaxrl/name", "jaxrl/metadata")
+    kept = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index", *columns.WRITTEN)
     row = {key: entry[key] for key in kept}
     row |= {f"{kind}/{key}": value for kind in ("data", "meta/episodes") for key, value in where.items()}
     for name in cameras:

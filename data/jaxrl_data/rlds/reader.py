@@ -9,14 +9,16 @@ import contextlib
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import BadEpisode, Episode
+from jaxrl_data.episode import BadEpisode, Episode, Features, chosen
+from jaxrl_data.origin import completed, read_origin
 from jaxrl_data.rlds.features import STEPS
 from jaxrl_data.rlds.metadata import Split, information, read_split
 from jaxrl_data.rlds.record import columns, metadata
+from jaxrl_data.rlds.schema import metadata_of
 from jaxrl_data.stored import checked, span
 
 _BUFFER = 2**20  # bytes that a file is read ahead
@@ -31,17 +33,19 @@ def splits(path: str) -> tuple[str, ...]:
 def read(path: str, split: str) -> Dataset:
     """One split. Reads metadata only, without TensorFlow. Raises as `read_split`."""
     told = read_split(path, split)
+    features = completed(told.layout.features, read_origin(path))
     found: list[_Parser] = []  # once it is needed
 
-    def episodes(first: int, last: int) -> Iterator[Episode]:
+    def episodes(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+        wanted = chosen(features, columns)
         span(first, last, int(told.ends[-1]), f"{told.name} {split}")
         if first < last:
             if not found:
                 found.append(_parser(told))
-            yield from _episodes(told, found[0], first, last)
+            yield from _episodes(told, found[0], first, last, wanted)
 
     files = () if told.format == "array_record" else tuple(told.ends.tolist())
-    return Dataset(told.name, split, told.layout.features, int(told.ends[-1]), episodes, told.fingerprint, files)
+    return Dataset(told.name, split, features, int(told.ends[-1]), episodes, told.fingerprint, files)
 
 
 class _Parser(NamedTuple):
@@ -62,13 +66,13 @@ def _parser(told: Split) -> _Parser:
     return _Parser(builder, skip, tf.function(lambda raw: builder.info.features.deserialize_example(raw, decoders=skip)))
 
 
-def _episodes(told: Split, parser: _Parser, first: int, last: int) -> Iterator[Episode]:
+def _episodes(told: Split, parser: _Parser, first: int, last: int, wanted: Features) -> Iterator[Episode]:
     """Each record is checked to be the one that was meant: a shard that lacks some would move all episodes of the next."""
     place = first
     with _as_bad_episode(told, lambda: place):
         for record in _records(told, parser, first, last):
             _same_record(told, place, record.pop(_ID, None))
-            yield _episode(told, parser.builder, record, place)
+            yield _episode(told, parser.builder, record, place, wanted)
             place += 1
         if place < last:
             raise ValueError("its file holds less records than dataset_info.json tells")
@@ -82,14 +86,13 @@ def _same_record(told: Split, place: int, found: Any) -> None:
         raise ValueError(f"should be record {meant}, but what follows is {found.numpy().decode()}: a file holds more or less than was told")
 
 
-def _episode(told: Split, builder: Any, record: Any, place: int) -> Episode:
-    rest = metadata({name: value for name, value in record.items() if name != STEPS})
+def _episode(told: Split, builder: Any, record: Any, place: int, wanted: Features) -> Episode:
+    name, rest = metadata_of(metadata({name: value for name, value in record.items() if name != STEPS}))
     if told.layout.left_out:
-        rest["left_out"] = dict(told.layout.left_out)
-    arrays, images, texts = columns(told.layout.columns, record[STEPS], builder.info.features[STEPS].feature)
-    return checked(
-        place, _file(told, place), Episode(f"{told.name}/{told.split}/{place}", arrays, images, texts, rest), told.layout.features
-    )
+        rest = rest | {"left_out": dict(told.layout.left_out)}
+    name = name or f"{told.name}/{told.split}/{place}"
+    arrays, images, texts = columns(told.layout.columns, record[STEPS], builder.info.features[STEPS].feature, wanted.names)
+    return checked(place, _file(told, place), Episode(name, arrays, images, texts, rest), wanted)
 
 
 def _file(told: Split, place: int) -> str:

@@ -1,7 +1,7 @@
 """A parsed record into columns and metadata."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ from jaxrl_data.rlds.features import Column, shape_of
 
 
 def columns(
-    told: Sequence[Column], steps: Any, feature: Any
+    told: Sequence[Column], steps: Any, feature: Any, wanted: Collection[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, Sequence[bytes]], dict[str, Sequence[str]]]:
-    """Arrays, images and texts of the steps of one record. `feature` is what tfds knows of a step.
+    """Arrays, images and texts of the steps of one record, those whose names are `wanted`. `feature` is what tfds knows of a step.
 
     Raises:
         ValueError: a feature is missing; the message names it.
@@ -21,11 +21,13 @@ def columns(
     images: dict[str, Sequence[bytes]] = {}
     texts: dict[str, Sequence[str]] = {}
     for column in told:
+        if column.name not in wanted and shape_of(column.name) not in wanted:
+            continue
         value = steps
         for name in column.path:
             value = value[name]
         if column.kind == "array":
-            arrays |= _array(column, value, feature)
+            arrays |= {name: array for name, array in _array(column, value, feature).items() if name in wanted}
         else:
             rows = _rows(value, column.entry)
             if column.kind == "image":

@@ -72,7 +72,7 @@ def added(features: Features) -> tuple[str, ...]:
 def example(episode: Episode, features: Features, kinds: Kinds) -> dict[str, Any]:
     """The episode as `tfds_features` take it. Without flags of its own, its last step is terminal if metadata["terminated"] says so."""
     steps = length(episode)
-    metadata = told_metadata(episode)
+    metadata = dict(plain(episode.metadata))
     last = np.arange(steps) == steps - 1
     flags = {"is_first": np.arange(steps) == 0, "is_last": last, "is_terminal": last & bool(metadata.get("terminated", False))}
     columns: dict[str, Any] = {name: _stored(column, features.arrays[name]) for name, column in episode.arrays.items()}
@@ -90,15 +90,10 @@ def example(episode: Episode, features: Features, kinds: Kinds) -> dict[str, Any
 
 
 def metadata_of(stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and metadata of an episode, from episode_metadata as the reader tells them. Without EXTRA the name is empty."""
+    """Name and metadata of an episode, from episode_metadata as it is stored. Without EXTRA the name is empty."""
     given = dict(plain(stored))
     extra = json.loads(given.pop(EXTRA, "{}"))
     return extra.get("name", ""), extra.get("metadata", given)
-
-
-def told_metadata(episode: Episode) -> dict[str, Any]:
-    """Plain metadata of an episode; EXTRA of a reader that left it as it was stored is taken apart."""
-    return metadata_of(episode.metadata)[1]
 
 
 def kinds_of(feature: Any, prefix: str = "") -> dict[str, str]:

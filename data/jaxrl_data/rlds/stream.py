@@ -11,12 +11,12 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import BadEpisode, Episode
+from jaxrl_data.episode import BadEpisode, Episode, chosen
 from jaxrl_data.rlds import reader
 
 _PIPE = 2**20  # bytes that a child may be ahead, beside the episode that it has read
@@ -33,14 +33,21 @@ class Reading(NamedTuple):
 def read(path: str, split: str) -> Dataset:
     """As `jaxrl_data.rlds.reader.read`, with a child for each call of `read`."""
 
-    def episodes(first: int, last: int) -> Iterator[Episode]:
-        return stream(path, split, first, last)
-
-    return reader.read(path, split)._replace(read=episodes)
+    return _elsewhere(path, split, stream)
 
 
-def stream(path: str, split: str, first: int, last: int) -> Iterator[Episode]:
-    """Episodes `first` to `last - 1`. Memory here is one episode, there two.
+def _elsewhere(path: str, split: str, ask: Callable[..., Iterator[Episode]]) -> Dataset:
+    """A split of which `ask` (path, split, first, last, columns) has the episodes. Raises as `reader.read`."""
+    dataset = reader.read(path, split)
+
+    def episodes(first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+        return ask(path, split, first, last, None if columns is None else chosen(dataset.features, columns).names)
+
+    return dataset._replace(read=episodes)
+
+
+def stream(path: str, split: str, first: int, last: int, columns: Iterable[str] | None = None) -> Iterator[Episode]:
+    """Episodes `first` to `last - 1`, with all columns or these. Memory here is one episode, there two.
 
     Raises:
         BadEpisode, ValueError: as the reader in the child.
@@ -48,7 +55,7 @@ def stream(path: str, split: str, first: int, last: int) -> Iterator[Episode]:
     """
     child = _start()
     try:
-        yield from _ask(child, path, split, first, last)
+        yield from _ask(child, path, split, first, last, columns)
     finally:
         _end(child)
 
@@ -59,7 +66,7 @@ def reading() -> Reading:
     every: set[subprocess.Popen[bytes]] = set()
     lock, closed = threading.Lock(), threading.Event()
 
-    def episodes(path: str, split: str, first: int, last: int) -> Iterator[Episode]:
+    def episodes(path: str, split: str, first: int, last: int, columns: Iterable[str] | None) -> Iterator[Episode]:
         with lock:
             if closed.is_set():
                 raise RuntimeError(f"{path}: is read after it was closed")
@@ -67,7 +74,7 @@ def reading() -> Reading:
             every.add(child)
         whole = False
         try:
-            yield from _ask(child, path, split, first, last)
+            yield from _ask(child, path, split, first, last, columns)
             whole = True
         except (BadEpisode, ValueError):  # which end an answer too
             whole = True
@@ -81,7 +88,7 @@ def reading() -> Reading:
                     _end(child)
 
     def read(path: str, split: str) -> Dataset:
-        return reader.read(path, split)._replace(read=lambda first, last: episodes(path, split, first, last))
+        return _elsewhere(path, split, episodes)
 
     def close() -> None:
         with lock:
@@ -114,11 +121,11 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             pipe.close()  # type: ignore[union-attr]
 
 
-def _ask(child: subprocess.Popen[bytes], path: str, split: str, first: int, last: int) -> Iterator[Episode]:
+def _ask(child: subprocess.Popen[bytes], path: str, split: str, first: int, last: int, columns: Iterable[str] | None) -> Iterator[Episode]:
     """One question and its answer; a generator that is left before its end leaves the rest in the pipe."""
     question, output = cast(BinaryIO, child.stdin), cast(BinaryIO, child.stdout)
     with contextlib.suppress(BrokenPipeError):  # told below
-        question.write(json.dumps([path, split, first, last]).encode() + b"\n")
+        question.write(json.dumps([path, split, first, last, None if columns is None else list(columns)]).encode() + b"\n")
         question.flush()
     place = first
     while (message := _receive(output)) is not None:
@@ -148,12 +155,12 @@ def _send(pipe: BinaryIO, message: bytes) -> None:
     pipe.flush()
 
 
-def _answer(pipe: BinaryIO, known: dict[tuple[str, str], Dataset], path: str, split: str, first: int, last: int) -> None:
+def _answer(pipe: BinaryIO, known: dict[tuple[str, str], Dataset], path: str, split: str, *wanted: Any) -> None:
     """Episodes, and an empty message behind the last; or what ended it."""
     try:
         if (path, split) not in known:
             known[path, split] = reader.read(path, split)
-        for episode in known[path, split].read(first, last):
+        for episode in known[path, split].read(*wanted):
             _send(pipe, pickle.dumps(episode, protocol=5))
         _send(pipe, b"")
     except BrokenPipeError:

@@ -17,7 +17,7 @@ from jaxrl_data import origin as origins
 from jaxrl_data.episode import Episode, Features, check
 from jaxrl_data.origin import Origin, unchanged
 from jaxrl_data.rlds import schema
-from jaxrl_data.writer import Writer, local, locked, put_json, streamed, synced
+from jaxrl_data.writer import Writer, local, locked, plain, put_json, streamed, synced
 
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"
 FRAME = 16  # bytes that TFRecord adds to each record
@@ -99,7 +99,7 @@ def rlds_writer(
 
 def _first(state: _State, episode: Episode, features: Features, origin: Origin) -> None:
     formats = {one: schema.image_format(column[0], f"{episode.name}: {one}") for one, column in episode.images.items()}
-    kinds = schema.metadata_kinds(schema.told_metadata(episode))
+    kinds = schema.metadata_kinds(plain(episode.metadata))
     made = schema.tfds_features(features, formats, kinds)
     made.serialize_example(schema.example(episode, features, kinds))  # what cannot be written leaves no trace
     put_json(state.folder / origins.FILE, origins.to_json(origin))

@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxrl_data.dataset import Dataset
+from jaxrl_data.dataset import Dataset, without_images
 from jaxrl_data.episode import Episode
 from jaxrl_data.members import Set, meaning
 from jaxrl_data.statistics import Statistics, Summary, float_columns, load, summarise
@@ -31,6 +31,8 @@ def summary_of(
 
     Raises as `summarise`; ValueError where the standard is not known.
     """
+    if not standard and not validation:  # what a standard needs, and what is held out, is told by images too
+        dataset = without_images(dataset)
     choice = Choice("train", validation)
     told = meaning(Set(dataset.name, standard=standard), dataset.features) if standard else None
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.transforms.interface import Sample, Spec
-from jaxrl_data.transforms.keys import DEPTH, camera, pictures
+from jaxrl_data.transforms.keys import DEPTH, camera, pictures, room
 
 _COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # as stored: the orientation that a phone notes is not looked at
 _TAIL = 64  # bytes behind the end of an image that some writers leave
@@ -63,8 +63,9 @@ class Decode:
         kinds = {(one.shape, one.dtype) for one in found if one is not None}
         if len(kinds) > 1:
             raise ValueError(f"{name}: {camera(key)} changes its size within a history, {sorted(shape for shape, _ in kinds)}")
-        black = np.zeros(*(kinds.pop() if kinds else ((1, 1, 1 if depth else 3), np.uint16 if depth else np.uint8)))
-        stacked = np.stack([black if one is None else one for one in found])
+        shape, dtype = kinds.pop() if kinds else ((1, 1, 1 if depth else 3), np.dtype(np.uint16 if depth else np.uint8))
+        whole = [np.zeros(shape, dtype) if one is None else one for one in found]
+        stacked = whole[0][None] if len(whole) == 1 else np.stack(whole)
         return np.ascontiguousarray(stacked[..., ::-1]) if camera(key) in self.bgr and not depth else stacked
 
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
@@ -116,28 +117,33 @@ def _smaller(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return image if max(down.min(), across.min()) <= 0 else cv2.sepFilter2D(image, -1, across, down, borderType=cv2.BORDER_REFLECT_101)
 
 
-def resized(image: np.ndarray, height: int, width: int, depth: bool = False) -> np.ndarray:
+def resized(image: np.ndarray, height: int, width: int, depth: bool = False, into: np.ndarray | None = None) -> np.ndarray:
     """[height, width, channels] of the same dtype: smoothed where it shrinks and linear between neighbours; the nearest of depth.
 
-    Faster than OpenCV's INTER_AREA, and nearer to tf.image.resize with antialias.
+    Faster than OpenCV's INTER_AREA, and nearer to tf.image.resize with antialias. Written `into` an array of the result's shape where one
+    is given: a large new one costs more than resizing does.
     """
-    rows, columns = image.shape[:2]
-    if depth:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
-    elif (rows, columns) != (height, width):
-        image = cv2.resize(_smaller(image, height, width), (width, height), interpolation=cv2.INTER_LINEAR)
-    return image.reshape(height, width, -1)
+    out = np.empty((height, width, image.shape[2]), image.dtype) if into is None else into
+    if (image.shape[0], image.shape[1]) == (height, width):
+        out[...] = image
+    elif depth:
+        cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_NEAREST)
+    else:
+        cv2.resize(_smaller(image, height, width), (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    return out
 
 
-def padded(image: np.ndarray, height: int, width: int, depth: bool = False) -> np.ndarray:
-    """As large as fits with its proportions kept, in the middle of black."""
+def padded(image: np.ndarray, height: int, width: int, depth: bool = False, into: np.ndarray | None = None) -> np.ndarray:
+    """As large as fits with its proportions kept, in the middle of black; as `resized` otherwise."""
     rows, columns = image.shape[:2]
     ratio = min(height / rows, width / columns)
-    inner = (min(height, max(1, int(rows * ratio + 1e-6))), min(width, max(1, int(columns * ratio + 1e-6))))
-    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    framed = np.zeros((height, width, image.shape[2]), image.dtype)
-    framed[top : top + inner[0], left : left + inner[1]] = resized(image, *inner, depth)
-    return framed
+    down, across = (min(height, max(1, int(rows * ratio + 1e-6))), min(width, max(1, int(columns * ratio + 1e-6))))
+    top, left = (height - down) // 2, (width - across) // 2
+    out = np.empty((height, width, image.shape[2]), image.dtype) if into is None else into
+    if (down, across) != (height, width):
+        out[:top], out[top + down :], out[:, :left], out[:, left + across :] = 0, 0, 0, 0
+    resized(image, down, across, depth, out[top : top + down, left : left + across])
+    return out
 
 
 @dataclass(frozen=True)
@@ -158,11 +164,14 @@ class Resize:
             raise ValueError(f"Resize: {self.height} x {self.width} is no size of an image")
 
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
-        one = padded if self.pad else resized
-        changed = {
-            key: np.stack([one(frame, self.height, self.width, key.startswith(DEPTH)) for frame in _ready(sample[key], key, sample)])
-            for key in pictures(sample, self.cameras, depth=True)
-        }
+        one, changed = padded if self.pad else resized, {}
+        for key in pictures(sample, self.cameras, depth=True):
+            frames = _ready(sample[key], key, sample)
+            shape = (len(frames), self.height, self.width, frames.shape[3])
+            out = room(sample, key, shape, frames.dtype)
+            for frame, place in zip(frames, out, strict=True):
+                one(frame, self.height, self.width, key.startswith(DEPTH), place)
+            changed[key] = out
         return {**sample, **changed}
 
     def inverse(self, sample: Sample) -> Sample:

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,17 @@ INSTRUCTION = "observation/task/instruction"
 IMAGE = "observation/image/"
 DEPTH = "observation/depth/"
 GOAL = "observation/task/goal_image/"
+ROOM = "room"
 
 
+def room(sample: Sample, key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Where the entry `key` is to be written: its row of the batch where the sample has one of this shape, or else a new array."""
+    found: np.ndarray | None = sample.get(ROOM, {}).get(key)
+    fits = found is not None and found.shape == shape and found.dtype == dtype
+    return found if fits else np.empty(shape, dtype)  # type: ignore[return-value]
+
+
+@cache
 def camera(key: str) -> str:
     """Of an image's key: "primary" of "observation/image/primary" and of its goal image; "" where it is no image."""
     for start in (IMAGE, DEPTH, GOAL):
