@@ -101,9 +101,25 @@ class Making(NamedTuple):
     spec: Spec
 
 
+_RANDOM = threading.local()  # a generator of each thread: a new one asks the system for entropy first, which takes long
+
+
 def random_of(seed: int, number: int) -> np.random.Generator:
-    """What sample `number` draws from: the same whoever makes it, and when."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, number % 2**64], np.uint64)))
+    """What sample `number` draws from: the same whoever makes it, and when. Good until this thread asks for the next."""
+    if not hasattr(_RANDOM, "generator"):
+        _RANDOM.generator = np.random.Generator(np.random.Philox(0))
+    generator: np.random.Generator = _RANDOM.generator
+    key = np.array([seed % 2**64, number % 2**64], np.uint64)
+    begun = {"counter": np.zeros(4, np.uint64), "key": key}
+    generator.bit_generator.state = {
+        "bit_generator": "Philox",
+        "state": begun,
+        "buffer": np.zeros(4, np.uint64),
+        "buffer_pos": 4,  # nothing of it is left
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return generator
 
 
 class Samples:

@@ -1,6 +1,7 @@
 """From an episode and a step to a sample: what was seen up to the step, and what was done from it on. Never across an end."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ from jaxrl_data.transforms.keys import ACTION, GOAL, MASK
 def _rows(column: Any, at: np.ndarray) -> Any:
     """Rows of an array; a list of the encoded images."""
     return column[at] if isinstance(column, np.ndarray) else [column[index] for index in at]
+
+
+@cache
+def _apart(count: int, stride: int) -> np.ndarray:
+    """[count] 0, stride, 2 stride and so on."""
+    return stride * np.arange(count)
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Window:
         steps = length(episode)
         if not 0 <= step < steps:
             raise ValueError(f"{episode.name}: has no step {step}, but {steps} from 0 on")
-        seen = step - self.history_stride * np.arange(self.history - 1, -1, -1)
+        seen = step - _apart(self.history, self.history_stride)[::-1]
         present = (seen >= 0).astype(np.float32)
         seen = np.maximum(seen, 0)
         sample: Sample = {"name": f"{episode.name}, step {step}"}
@@ -57,10 +64,11 @@ class Window:
             if name.startswith("task/"):
                 sample[f"observation/{name}"] = texts[step]
         if ACTION in episode.arrays:
-            done = step + self.action_stride * np.arange(self.horizon)
-            action = episode.arrays[ACTION][np.minimum(done, steps - 1)].astype(np.float32)
-            sample[ACTION] = action
-            sample[MASK] = np.broadcast_to((done < steps).astype(np.float32)[:, None], action.shape).copy()
+            done = step + _apart(self.horizon, self.action_stride)
+            action = episode.arrays[ACTION][np.minimum(done, steps - 1)].astype(np.float32, copy=False)
+            mask = np.empty(action.shape, np.float32)
+            mask[...] = (done < steps)[:, None]
+            sample |= {ACTION: action, MASK: mask}
         return sample
 
     def _wanted(self, name: str) -> bool:
