@@ -296,7 +296,8 @@ def making(config: Mixture, members: Mapping[str, Told], held: Mapping[str, Stat
 def _transforms(config: Mixture, name: str, member: Told, held: Statistics | None, spaces: Spaces) -> tuple[Transform, ...]:
     images, found = config.images, list[Transform]()
     if images.cameras or any(column.startswith("image/") for column in member.features.images):
-        found += [Decode(member.bgr), Resize(images.size, images.size, images.pad)]
+        resize = Resize(images.size, images.size, images.pad)
+        found += [Decode(member.bgr, resize), resize]
         found += [Crop(images.crop)] if images.crop < 1 and config.part == "train" else []
         found += [ColourJitter()] if images.jitter and config.part == "train" else []
     states = _states(member)

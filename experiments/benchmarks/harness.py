@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -38,12 +39,13 @@ class Contestant:
         )
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """The answer to `command`.
+        """The answer to `command`. From then on until it is asked again the process is stopped: what it reads ahead costs others nothing.
 
         Raises:
             RuntimeError: the process ended instead; the message holds the last lines of what it wrote.
         """
         assert self._process.stdin and self._process.stdout
+        self._process.send_signal(signal.SIGCONT)
         try:
             self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
             self._process.stdin.flush()
@@ -53,6 +55,7 @@ class Contestant:
         if not line:
             self._errors.seek(0)
             raise RuntimeError(f"{self.name}: ended at {command!r}:\n" + "".join(self._errors.readlines()[-30:]))
+        self._process.send_signal(signal.SIGSTOP)
         return json.loads(line)
 
     def close(self) -> None:

@@ -43,6 +43,19 @@ def test_files_become_red_green_blue() -> None:
     np.testing.assert_array_equal(decoded(cv2.imencode(".png", depth)[1].tobytes(), depth=True)[..., 0], depth)
 
 
+@pytest.mark.parametrize(
+    ("size", "pad", "shape"), [(16, True, (12, 16)), (24, True, (24, 32)), (24, False, (24, 32)), (4, True, (6, 8)), (40, True, (48, 64))]
+)
+def test_a_jpeg_is_not_decoded_larger_than_needed(size: int, pad: bool, shape: tuple[int, int]) -> None:
+    """48 x 64 pixels: with its proportions and 16 wide it is 12 x 16, a quarter; as a square of 24 its height halves at most."""
+    picture, random = _picture(48, 64), RANDOM
+    resize = Resize(size, size, pad)
+    part = Decode(then=resize)({PRIMARY: [_jpeg(picture)]}, random)
+    whole = Decode()({PRIMARY: [_jpeg(picture)]}, random)
+    assert part[PRIMARY].shape == (1, *shape, 3) and whole[PRIMARY].shape == (1, 48, 64, 3)
+    assert Decode(then=resize)({PRIMARY: [_png(picture)]}, random)[PRIMARY].shape == (1, 48, 64, 3)
+
+
 def test_depth_in_floats_is_four_channels_of_a_png() -> None:
     metres = np.random.default_rng(0).uniform(0, 5, (3, 4, 1)).astype(np.float32)
     as_tfds_writes = cv2.imencode(".png", metres.view(np.uint8)[..., [2, 1, 0, 3]])[1].tobytes()  # OpenCV takes blue first
@@ -160,6 +173,12 @@ def test_beside_tensorflow_an_image_of_a_robot_differs_little(test_data: Path) -
     assert np.abs(resized(small, 256, 256) - theirs).max() <= 1.0
     theirs = tensorflow.image.resize_with_pad(picture, 224, 224, antialias=True).numpy()
     assert np.abs(padded(picture, 224, 224) - theirs).mean() < 0.7
+    encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    theirs = tensorflow.image.resize_with_pad(tensorflow.io.decode_jpeg(encoded), 224, 224, antialias=True).numpy()
+    resize = Resize(224, 224, pad=True)
+    for decode in (Decode(), Decode(then=resize)):
+        found = apply((decode, resize), {PRIMARY: [encoded]}, RANDOM)[PRIMARY]
+        assert np.abs(found[0] - theirs).mean() < 1.0, f"{decode}: half of that is how TensorFlow rounds frequencies"
 
 
 def _training() -> dict[str, Any]:

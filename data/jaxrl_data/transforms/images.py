@@ -12,6 +12,12 @@ from jaxrl_data.transforms.interface import Sample, Spec
 from jaxrl_data.transforms.keys import DEPTH, camera, pictures, room
 
 _COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # as stored: the orientation that a phone notes is not looked at
+_REDUCED = {  # beside _COLOUR, of colours too
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG behind which its size stands
 _TAIL = 64  # bytes behind the end of an image that some writers leave
 
 
@@ -24,16 +30,28 @@ def _whole(encoded: bytes) -> str:
     return "neither JPEG nor PNG"
 
 
-def decoded(encoded: bytes, depth: bool = False) -> np.ndarray:
+def jpeg_size(encoded: bytes) -> tuple[int, int] | None:
+    """Height and width that a JPEG tells; None where it cannot be found, or this is none."""
+    at = 2
+    while encoded[:2] == b"\xff\xd8" and at + 9 <= len(encoded) and encoded[at] == 0xFF:
+        if encoded[at + 1] in _FRAME:
+            return int.from_bytes(encoded[at + 5 : at + 7], "big"), int.from_bytes(encoded[at + 7 : at + 9], "big")
+        at += 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
+    return None
+
+
+def decoded(encoded: bytes, depth: bool = False, part: int = 1) -> np.ndarray:
     """uint8 [height, width, 3] in the order red, green, blue; of depth [height, width, 1] as it is stored. Raises ValueError on damage.
 
-    Depth is uint16, or float32 where the four channels of a PNG are the four bytes of a number, as TFDS writes it.
+    Depth is uint16, or float32 where the four channels of a PNG are the four bytes of a number, as TFDS writes it. `part` 2, 4 or 8 is a
+    JPEG at one `part` of its size, rounded up: fewer of its frequencies are looked at, which is faster and smooths as means do.
     """
     wrong = _whole(encoded)
     image = None
     if not wrong:
+        how = cv2.IMREAD_UNCHANGED if depth else _COLOUR | _REDUCED.get(part, 0)
         try:
-            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED if depth else _COLOUR)
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), how)
         except cv2.error as error:
             raise ValueError(f"an image of {len(encoded)} bytes cannot be decoded: {error.err}") from error
     if image is None:
@@ -41,49 +59,6 @@ def decoded(encoded: bytes, depth: bool = False) -> np.ndarray:
     if depth and image.ndim == 3 and image.shape[2] == 4:
         image = np.ascontiguousarray(image[..., [2, 1, 0, 3]]).view(np.float32)
     return image[..., None] if image.ndim == 2 else image
-
-
-@dataclass(frozen=True)
-class Decode:
-    """JPEG and PNG to arrays [history, height, width, channels]. What is an array already stays; an empty image is one black pixel.
-
-    Raises ValueError that names the episode, the step and the camera where an image is damaged, or those of a history differ in size.
-    """
-
-    bgr: tuple[str, ...] = ()  # cameras that were stored blue first
-
-    def _frames(self, frames: Any, key: str, name: str) -> np.ndarray:
-        depth = key.startswith(DEPTH)
-        found: list[np.ndarray | None] = []
-        for index, encoded in enumerate(frames):
-            try:
-                found.append(decoded(encoded, depth) if encoded else None)
-            except ValueError as error:
-                raise ValueError(f"{name}: {camera(key)}, frame {index} of the history: {error}") from error
-        kinds = {(one.shape, one.dtype) for one in found if one is not None}
-        if len(kinds) > 1:
-            raise ValueError(f"{name}: {camera(key)} changes its size within a history, {sorted(shape for shape, _ in kinds)}")
-        shape, dtype = kinds.pop() if kinds else ((1, 1, 1 if depth else 3), np.dtype(np.uint16 if depth else np.uint8))
-        whole = [np.zeros(shape, dtype) if one is None else one for one in found]
-        stacked = whole[0][None] if len(whole) == 1 else np.stack(whole)
-        return np.ascontiguousarray(stacked[..., ::-1]) if camera(key) in self.bgr and not depth else stacked
-
-    def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
-        name = sample.get("name", "observation")
-        keys = (key for key in pictures(sample, (), depth=True) if not isinstance(sample[key], np.ndarray))
-        return {**sample, **{key: self._frames(sample[key], key, name) for key in keys}}
-
-    def inverse(self, sample: Sample) -> Sample:
-        return sample
-
-    def spec(self, before: Spec) -> Spec:
-        changed = {}
-        for key in pictures(before, (), depth=True):
-            if before[key].dtype == "bytes":
-                depth = key.startswith(DEPTH)
-                shape = (*before[key].shape, "height", "width", 1 if depth else 3)
-                changed[key] = ArraySpec(shape, "uint16" if depth else "uint8")
-        return {**before, **changed}
 
 
 @cache
@@ -133,11 +108,15 @@ def resized(image: np.ndarray, height: int, width: int, depth: bool = False, int
     return out
 
 
+def _inner(rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
+    """As large as fits with the proportions kept."""
+    ratio = min(height / rows, width / columns)
+    return min(height, max(1, int(rows * ratio + 1e-6))), min(width, max(1, int(columns * ratio + 1e-6)))
+
+
 def padded(image: np.ndarray, height: int, width: int, depth: bool = False, into: np.ndarray | None = None) -> np.ndarray:
     """As large as fits with its proportions kept, in the middle of black; as `resized` otherwise."""
-    rows, columns = image.shape[:2]
-    ratio = min(height / rows, width / columns)
-    down, across = (min(height, max(1, int(rows * ratio + 1e-6))), min(width, max(1, int(columns * ratio + 1e-6))))
+    down, across = _inner(image.shape[0], image.shape[1], height, width)
     top, left = (height - down) // 2, (width - across) // 2
     out = np.empty((height, width, image.shape[2]), image.dtype) if into is None else into
     if (down, across) != (height, width):
@@ -163,6 +142,14 @@ class Resize:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"Resize: {self.height} x {self.width} is no size of an image")
 
+    def inner(self, rows: int, columns: int) -> tuple[int, int]:
+        """Height and width that an image of this size takes in the result."""
+        return _inner(rows, columns, self.height, self.width) if self.pad else (self.height, self.width)
+
+    def of(self, key: str) -> bool:
+        """Whether this is an image of its cameras."""
+        return not self.cameras or camera(key) in self.cameras
+
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
         one, changed = padded if self.pad else resized, {}
         for key in pictures(sample, self.cameras, depth=True):
@@ -183,6 +170,59 @@ class Resize:
             if before[key].dtype == "bytes":
                 raise ValueError(f"Resize: {key} is still encoded; Decode comes first")
             changed[key] = replace(before[key], shape=(before[key].shape[0], self.height, self.width, *(before[key].shape[3:] or (1,))))
+        return {**before, **changed}
+
+
+@dataclass(frozen=True)
+class Decode:
+    """JPEG and PNG to arrays [history, height, width, channels]. What is an array already stays; an empty image is one black pixel.
+
+    JPEGs come at a half, a quarter or an eighth of their size where that is still as large as what is made of them, `then`.
+
+    Raises ValueError that names the episode, the step and the camera where an image is damaged, or those of a history differ in size.
+    """
+
+    bgr: tuple[str, ...] = ()  # cameras that were stored blue first
+    then: Resize | None = None
+
+    def _decoded(self, encoded: bytes, key: str) -> np.ndarray:
+        part = 1
+        if self.then is not None and self.then.of(key) and not key.startswith(DEPTH) and (size := jpeg_size(encoded)):
+            down, across = self.then.inner(*size)
+            part = next((one for one in (8, 4, 2) if size[0] // one >= down and size[1] // one >= across), 1)
+        return decoded(encoded, key.startswith(DEPTH), part)
+
+    def _frames(self, frames: Any, key: str, name: str) -> np.ndarray:
+        depth = key.startswith(DEPTH)
+        found: list[np.ndarray | None] = []
+        for index, encoded in enumerate(frames):
+            try:
+                found.append(self._decoded(encoded, key) if encoded else None)
+            except ValueError as error:
+                raise ValueError(f"{name}: {camera(key)}, frame {index} of the history: {error}") from error
+        kinds = {(one.shape, one.dtype) for one in found if one is not None}
+        if len(kinds) > 1:
+            raise ValueError(f"{name}: {camera(key)} changes its size within a history, {sorted(shape for shape, _ in kinds)}")
+        shape, dtype = kinds.pop() if kinds else ((1, 1, 1 if depth else 3), np.dtype(np.uint16 if depth else np.uint8))
+        whole = [np.zeros(shape, dtype) if one is None else one for one in found]
+        stacked = whole[0][None] if len(whole) == 1 else np.stack(whole)
+        return np.ascontiguousarray(stacked[..., ::-1]) if camera(key) in self.bgr and not depth else stacked
+
+    def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
+        name = sample.get("name", "observation")
+        keys = (key for key in pictures(sample, (), depth=True) if not isinstance(sample[key], np.ndarray))
+        return {**sample, **{key: self._frames(sample[key], key, name) for key in keys}}
+
+    def inverse(self, sample: Sample) -> Sample:
+        return sample
+
+    def spec(self, before: Spec) -> Spec:
+        changed = {}
+        for key in pictures(before, (), depth=True):
+            if before[key].dtype == "bytes":
+                depth = key.startswith(DEPTH)
+                shape = (*before[key].shape, "height", "width", 1 if depth else 3)
+                changed[key] = ArraySpec(shape, "uint16" if depth else "uint8")
         return {**before, **changed}
 
 
