@@ -175,7 +175,7 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
         told = {f"data/epochs/{name}": jnp.float32(epoch) for name, epoch in epochs.items()}
         return told | ({"data/quarantined": jnp.float32(len(samples.bad))} if config.quarantine else {})
 
-    spec = policy_spec(config, samples.spec, {one.member.features.rate for one in samples.fed.values()})
+    spec = policy_spec(config, samples.spec, samples.rates)
     of_batches, held = batch_spec(config, config.batch_size, samples.spec), _statistics(config, samples)
     source = Source(of_batches, init, advance, pure=False, allocation=memory(config, samples, hosts), metrics=metrics, close=live.clear)
     return Loaded(source, spec, normaliser(spec, held), samples.statistics)

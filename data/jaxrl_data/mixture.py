@@ -122,13 +122,19 @@ def random_of(seed: int, number: int) -> np.random.Generator:
     return generator
 
 
+def note(bad: dict[str, str], episode: str, reason: str) -> None:
+    """Keeps that an episode is left out, and warns of it the first time; of two threads that find it at once, perhaps both do."""
+    if episode not in bad:
+        bad[episode] = reason
+        warnings.warn(f"{episode}: left out, because {reason}", stacklevel=3)
+
+
 class Samples:
     """A mixture, opened; made by `open_mixture`. Thread-safe."""
 
     def __init__(self, config: Mixture, fed: Mapping[str, Fed], drawn: Order, spec: Spec, statistics: Mapping[str, Statistics]) -> None:
         self.config, self.fed, self.order, self.spec, self.statistics = config, dict(fed), drawn, spec, dict(statistics)
         self._list = tuple(self.fed.values())
-        self._lock = threading.Lock()
         self.bad: dict[str, str] = {}  # episodes that could not be used, with the reason
 
     def sample(self, number: int, of: int, item: int, room: Mapping[str, np.ndarray]) -> Sample:
@@ -147,15 +153,13 @@ class Samples:
                 if not self.config.quarantine:
                     raise
                 reason = str(error)
-                self._note(f"{member.store.name}, episode {episode}", reason)
+                note(self.bad, f"{member.store.name}, episode {episode}", reason)
         raise ValueError(f"{member.store.name}: none of its {member.items} steps can be used; the last: {reason}")
 
-    def _note(self, episode: str, reason: str) -> None:
-        with self._lock:
-            if episode in self.bad:
-                return
-            self.bad[episode] = reason
-        warnings.warn(f"{episode}: left out, because {reason}", stacklevel=3)
+    @property
+    def rates(self) -> set[float]:
+        """[Hz] of the sets."""
+        return {one.member.features.rate for one in self.fed.values()}
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """The samples of these numbers, in a row, as one tree of arrays: `observation`, `present`, `action`, `mask`.

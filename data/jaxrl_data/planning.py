@@ -112,7 +112,7 @@ def _held(experiment: Experiment, samples: Samples, hosts: int) -> Iterator[Tabl
         shown.add_row(name, bytes_text(size), what[name])
     shown.add_row("each host", bytes_text(sum(host.values())), "beside what the training process is without data", end_section=True)
     batches = DEVICE_BATCHES * row_bytes(samples.spec) * config.batch_size // experiment.devices
-    state = experiment.train_state(policy_spec(config, samples.spec, {one.member.features.rate for one in samples.fed.values()}))
+    state = experiment.train_state(policy_spec(config, samples.spec, samples.rates))
     shown.add_row("device/batches", bytes_text(batches), f"{DEVICE_BATCHES} batches: what is learnt from, and the next")
     shown.add_row("device/train_state", bytes_text(state), "parameters, optimizer, statistics; gradients and activations come on top")
     shown.add_row("each device", bytes_text(batches + state), f"of {experiment.devices}")

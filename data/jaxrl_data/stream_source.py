@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrl.ops.cores import cores
 from jaxrl.types import Key, Metrics, Params, Source, Spec
 from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, row_bytes
-from jaxrl_data.mixture import Making, Mixture, fill, making, nested, random_of, room_for
+from jaxrl_data.mixture import Making, Mixture, fill, making, nested, note, random_of, room_for
 from jaxrl_data.order import Order, Share, hashed, order, weights
 from jaxrl_data.statistics import Statistics
 from jaxrl_data.streaming.lanes import check_lanes, lane_of, lanes_of_host, samples_of_host
@@ -90,8 +90,7 @@ class Mixed(NamedTuple):
 
     def note(self, episode: str, reason: str) -> None:
         """An episode is left out."""
-        if self.bad.setdefault(episode, reason) is reason:
-            warnings.warn(f"{episode}: left out, because {reason}", stacklevel=3)
+        note(self.bad, episode, reason)
 
 
 def open_mixed(config: Config) -> Mixed:

@@ -15,7 +15,8 @@ from jaxrl_data.dataset_source import Config, batches, dataset_source
 from jaxrl_data.members import Set, held_out, open_member
 from jaxrl_data.mixture import Images, Mixture, open_mixture
 from jaxrl_data.transforms.interface import invert
-from tests.data.episodes import dataset, picture
+from tests.data.batches import assert_rows, assert_same, counts
+from tests.data.episodes import dataset
 
 LENGTHS = (5, 3, 8, 1, 6, 4, 7)
 COLUMNS = {"state/pose": "state", "state/count": "count", "action": "action", "image/front": "front", "task/instruction": "task"}
@@ -40,33 +41,15 @@ def config(folder, **changes):
     return Config(**fields | {"threads": 1} | changes)
 
 
-def counts(batch):
-    """[B] which step each row is, from its state: x is the count that all else follows from."""
-    return np.asarray(batch["observation"]["state/pose"])[:, 0].astype(int)
-
-
 def take(found, number):
     return [next(found) for _ in range(number)]
-
-
-def assert_same(one, other):
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_rows_are_those_of_the_episodes_with_masks_at_their_ends(folder):
     seen = []
     for batch in take(batches(config(folder)), 5):
-        for row, count in enumerate(counts(batch)):
-            episode, step = divmod(int(count), 1000)
-            left = LENGTHS[episode] - step
-            np.testing.assert_array_equal(batch["mask"][row], (np.arange(3) < left)[:, None] * np.ones((1, 2)))
-            for k in range(min(3, left)):
-                np.testing.assert_allclose(batch["action"][row, k], [np.cos(count + k), (count + k) / 7], rtol=1e-6)
-            shown = batch["observation"]["image/front"][row]
-            assert shown.shape == (16, 16, 3) and shown.dtype == np.uint8
-            np.testing.assert_allclose(shown.mean((0, 1)), picture(count).mean((0, 1)), atol=12)
-            seen.append(int(count))
+        assert_rows(batch, LENGTHS)
+        seen += counts(batch).tolist()
     every = [1000 * episode + step for episode, length in enumerate(LENGTHS) for step in range(length)]
     assert sorted(seen[: len(every)]) == every, "each step once in an epoch, the last ones of episodes too"
 
