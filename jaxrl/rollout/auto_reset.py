@@ -69,6 +69,11 @@ def auto_reset(env: Env, curriculum: Curriculum, pool_size: int = 512, stagger: 
         world, observation = env.restart(jax.tree.map(lambda leaf: leaf[row], starts), parameters, begin)
         return world, parameters, tag, observation
 
+    def renewed(key: Key, starts: PyTree, state: PyTree) -> tuple[PyTree, Params, PyTree, Observation]:
+        """A start without the parameters that no draw changes: each array written costs a loop over rows, and more of compiling it."""
+        world, parameters, tag, observation = start(key, starts, state)
+        return world, jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.core.Tracer) else None, parameters), tag, observation
+
     def restart(worlds: Worlds, ended: Array, whole: Array, outcome: Array, starts: PyTree, draws: Draws, key: Key) -> tuple[Worlds, Draws]:
         size = ended.shape[0]
         chunk = min(size, max(8, size // 32))
@@ -79,8 +84,10 @@ def auto_reset(env: Env, curriculum: Curriculum, pool_size: int = 512, stagger: 
             old_tags, outcomes = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), (current[2], outcome))
             tally = curriculum.credit(tally, old_tags, outcomes, whole.at[rows].get(mode="fill", fill_value=0.0))
             keys = world_keys(key, worlds.number.at[rows].get(mode="clip"))
-            fresh = jax.vmap(start, (0, None, None))(keys, starts, draws.state)
-            current = jax.tree.map(lambda old, new: old.at[rows].set(new, mode="drop"), current, fresh)
+            fresh = jax.vmap(renewed, (0, None, None))(keys, starts, draws.state)
+            current = jax.tree.map(
+                lambda new, old: old if new is None else old.at[rows].set(new, mode="drop"), fresh, current, is_leaf=lambda x: x is None
+            )
             return current, tally, waiting.at[rows].set(False, mode="drop")
 
         current = (worlds.env, worlds.parameters, worlds.tag, worlds.observation)

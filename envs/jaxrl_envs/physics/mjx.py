@@ -4,6 +4,8 @@
 backend's carry: `PhysicsState`, some hundred bytes in place of many kilobytes.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -24,6 +26,7 @@ from jaxrl_envs.physics._shared import (
     unsupported,
     without_energy,
 )
+from jaxrl_envs.physics._runge_kutta import runge_kutta
 from jaxrl_envs.physics.fields import FLUID, check_fields, without
 from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest, late_sensors
 
@@ -89,8 +92,8 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
     varying, left_out = float_fields(model, compiled), without(model, _SWITCHES)
     # MJX ties its arrays to one device. Numpy arrays become constants of whatever program reads them, on any mesh.
     compiled, fresh = jax.tree.map(np.asarray, (compiled, fresh))
-    late = late_sensors(model)
-    stages = model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 and model.nsensor > 0
+    late, sensing = late_sensors(model), _sensing(model)
+    stages = model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
 
     def check(fields: Fields) -> None:
         check_fields(model, _BACKEND, varying, left_out, fields)
@@ -109,27 +112,33 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
         return checked(at_rest(model)._replace(qpos=qpos, qvel=qvel, sensordata=sensors))
 
     def substep(own: engine.Model, state: PhysicsState, ctrl: Array) -> PhysicsState:
-        carried = {name: getattr(state, name) for name in INTEGRATED}
-        before = data(**carried, ctrl=ctrl)
+        before = data(**{name: getattr(state, name) for name in INTEGRATED}, ctrl=ctrl)
+        if stages:
+            return runge_kutta(own, before)
         after = engine.step(own, before)
-        # The stages of Runge-Kutta overwrite the sensors of the state before the step; XLA shares the work with the step's own forward.
-        sensors = (engine.forward(own, before) if stages else after).sensordata
-        return PhysicsState(**{name: getattr(after, name) for name in INTEGRATED}, sensordata=sensors)
+        return PhysicsState(**{name: getattr(after, name) for name in PhysicsState._fields})
 
     def step(state: PhysicsState, ctrl: Array, fields: Fields) -> PhysicsState:
         own = world(fields)
         with jax.numpy_rank_promotion("allow"):
             after, _ = jax.lax.scan(lambda s, c: (strong(substep(own, s, c)), None), strong(state), ctrl)
             if current_sensors:
-                now = _sensed(own, data(**{name: getattr(after, name) for name in INTEGRATED}))
-                after = after._replace(sensordata=jnp.where(late, after.sensordata, now))
+                now = data(**{name: getattr(after, name) for name in INTEGRATED})
+                for stage in sensing:
+                    now = stage(own, now)
+                after = after._replace(sensordata=jnp.where(late, after.sensordata, now.sensordata))
         return checked(after)
 
     return Physics(model, forward, step, derivation(model, _BACKEND, check))
 
 
-def _sensed(model: engine.Model, data: engine.Data) -> Array:
-    """The sensors of positions and velocities; the others are zero."""
-    for stage in (engine.fwd_position, engine.sensor_pos, engine.fwd_velocity, engine.sensor_vel):
-        data = stage(model, data)
-    return data.sensordata
+def _sensing(model: mujoco.MjModel) -> tuple[Callable[[engine.Model, engine.Data], engine.Data], ...]:
+    """What leads from a state to its sensors of positions and velocities: less than MJX does before a step, which takes longer to compile."""
+
+    def reads(*kinds: str) -> bool:
+        return bool(np.isin(model.sensor_type, [getattr(mujoco.mjtSensor, f"mjSENS_{kind}") for kind in kinds]).any())
+
+    contacts = (engine.collision,) if reads("CONTACT") else ()
+    rates = engine.fwd_velocity if reads("TENDONVEL", "ACTUATORVEL") else engine.com_vel
+    places = (engine.kinematics, engine.com_pos, engine.camlight, engine.tendon, engine.transmission, *contacts)
+    return *places, engine.sensor_pos, rates, engine.sensor_vel

@@ -14,6 +14,8 @@ def check(times: int, steps: int) -> None:
 
 def repeat_action(env: Env, times: int) -> Env:
     """`env` with `times` of its steps under one action: rewards are summed, metrics averaged, the rest is that of the last step."""
+    if times == 1:
+        return env
 
     def step(state: PyTree, action: Array, parameters: Params, key: Key) -> tuple[PyTree, TimeStep]:
         def once(now: PyTree, index: Array) -> tuple[PyTree, TimeStep]:
