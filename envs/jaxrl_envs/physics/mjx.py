@@ -120,8 +120,9 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
 
     def step(state: PhysicsState, ctrl: Array, fields: Fields) -> PhysicsState:
         own = world(fields)
+        moving = _blind(own) if current_sensors and not late.any() else own
         with jax.numpy_rank_promotion("allow"):
-            after, _ = jax.lax.scan(lambda s, c: (strong(substep(own, s, c)), None), strong(state), ctrl)
+            after, _ = jax.lax.scan(lambda s, c: (strong(substep(moving, s, c)), None), strong(state), ctrl)
             if current_sensors:
                 now = data(**{name: getattr(after, name) for name in INTEGRATED})
                 for stage in sensing:
@@ -132,13 +133,20 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
     return Physics(model, forward, step, derivation(model, _BACKEND, check))
 
 
+def _blind(model: engine.Model) -> engine.Model:
+    """`model` without sensors, for steps of which nobody reads them."""
+    return model.replace(opt=model.opt.replace(disableflags=model.opt.disableflags | mujoco.mjtDisableBit.mjDSBL_SENSOR))
+
+
 def _sensing(model: mujoco.MjModel) -> tuple[Callable[[engine.Model, engine.Data], engine.Data], ...]:
     """What leads from a state to its sensors of positions and velocities: less than MJX does before a step, which takes longer to compile."""
 
     def reads(*kinds: str) -> bool:
         return bool(np.isin(model.sensor_type, [getattr(mujoco.mjtSensor, f"mjSENS_{kind}") for kind in kinds]).any())
 
+    of_cameras = np.isin([model.sensor_objtype, model.sensor_reftype], mujoco.mjtObj.mjOBJ_CAMERA).any()
+    cameras = (engine.camlight,) if of_cameras else ()
     contacts = (engine.collision,) if reads("CONTACT") else ()
     rates = engine.fwd_velocity if reads("TENDONVEL", "ACTUATORVEL") else engine.com_vel
-    places = (engine.kinematics, engine.com_pos, engine.camlight, engine.tendon, engine.transmission, *contacts)
+    places = (engine.kinematics, engine.com_pos, *cameras, engine.tendon, engine.transmission, *contacts)
     return *places, engine.sensor_pos, rates, engine.sensor_vel
