@@ -1,7 +1,7 @@
 """Runge-Kutta of fourth order on MJX, as a loop over its stages.
 
-`mjx.step` writes out its four evaluations one after the other, which takes four times as long to compile, and leaves behind the sensors of
-the last stage in place of those of the state before the step.
+`mjx.step` writes its four evaluations out one after the other, each to be compiled, and leaves behind the sensors of the last stage in
+place of those of the state before the step.
 """
 
 from typing import NamedTuple

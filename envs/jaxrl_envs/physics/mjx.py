@@ -14,6 +14,7 @@ import numpy as np
 from jaxrl.types import Array
 from jaxrl_envs import xla_flags
 from jaxrl_envs.physics._engine import engine
+from jaxrl_envs.physics._runge_kutta import runge_kutta
 from jaxrl_envs.physics._shared import (
     IGNORED,
     Features,
@@ -26,7 +27,6 @@ from jaxrl_envs.physics._shared import (
     unsupported,
     without_energy,
 )
-from jaxrl_envs.physics._runge_kutta import runge_kutta
 from jaxrl_envs.physics.fields import FLUID, check_fields, without
 from jaxrl_envs.physics.interface import INTEGRATED, Fields, Physics, PhysicsState, at_rest, late_sensors
 
@@ -93,7 +93,7 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
     # MJX ties its arrays to one device. Numpy arrays become constants of whatever program reads them, on any mesh.
     compiled, fresh = jax.tree.map(np.asarray, (compiled, fresh))
     late, sensing = late_sensors(model), _sensing(model)
-    stages = model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
+    runge_kutta4 = model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
 
     def check(fields: Fields) -> None:
         check_fields(model, _BACKEND, varying, left_out, fields)
@@ -113,7 +113,7 @@ def mjx(model: mujoco.MjModel, current_sensors: bool = False) -> Physics:
 
     def substep(own: engine.Model, state: PhysicsState, ctrl: Array) -> PhysicsState:
         before = data(**{name: getattr(state, name) for name in INTEGRATED}, ctrl=ctrl)
-        if stages:
+        if runge_kutta4:
             return runge_kutta(own, before)
         after = engine.step(own, before)
         return PhysicsState(**{name: getattr(after, name) for name in PhysicsState._fields})
@@ -139,7 +139,7 @@ def _blind(model: engine.Model) -> engine.Model:
 
 
 def _sensing(model: mujoco.MjModel) -> tuple[Callable[[engine.Model, engine.Data], engine.Data], ...]:
-    """What leads from a state to its sensors of positions and velocities: less than MJX does before a step, which takes longer to compile."""
+    """What leads from a state to its sensors of positions and velocities, and nothing else: MJX would compile contacts and forces too."""
 
     def reads(*kinds: str) -> bool:
         return bool(np.isin(model.sensor_type, [getattr(mujoco.mjtSensor, f"mjSENS_{kind}") for kind in kinds]).any())
