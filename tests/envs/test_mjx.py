@@ -237,6 +237,22 @@ def test_sensors_are_of_the_state_before_the_last_substep_under_runge_kutta():
     np.testing.assert_allclose(second.sensordata, np.concatenate([first.qpos, first.qvel]), rtol=1e-6)
 
 
+def test_runge_kutta_turns_balls_and_lets_activations_decay_as_mujoco_does():
+    model = mujoco.MjModel.from_xml_string("""<mujoco><option integrator="RK4" timestep="0.02"/><worldbody>
+      <body><joint type="ball" damping="0.1"/><geom type="capsule" fromto="0 0 0 .3 0 0" size=".04" contype="0"/>
+        <body pos=".3 0 0"><joint name="hinge" axis="0 1 0" damping="0.1"/><geom size=".1" pos=".2 0 .1" contype="0"/></body></body>
+    </worldbody><actuator><general joint="hinge" dyntype="filterexact" dynprm="0.05" gainprm="2"/></actuator></mujoco>""")
+    qpos, qvel = np.array([0.8, 0.0, 0.6, 0.0, 0.3]), np.array([3.0, -2.0, 1.0, 4.0])
+    physics = make(model, "mjx")
+    run = jax.jit(lambda q, v: physics.step(physics.forward(q, v, {}), jnp.ones((5, 1)), {}))
+    after = run(jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32))
+    data = mujoco.MjData(model)
+    data.qpos[:], data.qvel[:], data.ctrl[:] = qpos, qvel, 1.0
+    mujoco.mj_step(model, data, 5)
+    for name in ("qpos", "qvel", "act", "time"):
+        np.testing.assert_allclose(getattr(after, name), getattr(data, name), rtol=1e-4, atol=1e-5, err_msg=name)
+
+
 @pytest.mark.slow
 def test_gradients_pass_through_a_step_where_the_solver_has_one_iteration(physics, step):
     start = states(physics, [0.3, 0.3])

@@ -65,6 +65,26 @@ def test_truncation_shows_the_true_final_observation_and_starts_anew(worlds):
     np.testing.assert_array_equal(state.episodes.reward, LENGTH * (LENGTH + 1) / 2)
 
 
+def test_parameters_that_no_draw_changes_are_not_written_at_resets():
+    def writes(constants: int) -> int:
+        plain, kept = counting_env(), tuple(jnp.full(3, k) for k in range(constants))
+        env = plain._replace(
+            reset=lambda key, parameters: plain.reset(key, parameters[0]),
+            step=lambda count, action, parameters, key: plain.step(count, action, parameters[0], key),
+            restart=lambda count, parameters, key: plain.restart(count, parameters[0], key),
+        )
+        built = auto_reset(env, fixed(lambda key: (jax.random.uniform(key), kept)), pool_size=4)
+        pool = built.pool(jax.random.key(0), DRAWS)
+        start = built.init(jax.random.key(1), jnp.arange(5, dtype=jnp.int32), pool, DRAWS)
+        after = built.step(start, jnp.ones((5, 1)), pool, DRAWS, jax.random.key(2))[0]  # all terminate
+        for k, constant in enumerate(after.parameters[1]):
+            np.testing.assert_array_equal(constant, np.full((5, 3), k))
+        assert (after.parameters[0] != start.parameters[0]).all()
+        return str(jax.make_jaxpr(built.step)(start, jnp.ones((5, 1)), pool, DRAWS, jax.random.key(2))).count(" scatter[")
+
+    assert writes(0) == writes(4) > 0
+
+
 def test_termination_is_no_truncation_even_at_the_last_step(worlds):
     state, step = worlds
     for t in range(LENGTH - 1):
