@@ -8,9 +8,10 @@ from typing import Any
 from jaxrl_data.cache import prepare as caches
 from jaxrl_data.console import add_path, console, opened, progress
 from jaxrl_data.convert import to_lerobot, to_rlds
-from jaxrl_data.dataset import only
+from jaxrl_data.dataset import Dataset, only
 from jaxrl_data.episode import without_columns
 from jaxrl_data.origin import read_origin
+from jaxrl_data.recorder import write
 
 
 def prepare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +73,15 @@ def convert(options: argparse.Namespace) -> int:
             to_lerobot(dataset, options.out, options.robot_type, fps=options.fps, origin=origin, progress=moved, codec=options.codec)
     console().print(f"{options.out}: {dataset.size:,} episodes of {dataset.name}, split {dataset.split}")
     return 0
+
+
+def record(dataset: Dataset, out: str, to: str, fps: int, codec: str) -> None:
+    """What `jaxrl eval --record` plays goes to the folder `out`, behind what an interrupted recording has written there."""
+    options = {"codec": codec, "fps": fps} if to == "lerobot" else {}
+    with progress(f"recording {dataset.name}, episodes", dataset.size) as advance:
+        written = write(dataset, out, to, progress=_steps(advance), **options)  # type: ignore[arg-type]
+    before = f", {dataset.size - written:,} of which were there" if written < dataset.size else ""
+    console().print(f"{out}: {dataset.size:,} episodes of {dataset.name}{before}")
 
 
 def _steps(advance: Callable[[int], None]) -> Callable[[int, int], None]:

@@ -1,6 +1,7 @@
 """`jaxrl data`: looks at data sets of robot episodes. What it does is in jaxrl_data, which an installation may lack."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -11,8 +12,15 @@ SOURCE = "jaxrl_data.dataset_source"
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status. Raises ImportError that says what to install."""
-    try:
+    with installed():
         return int(import_module("jaxrl_data.commands").main(arguments, _experiment))
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """Where what jaxrl_data needs is not installed, an ImportError says what to install."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         root = (error.name or "").partition(".")[0]
         if root == "jaxrl" or (root == "jaxrl_data" and error.name != "jaxrl_data"):

@@ -149,9 +149,9 @@ def write_json(path: Path, values: Any) -> None:
         part.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
-def add_choice_of_checkpoint(parser: Any) -> None:
-    """The arguments that name a run and one of its checkpoints."""
-    parser.add_argument("workdir", type=Path, help="folder of the run")
+def add_choice_of_checkpoint(parser: Any, nargs: str | None = None) -> None:
+    """The arguments that name a run and one of its checkpoints; with `nargs` "?" the run may be left out."""
+    parser.add_argument("workdir", type=Path, nargs=nargs, help="folder of the run")
     parser.add_argument("--step", type=int, help="checkpoint of this update; by default the latest")
     parser.add_argument("--best", action="store_true", help="the checkpoint with the best score")
 
