@@ -126,5 +126,5 @@ def made(place: int, where: str, name: str, arrays: Mapping[str, np.ndarray], fe
     images: dict[str, Sequence[bytes]] = {
         column: [encoded(image) for image in rows.pop(column)] for column in features.images if column in rows
     }
-    texts = {column: [instruction] * len(arrays["reward"]) for column in features.texts}
+    texts: dict[str, Sequence[str]] = {column: [instruction] * len(arrays["reward"]) for column in features.texts}
     return checked(place, where, Episode(name, rows, images, texts, metadata), features)

@@ -24,8 +24,8 @@ Play = Callable[[int, int], Iterator[Mapping[str, np.ndarray]]]  # (first, last)
 def played(name: str, spec: PolicySpec, size: int, play: Play, fingerprint: str, instruction: str = "") -> Dataset:
     """Episodes that a policy plays when they are read.
 
-    `spec` is that of the policy, with all observations that are recorded. `fingerprint` tells what the episodes follow from: an environment,
-    a policy and a seed. Another one is other data, which do not go behind these.
+    `spec` is that of the policy, with all observations that are recorded. `fingerprint` tells what the episodes follow from, such as
+    environment, policy and seed: others do not go behind these.
     """
     features = record.columns(spec, (INSTRUCTION,) if instruction else ())
 

@@ -70,9 +70,7 @@ def _on_device(env: Env, policy: Policy, params: Params, size: int, first: int, 
 def _episode(played: Played, place: int, number: int, spec: Any) -> Recording:
     alive = played.alive[:, place]
     if not alive.any():
-        raise ValueError(
-            f"episode {number} was not finite from its first step on, so there is nothing to record; see why, or take another seed"
-        )
+        raise ValueError(f"episode {number} was not finite from its first step on, so nothing is to be recorded; take another seed")
     rows = jax.tree.map(lambda x: np.asarray(x[alive, place]), played.kept)
     final = {name: array[-1:] for name, array in rows["later"].items()}
     terminated = np.asarray(played.terminated[place : place + 1])

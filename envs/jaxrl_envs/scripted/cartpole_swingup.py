@@ -1,8 +1,8 @@
 """Swings the pole of `jaxrl_envs.tasks.cartpole` up and balances it.
 
-Up by its energy (Astrom & Furuta 2000, https://doi.org/10.1016/S0005-1098(99)00140-5, equation 8): the cart accelerates along with the swing
-for as long as the pole has less energy than it has upright at rest. Near the top by linear feedback, the solution of the Riccati equation
-for a pole of 1 m and 0.1 kg on a cart of 1 kg.
+Up by its energy (Astrom & Furuta 2000, https://doi.org/10.1016/S0005-1098(99)00140-5, equation 8): the cart accelerates along with the
+swing for as long as the pole has less energy than it has upright at rest. Near the top by linear feedback, the solution of the Riccati
+equation for a pole of 1 m and 0.1 kg on a cart of 1 kg.
 """
 
 from dataclasses import dataclass
