@@ -157,14 +157,22 @@ def _shaped(array: np.ndarray, shape: tuple[int | str, ...]) -> np.ndarray:
     return array.reshape(len(array), *fixed) if suits else array
 
 
-def into_rlds(source: Dataset, path: str, name: str, *, origin: Origin | None = None, **options: object) -> Writer:
-    """Writes episodes with the columns of a data set as RLDS; `options` are those of `rlds_writer`.
+def into_rlds(
+    source: Dataset,
+    path: str,
+    name: str,
+    *,
+    origin: Origin | None = None,
+    make: Callable[..., Writer] = rlds_writer,
+    **options: object,
+) -> Writer:
+    """Writes episodes with the columns of a data set as RLDS; `options` are those of `rlds_writer`, or of another one that is to `make` it.
 
     `origin` is that of the source folder (`origin.read_origin`): with it, columns get the names back that they had before.
     """
     told = rlds_origin(source, origin)
     _check_source(path, told)
-    writer = rlds_writer(path, name, renamed(source.features, told, origin), origin=told, **options)  # type: ignore[arg-type]
+    writer = make(path, name, renamed(source.features, told, origin), origin=told, **options)
     return _renaming(source.features, writer, told)
 
 

@@ -14,6 +14,7 @@ from jaxrl_data import record
 from jaxrl_data.convert import Progress, convert, into_lerobot, into_rlds
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Episode, Features, chosen, with_columns
+from jaxrl_data.rlds.writer_apart import rlds_writer_apart
 from jaxrl_data.writer import Writer
 
 FORMATS = ("rlds", "lerobot")
@@ -60,7 +61,7 @@ def write(dataset: Dataset, path: str, to: str, *, fps: int = 0, progress: Progr
 
 def _writer(dataset: Dataset, path: str, to: str, fps: int, options: Mapping[str, object]) -> Writer:
     if to == "rlds":
-        return into_rlds(dataset, path, _tfds_name(dataset.name), **options)  # type: ignore[arg-type]
+        return into_rlds(dataset, path, _tfds_name(dataset.name), make=rlds_writer_apart, **options)  # type: ignore[arg-type]
     if to == "lerobot":
         return into_lerobot(dataset, path, dataset.name, fps=fps, **options)  # type: ignore[arg-type]
     raise ValueError(f"{to!r} is no format to record; {suggestion(to, FORMATS)}")
