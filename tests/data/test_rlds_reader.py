@@ -313,7 +313,7 @@ episodes = stream.stream(sys.argv[1], "train", 0, 6)
 next(episodes)
 episodes.close()
 assert children[0].returncode is not None
-other = stream._start()
+other = stream.start("jaxrl_data.rlds.stream")
 print(other.pid, flush=True)
 time.sleep(60)
 """

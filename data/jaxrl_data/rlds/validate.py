@@ -36,9 +36,11 @@ def _shards(path: epath.Path, told: dict[str, Any], split: dict[str, Any]) -> It
     ending = told.get("fileFormat", "tfrecord")
     pattern = split.get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
     stem = pattern.replace("{DATASET}", told["name"]).replace("{SPLIT}", split["name"]).replace("{FILEFORMAT}", ending)
-    names = [stem.replace("{SHARD_X_OF_Y}", f"{place:05d}-of-{len(lengths):05d}") for place in range(len(lengths))]
-    if unknown := re.findall(r"\{(?!SHARD_X_OF_Y)\w*\}", stem):
-        expected = "{DATASET}, {SPLIT}, {FILEFORMAT}, {SHARD_X_OF_Y}"
+    of = f"{len(lengths):05d}"
+    stem = stem.replace("{SHARD_X_OF_Y}", f"{{SHARD_INDEX}}-of-{of}").replace("{NUM_SHARDS}", of)
+    names = [stem.replace("{SHARD_INDEX}", f"{place:05d}") for place in range(len(lengths))]
+    if unknown := re.findall(r"\{(?!SHARD_INDEX)\w*\}", stem):
+        expected = "{DATASET}, {SPLIT}, {FILEFORMAT}, {SHARD_INDEX}, {NUM_SHARDS}, {SHARD_X_OF_Y}"
         yield error("path template", str(path / "dataset_info.json"), split["name"], expected, ", ".join(unknown))
         return
     for name, length in zip(names, lengths, strict=True):
@@ -51,7 +53,7 @@ def _shards(path: epath.Path, told: dict[str, Any], split: dict[str, Any]) -> It
             yield error("cut shard", str(shard), split["name"], f"{length} whole records", f"{records}, then {cut}")
         elif records != length:
             yield error("record count", str(shard), split["name"], f"{length} records", f"{records}")
-    start = stem.partition("{SHARD_X_OF_Y}")[0]
+    start = stem.partition("{SHARD_INDEX}")[0]
     for left in sorted(one.name for one in path.iterdir() if one.name.startswith(start) and one.name not in names):
         yield error(
             "unknown shard", str(path / left), split["name"], f"{len(lengths)} shards of this split", "one more, which is never read"
