@@ -35,8 +35,6 @@ def batches(
 ) -> Iterator[Played]:
     """Episodes number `first` to `num_episodes` - 1, and those that fill the last batch; each batch is as long as its longest."""
     size = min(WORLDS, num_episodes - first)
-    if size <= 0:
-        return
     worlds = env.open(size)
     try:
         for number in range(first, num_episodes, size):

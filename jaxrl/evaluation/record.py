@@ -26,6 +26,8 @@ def episodes(env: Env | HostEnv, policy: Policy, params: Params, num_episodes: i
         ValueError: an episode was not finite from its first step on.
     """
     spec = policy.spec._replace(observation=env.spec.observation)
+    if first >= num_episodes:
+        return
     if isinstance(env, HostEnv):
         number, played = first, batches(env, policy, params, first, num_episodes, seed, _kept)
     else:
