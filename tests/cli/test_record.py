@@ -1,5 +1,8 @@
 """A policy that somebody wrote, recorded as a newcomer does it, and what `jaxrl data` makes of the folder. No data are needed for it."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from jaxrl.cli.main import main
 from jaxrl.replay.recording import load
 from jaxrl_data.open import open_dataset
+from jaxrl_envs.rendering import open_gl
 
 CONFIG = Path(__file__).parents[2] / "experiments" / "scripted_cartpole.py"
 EPISODES = 3
@@ -74,6 +78,27 @@ def test_an_npz_holds_the_same_episodes(own, tmp_path):
     for episode, first, last in zip(open_dataset(str(own)).read(0, EPISODES), starts, recording.episode_ends, strict=True):
         np.testing.assert_array_equal(episode.arrays["observation.state.position"], recording.observation["state/position"][first:last])
         np.testing.assert_array_equal(episode.arrays["action"], recording.action[first:last])
+
+
+@pytest.mark.slow
+def test_a_camera_goes_into_rlds(tmp_path):
+    """In a process of its own: a TensorFlow that comes behind OpenGL, as in tests of data, ends it."""
+    try:
+        open_gl()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    camera = ["--config.wrapper.name=jaxrl_envs.wrappers.pixels", "--config.wrapper.cameras=('side',)", "--config.wrapper.width=96"]
+    words = ["eval", "--config", str(CONFIG), "--record", str(tmp_path / "set"), "--format", "rlds", *SMALL, *camera]
+    subprocess.run([sys.executable, "-m", "jaxrl.cli.main", *words], check=True, cwd=CONFIG.parents[1])
+    info = json.loads((tmp_path / "set/dataset_info.json").read_text())
+    assert info["splits"][0]["shardLengths"] == [str(EPISODES)]
+    said = subprocess.run(
+        [sys.executable, "-m", "jaxrl.cli.main", "data", "info", str(tmp_path / "set")],
+        check=True,
+        cwd=CONFIG.parents[1],
+        capture_output=True,
+    ).stdout.decode()
+    assert "observation/image/side" in said and "64 x 96 x 3" in said and "language_instruction" in said
 
 
 @pytest.mark.parametrize(
