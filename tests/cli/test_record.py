@@ -88,16 +88,13 @@ def test_a_camera_goes_into_rlds(tmp_path):
     except RuntimeError as error:
         pytest.skip(str(error))
     camera = ["--config.wrapper.name=jaxrl_envs.wrappers.pixels", "--config.wrapper.cameras=('side',)", "--config.wrapper.width=96"]
-    words = ["eval", "--config", str(CONFIG), "--record", str(tmp_path / "set"), "--format", "rlds", *SMALL, *camera]
-    subprocess.run([sys.executable, "-m", "jaxrl.cli.main", *words], check=True, cwd=CONFIG.parents[1])
+    folder = str(tmp_path / "set")
+    command = [sys.executable, "-m", "jaxrl.cli.main"]
+    record = [*command, "eval", "--config", str(CONFIG), "--record", folder, "--format", "rlds", *SMALL, *camera]
+    subprocess.run(record, check=True, cwd=CONFIG.parents[1])
     info = json.loads((tmp_path / "set/dataset_info.json").read_text())
     assert info["splits"][0]["shardLengths"] == [str(EPISODES)]
-    said = subprocess.run(
-        [sys.executable, "-m", "jaxrl.cli.main", "data", "info", str(tmp_path / "set")],
-        check=True,
-        cwd=CONFIG.parents[1],
-        capture_output=True,
-    ).stdout.decode()
+    said = subprocess.run([*command, "data", "info", folder], check=True, cwd=CONFIG.parents[1], stdout=subprocess.PIPE).stdout.decode()
     assert "observation/image/side" in said and "64 x 96 x 3" in said and "language_instruction" in said
 
 
