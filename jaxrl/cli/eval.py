@@ -17,8 +17,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--record", type=Path, metavar="PATH", help="write episodes to learn from and no figures: a file .npz, or a folder")
     parser.add_argument("--format", choices=FORMATS, help="of what is recorded; a folder needs it")
     parser.add_argument("--instruction", help="the task in words, for each step of an RLDS or LeRobot data set")
-    parser.add_argument("--fps", type=int, default=0, help="steps per second for LeRobot, where the environment does not tell them")
-    parser.add_argument("--codec", default="libsvtav1", help="of LeRobot's videos: libsvtav1, libx264, or image, which keeps every pixel")
+    parser.add_argument("--fps", type=int, help="steps per second for LeRobot, where the environment does not tell them")
+    parser.add_argument("--codec", help="of LeRobot's videos: libsvtav1 (the default), libx264, or image, which keeps every pixel")
     parser.add_argument("--randomisation-report", action="store_true", help="success against each physics parameter, as JSON and a picture")
     options, unknown = parser.parse_known_args(arguments)
     overrides = runs.overrides_among(parser, unknown)
@@ -26,6 +26,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("takes the folder of a run, or --config and an experiment file")
     if options.config is not None and (options.record is None or options.randomisation_report):
         parser.error("a policy that is written, not learnt, is recorded and not evaluated: give --record alone")
+    if options.config is not None and (options.best or options.step is not None):
+        parser.error("a policy that is written, not learnt, has no checkpoints: leave out --best and --step")
     to = _format(parser, options)
     from jaxrl.training.compilation_cache import enable_compilation_cache
 
@@ -36,9 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         evaluate_run(options.workdir, options.step, options.best, overrides)
         return 0
     if options.config is not None:
-        from jaxrl.cli.record import record, scripted
+        from jaxrl.cli.record import CODEC, record, scripted
 
-        record(scripted(options.config, overrides), options.record, to, options.instruction, options.fps, options.codec)
+        record(scripted(options.config, overrides), options.record, to, options.instruction, options.fps or 0, options.codec or CODEC)
         return 0
     loaded = runs.load(options.workdir, options.step, options.best, overrides)
     if options.randomisation_report:
@@ -46,9 +48,9 @@ def main(arguments: Sequence[str]) -> int:
 
         report_randomisation(loaded, options.workdir)
     if options.record is not None:
-        from jaxrl.cli.record import of_run, record
+        from jaxrl.cli.record import CODEC, of_run, record
 
-        record(of_run(loaded), options.record, to, options.instruction, options.fps, options.codec)
+        record(of_run(loaded), options.record, to, options.instruction, options.fps or 0, options.codec or CODEC)
     return 0
 
 
@@ -64,4 +66,7 @@ def _format(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str
         parser.error(f"--record {options.record}: a path that ends in .npz and --format npz belong together, but --format is {to}")
     if to == "npz" and options.instruction is not None:
         parser.error("--instruction: an .npz has no place for it; record with --format rlds or lerobot")
+    for name in ("fps", "codec"):
+        if to != "lerobot" and getattr(options, name) is not None:
+            parser.error(f"--{name} is for --format lerobot, but --format is {to}")
     return str(to)

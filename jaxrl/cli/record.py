@@ -25,6 +25,7 @@ from jaxrl.replay.recording import check, save, stored
 from jaxrl.rollout.environment import environment
 from jaxrl.types import Env, HostEnv, Params, Policy
 
+CODEC = "libsvtav1"
 ACTING = ("env", "wrapper", "hidden", "algorithm", "networks", "objectives")  # sections that what a policy does follows from
 
 
@@ -75,7 +76,7 @@ def scripted(path: str, overrides: Sequence[str] = ()) -> Acting:
     return Acting(env, policy, (), settings.evaluation, settings.instruction, sections)
 
 
-def record(acting: Acting, path: Path, to: str, instruction: str | None = None, fps: int = 0, codec: str = "libsvtav1") -> None:
+def record(acting: Acting, path: Path, to: str, instruction: str | None = None, fps: int = 0, codec: str = CODEC) -> None:
     """Writes the episodes of `config.evaluation`, in the randomised world; `to` is npz, rlds or lerobot.
 
     An npz takes the place of what is there. A folder is gone on with, if it was begun by the same policy, environment and seed.
