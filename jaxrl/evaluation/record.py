@@ -38,6 +38,7 @@ def episodes(env: Env | HostEnv, policy: Policy, params: Params, num_episodes: i
             if first <= number < num_episodes:
                 yield _episode(batch, place, number, spec)
             number += 1
+        del batch  # before the next is played
         if number >= num_episodes:
             return
 

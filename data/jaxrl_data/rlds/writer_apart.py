@@ -4,6 +4,7 @@ TensorFlow and the OpenGL of a simulator's cameras do not bear each other in one
 not wanted. When the process that plays dies, the child's input ends: it writes the episode that it has, and closes the data set.
 """
 
+import contextlib
 import pickle
 import signal
 import sys
@@ -78,7 +79,8 @@ def main() -> None:
             found: Any = writer.size() if writer is not None else 0
         except _TOLD as error:
             found = error
-        send(pipe, pickle.dumps(found))
+        with contextlib.suppress(BrokenPipeError):  # who asked is dead: nothing else comes
+            send(pipe, pickle.dumps(found))
     if writer is not None:
         writer.close()
 
