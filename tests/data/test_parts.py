@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from etils.epath import backend, gpath
+from fsspec.implementations.memory import MemoryFileSystem
 
 from jaxrl_data import parts
 from jaxrl_data.commands import main
@@ -72,7 +74,7 @@ def alone(to: str, out: Path, **options: Any) -> Path:
     return out
 
 
-def run(one: Job, out: Path) -> None:
+def run(one: Job, out: str | Path) -> None:
     """What the pipeline does, in another order."""
     assert begin(one, str(out))
     written = [write_part(part, one, str(out)) for part in reversed(range(one.parts))]
@@ -160,6 +162,42 @@ def test_lerobot_parts_of_several_files_and_chunks_behind_one_another(
             np.testing.assert_allclose(tables[0][name][key], one[key], rtol=1e-12, atol=1e-12, err_msg=f"{name} {key}")
         width = np.asarray(one["max"]) - one["min"]
         assert (np.abs(np.asarray(tables[0][name]["q50"]) - one["q50"]) <= 0.15 * width).all(), name  # merged twice, of few numbers
+
+
+class ObjectStore(MemoryFileSystem):
+    """A cloud: a folder is there as long as something lies in it."""
+
+    store: dict[str, Any] = {}
+    pseudo_dirs = [""]
+
+    def mkdir(self, path: str, create_parents: bool = True, **options: Any) -> None:
+        pass
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        pass
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """What s3:// leads to."""
+    monkeypatch.setattr(ObjectStore, "store", {})
+    there = ObjectStore(skip_instance_cache=True)
+    monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: there)
+    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)
+    return there
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_into_a_cloud(memory: list[int], tmp_path: Path, cloud: ObjectStore, to: str) -> None:
+    one, expected = job("memory", to, OPTIONS[to], episodes_per_part=3), alone(to, tmp_path / "alone")
+    run(one, "s3://bucket/made")
+    assert not [name for name in cloud.store if PARTS in name]
+    out = tmp_path / "out"
+    for name, file in cloud.store.items():
+        path = out / name.partition("bucket/made/")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.getvalue())
+    assert_as_alone(to, out, expected)
 
 
 @pytest.mark.parametrize("to", FORMATS)

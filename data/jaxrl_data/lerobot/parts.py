@@ -68,7 +68,7 @@ def place(part: epath.Path, out: epath.Path, scratch: epath.Path, about: Told, s
             for number in (file, share["files"] + file)
         )
         for camera in about["cameras"]:
-            move(part / VIDEO.format(video_key=camera, **old), out / VIDEO.format(video_key=camera, **new))
+            move(part / VIDEO.format(video_key=camera, **old), out / VIDEO.format(video_key=camera, **new), scratch)
         with whole(out / DATA.format(**new), scratch) as rows:
             numbered = list(_rows(part / DATA.format(**old), rows, share))
         with (part / EPISODES.format(**old)).open("rb") as entries:

@@ -39,10 +39,9 @@ def shares(parts: Sequence[Told]) -> list[Told]:
 
 def place(part: epath.Path, out: epath.Path, scratch: epath.Path, about: Told, share: Told) -> Told:
     """Moves the shards of a part to where they belong."""
-    del scratch
     for shard in range(len(about["shards"])):
         old, new = (writer.shard_name(about["name"], about["split"], number) for number in (shard, share["shard"] + shard))
-        move(part / old, out / new)
+        move(part / old, out / new, scratch)
     return {}
 
 
