@@ -109,6 +109,9 @@ def begin(job: Job, out: str) -> bool:
     """
     folder = epath.Path(out)
     if _is_whole(job, folder):
+        (folder / PARTS).rmtree(missing_ok=True)
+        if is_local(folder):
+            _write(job, out, 0, job.episodes)  # nothing, but it looks whether this is what was asked for
         return False
     scratch, told = folder / PARTS, json.loads(json.dumps(asdict(job)))
     if (scratch / "job.json").exists():
@@ -137,21 +140,17 @@ def _is_whole(job: Job, folder: epath.Path) -> bool:
     if origin is None or origin.fingerprint != job.fingerprint:
         return False
     with contextlib.suppress(ValueError, OSError):  # of a conversion that was cut at its end
-        if open_dataset(os.fspath(folder)).size == job.episodes:
-            (folder / PARTS).rmtree(missing_ok=True)
-            return True
+        return open_dataset(os.fspath(folder)).size == job.episodes
     return False
 
 
-def _write(job: Job, folder: str, first: int, last: int) -> None:
-    """Converts some episodes to a folder of this machine."""
+def _write(job: Job, folder: str, first: int, last: int) -> int:
+    """Converts some episodes to a folder of this machine, unless it holds them; how many."""
     source = open_dataset(job.path, job.split)
     if source.fingerprint != job.fingerprint:
         raise ValueError(f"{job.path}: has changed since its conversion was begun")
     source = _part(only(source, without_columns(source.features, job.without).names), first, last)
-    written = FORMATS[job.to].write(source, folder, origin=read_origin(job.path), **job.options)
-    if written != last - first:
-        raise ValueError(f"{job.path}: ends at episode {first + written}, before episode {last}, although its metadata tell of it")
+    return FORMATS[job.to].write(source, folder, origin=read_origin(job.path), **job.options)
 
 
 def _part(source: Dataset, first: int, last: int) -> Dataset:
@@ -178,7 +177,9 @@ def write_part(part: int, job: Job, out: str) -> Told:
     with _local(attempt) as folder:
         for name in json.loads((scratch / "seed.json").read_text()):
             copy(scratch / "seed" / name, epath.Path(folder) / name, epath.Path(folder))
-        _write(job, str(folder), part * job.episodes_per_part, min((part + 1) * job.episodes_per_part, job.episodes))
+        first, last = part * job.episodes_per_part, min((part + 1) * job.episodes_per_part, job.episodes)
+        if (written := _write(job, str(folder), first, last)) != last - first:
+            raise ValueError(f"{job.path}: ends at episode {first + written}, before episode {last}, although its metadata tell of it")
         told = FORMATS[job.to].told(folder) | {"part": part, "folder": attempt.name}
     if entry.exists():  # another worker was as quick, and its folder may be in use
         attempt.rmtree()

@@ -227,7 +227,8 @@ def test_a_part_that_fails_is_done_again_and_what_is_done_twice_changes_nothing(
     assert begin(one, str(out)), "it is not whole yet"
     finish(one, str(out))
     assert_as_alone(to, out, alone(to, tmp_path / "alone"))
-    assert not begin(one, str(out))
+    (out / PARTS / "seed").mkdir(parents=True)  # killed while it cleared away
+    assert not begin(one, str(out)) and not (out / PARTS).exists()
 
 
 def test_a_pipeline_that_failed_goes_on(memory: list[int], tmp_path: Path) -> None:
@@ -259,12 +260,13 @@ def test_a_pipeline_that_failed_goes_on(memory: list[int], tmp_path: Path) -> No
     assert_as_alone("lerobot", out, alone("lerobot", tmp_path / "alone"))
 
 
-def test_what_does_not_fit_is_refused(memory: list[int], tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(memory: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, three = (job("memory", "lerobot", LEROBOT, episodes_per_part=size) for size in (2, 3))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     begin(one, str(tmp_path / "begun"))
     alone("lerobot", tmp_path / "whole", fps=5)
+    short = source()._replace(read=lambda first, last, columns=None: source().read(first, min(last, 3)))
     for call, message in (
         (lambda: begin(one, str(tmp_path / "other")), "other: is not empty, and holds no conversion that Beam began"),
         (
@@ -273,7 +275,11 @@ def test_what_does_not_fit_is_refused(memory: list[int], tmp_path: Path) -> None
         ),
         (lambda: begin(job("memory", "rlds", RLDS, episodes_per_part=2), str(tmp_path / "begun")), "begun with options"),
         (lambda: begin(job("memory", "lerobot", {"robot_type": "arm", "codec": "gif"}), str(tmp_path / "new")), "codec must be one of"),
+        (lambda: begin(one, str(tmp_path / "whole")), "fps is 5, but the writer is to add 10"),
         (lambda: job("memory", "rlds", RLDS, episodes_per_part=0), "episodes_per_part is 0"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
+    monkeypatch.setattr(parts, "open_dataset", lambda path, split=None: short)
+    with pytest.raises(ValueError, match="memory: ends at episode 3, before episode 4, although its metadata tell of it"):
+        write_part(1, one, str(tmp_path / "begun"))
