@@ -24,6 +24,8 @@ from jaxrl_data.mixture import Mixture
 from jaxrl_data.order import rows_of_host
 from jaxrl_data.samples import Samples, open_mixture, over_time
 from jaxrl_data.statistics import Statistics, compare, from_json, to_json
+from jaxrl_data.transforms import stored
+from jaxrl_data.transforms.interface import Transform
 from jaxrl_data.transforms.keys import ACTION
 
 _BATCHES = 2**40  # that there are: none is the last
@@ -64,13 +66,20 @@ class Loaded(NamedTuple):
     source: Source
     spec: PolicySpec
     normaliser: RunningStatistics  # for the policy; of no effect where samples are normalised already
+    history: int  # of what a policy reads
+    transforms: dict[str, tuple[Transform, ...]]  # of each set, between an episode and what a policy reads
     fingerprints: dict[str, str]  # of the data of each set
     statistics: dict[str, Statistics]  # of each set, where samples or the policy are normalised by them
 
     def kept(self) -> dict[str, Any]:
-        """What a checkpoint keeps of each set: plain JSON."""
+        """What a checkpoint keeps of each set: plain JSON. `serving` makes of it what a robot needs."""
         return {
-            name: {"fingerprint": mark, "statistics": to_json(self.statistics[name]) if name in self.statistics else None}
+            name: {
+                "fingerprint": mark,
+                "statistics": to_json(self.statistics[name]) if name in self.statistics else None,
+                "history": self.history,
+                "transforms": stored.to_json(self.transforms[name]),
+            }
             for name, mark in self.fingerprints.items()
         }
 
@@ -202,8 +211,9 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     of_batches, common = batch_spec(config, config.batch_size, samples.spec), _statistics(config, samples)
     source = Source(of_batches, init, advance, pure=False, allocation=memory(config, samples, hosts), metrics=metrics, close=live.clear)
     held = {name: common for name in samples.fed} if common else samples.statistics
+    changes = {name: one.transforms for name, one in samples.fed.items()}
     marks = {name: one.member.store.fingerprint for name, one in samples.fed.items()}
-    return Loaded(source, spec, normaliser(spec, common), marks, held)
+    return Loaded(source, spec, normaliser(spec, common), config.history, changes, marks, held)
 
 
 def placing(batch_size: int, mesh: Mesh | None) -> Callable[[Any], Any]:

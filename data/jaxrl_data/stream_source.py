@@ -315,7 +315,8 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     )
     common = _common(config, mixed)
     marks = {name: stream.dataset.fingerprint for name, stream in mixed.streams.items()}
-    return Loaded(source, spec, normaliser(spec, common), marks, mixed.statistics if config.normalise or common else {})
+    held = mixed.statistics if config.normalise or common else {}
+    return Loaded(source, spec, normaliser(spec, common), config.history, mixed.making.transforms, marks, held)
 
 
 def _common(config: Config, mixed: Mixed) -> Statistics | None:
