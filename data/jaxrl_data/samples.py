@@ -78,7 +78,7 @@ class Samples:
         self.bad: dict[str, str] = {}  # episodes that could not be used, with the reason
 
     def sample(self, number: int, of: int, item: int, room: Mapping[str, np.ndarray]) -> Sample:
-        """Sample `number`, which is an item of a set; what it can be written into is its `room`.
+        """Sample `number`, which is an item of a set; what its images can be written into is its `room`.
 
         A bad one raises ValueError, or is told of and the set's next item taken instead.
         """
@@ -127,14 +127,14 @@ def fill(batch: Mapping[str, np.ndarray], row: int, sample: Callable[[Mapping[st
 
     Raises ValueError where an entry is not what its set told.
     """
-    room = {name: array[row, ...] for name, array in batch.items()}
+    room = {name: array[row] for name, array in batch.items() if array.ndim > 3}  # images: what is smaller is as soon copied
     found = sample(room)
-    for name, place in room.items():
+    for name, array in batch.items():
         value = found[name]
-        if value is not place:
-            if np.shape(value) != place.shape:
-                raise ValueError(f"{found['name']}: {name} has the shape {np.shape(value)}, but its set told {place.shape}")
-            place[...] = value
+        if value is not room.get(name):
+            if np.shape(value) != array.shape[1:]:
+                raise ValueError(f"{found['name']}: {name} has the shape {np.shape(value)}, but its set told {array.shape[1:]}")
+            array[row] = value
 
 
 def over_time(name: str) -> bool:
