@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
+from etils import epath
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.dataset import Dataset
@@ -36,6 +37,7 @@ INSTRUCTIONS = (
     "instruction",
     "natural_language_instruction",
 )  # texts that tell what to do; the first counts
+PARTS = ".parts"  # in a folder to which Beam is converting: what it keeps until all is there
 Progress = Callable[[int, int], None]  # (episodes written, episodes of the source)
 
 
@@ -204,7 +206,9 @@ def to_lerobot(source: Dataset, path: str, robot_type: str, *, progress: Progres
 
 
 def _check_source(path: str, told: Origin) -> None:
-    """Raises ValueError where the folder holds a conversion of something else."""
+    """Raises ValueError where the folder holds a conversion of something else, or Beam is at work there."""
+    if (epath.Path(path) / PARTS).exists():
+        raise ValueError(f"{path}: a conversion on Beam was begun there; go on with --beam, or write to another folder")
     found = read_origin(path)
     if found and (found.dataset, found.fingerprint) != (told.dataset, told.fingerprint):
         raise ValueError(f"{path}: {FILE} tells of another data set, {found.dataset!r}; write {told.dataset!r} to another folder")

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxrl.types import PolicySpec
 
-SOURCE = "jaxrl_data.dataset_source"
+SOURCES = ("jaxrl_data.dataset_source", "jaxrl_data.stream_source")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,15 +29,15 @@ def installed() -> Iterator[None]:
 
 
 def _experiment(path: str, overrides: Sequence[str]) -> Any:
-    """What of an experiment file `jaxrl data info --plan` tells of. Raises ValueError: it does not train on prepared data sets."""
+    """What of an experiment file `jaxrl data` tells of. Raises ValueError: it does not train on data sets."""
     import jax
 
     from jaxrl import config as configs
     from jaxrl.cli.assemble import Settings, for_evaluation
 
     settings = configs.build(Settings, configs.load(path, overrides), "config")
-    if settings.source.get("name") != SOURCE:
-        raise ValueError(f"{path}: config.source.name is {settings.source.get('name')!r}, but a plan is of {SOURCE}")
+    if (name := settings.source.get("name")) not in SOURCES:
+        raise ValueError(f"{path}: config.source.name is {name!r}, but data sets are read by {' or '.join(SOURCES)}")
     _, source = configs.part(settings.source, "source", "config.source")
 
     def train_state(spec: PolicySpec) -> int:

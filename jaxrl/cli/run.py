@@ -1,8 +1,9 @@
 """A run on disk: what `jaxrl train` writes and the other commands read.
 
 config.json       the resolved config, with every default
+data.json         the data sets: fingerprints, and the statistics that they are normalised by
 provenance.json   versions and git state
-checkpoints/      train state, source state, and a document with config, specs and versions
+checkpoints/      train state, source state, and a document with config, specs, versions and data sets
 metrics.jsonl     one line per report
 tensorboard/      the same for TensorBoard
 not_finite/       the state in which something was not finite
@@ -26,6 +27,7 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
 CONFIG = "config.json"
+DATA = "data.json"
 PROVENANCE = "provenance.json"
 TENSORBOARD = "tensorboard"
 NOT_FINITE = "not_finite"

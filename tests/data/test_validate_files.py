@@ -352,6 +352,18 @@ def test_faults_of_records(records: Path) -> None:
     assert [fault for fault, _ in _in_records(records)] == ["unknown shard"]
 
 
+def test_shards_that_are_numbered_without_their_total(records: Path) -> None:
+    """As our own writer does."""
+    about = json.loads((records / "dataset_info.json").read_text())
+    about["splits"][0]["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"
+    (records / "dataset_info.json").write_text(json.dumps(about))
+    for shard in records.glob("*-of-00002"):
+        shard.rename(str(shard).removesuffix("-of-00002"))
+    assert _in_records(records) == []
+    (records / "set-train.tfrecord-00002").write_bytes(b"")
+    assert [fault for fault, _ in _in_records(records)] == ["unknown shard"]
+
+
 def test_faults_of_metadata_of_records(records: Path) -> None:
     (records / "features.json").write_text(json.dumps({"featuresDict": {"features": {"image": {}}}}))
     assert _in_records(records) == [("no steps", "none")]
