@@ -188,6 +188,7 @@ def test_the_process_that_writes_says_what_is_wrong(tmp_path: Path, monkeypatch:
     writer.close()
 
 
+@pytest.mark.slow
 def test_a_killed_player_loses_at_most_the_open_episode(tmp_path: Path) -> None:
     """The one that plays is killed; the one that writes ends by itself, and leaves the folder whole."""
     command = [sys.executable, "-m", "tests.data.killed", "apart", str(tmp_path), "0"]
