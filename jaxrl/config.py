@@ -34,6 +34,7 @@ PACKAGES = {
     "task": "jaxrl_envs.tasks",
     "adapter": "jaxrl_envs.adapters",
     "wrapper": "jaxrl_envs.wrappers",
+    "policy": "jaxrl_envs.scripted",
 }
 _EXTRA_OF = {
     "mujoco": "envs",

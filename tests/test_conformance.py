@@ -66,6 +66,7 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl_envs.tasks": (Env,),
     "jaxrl_envs.adapters": (Env, HostEnv),
     "jaxrl_envs.wrappers": (Env,),
+    "jaxrl_envs.scripted": (Policy,),
 }
 
 

@@ -11,7 +11,7 @@ from etils import epath
 from rich.table import Table
 
 from jaxrl.types import ArraySpec
-from jaxrl_data import planning, writing
+from jaxrl_data import configured, planning, writing
 from jaxrl_data.console import add_path, bytes_text, console, opened, progress
 from jaxrl_data.dataset import Dataset, only
 from jaxrl_data.episode import Features, length
@@ -35,14 +35,15 @@ class Command(NamedTuple):
 def main(arguments: Sequence[str], experiment: planning.Load | None = None) -> int:
     """Runs a sub-command; returns its exit status. What is wrong with the data is raised as ValueError or OSError.
 
-    `experiment` reads an experiment file, with overrides such as --config.source.batch_size=512, for `info --plan`.
+    `experiment` reads an experiment file, with overrides such as --config.source.batch_size=512, for `info --plan` and `stats --config`.
     """
     parser = argparse.ArgumentParser(prog="jaxrl data", description="Looks at data sets of robot episodes: RLDS, LeRobot, zarr, HDF5.")
     added = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, command in COMMANDS.items():
         command.add_arguments(added.add_parser(name, help=command.purpose, description=command.purpose))
     options, overrides = parser.parse_known_args(arguments)
-    if overrides and not (getattr(options, "plan", None) and all(word.startswith("--config.") for word in overrides)):
+    reads = getattr(options, "plan", None) or getattr(options, "config", None)
+    if overrides and not (reads and all(word.startswith("--config.") for word in overrides)):
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     options.overrides, options.experiment = overrides, experiment
     return COMMANDS[options.command].run(options)
@@ -63,9 +64,7 @@ def info(options: argparse.Namespace) -> int:
     if bool(options.path) == bool(options.plan):
         raise ValueError("info takes the path of a data set, or --plan and an experiment file")
     if options.plan:
-        if options.experiment is None:
-            raise ValueError("--plan needs an experiment file, which only `jaxrl data` reads")
-        for shown in planning.told(options.experiment(options.plan, options.overrides), options.hosts):
+        for shown in planning.told(_experiment(options, options.plan), options.hosts):
             console().print(shown)
         return 0
     out, first = console(), None
@@ -123,7 +122,8 @@ def _stored(path: epath.Path) -> int:
 
 
 def _stats_arguments(parser: argparse.ArgumentParser) -> None:
-    add_path(parser)
+    add_path(parser, optional=True)
+    parser.add_argument("--config", help="experiment file: those of its sets that training needs, each where training looks for it")
     parser.add_argument("--out", help="file to write them to, as JSON")
     parser.add_argument("--workers", type=int, default=1, help="processes that share the episodes; the result is the same")
     parser.add_argument("--standard", default="", help="row of the table of Open X-Embodiment by which columns are standardised first")
@@ -132,7 +132,11 @@ def _stats_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def stats(options: argparse.Namespace) -> int:
-    """Statistics of all columns of floats, as they are stored or standardised."""
+    """Statistics of all columns of floats, as they are stored or standardised; or those that a config needs."""
+    if bool(options.path) == bool(options.config):
+        raise ValueError("stats takes the path of a data set, or --config and an experiment file")
+    if options.config:
+        return _stats_of_config(options)
     if options.workers < 1:
         raise ValueError(f"--workers is {options.workers}, but must be at least 1")
     if not 0 <= options.validation < 1:
@@ -145,15 +149,39 @@ def stats(options: argparse.Namespace) -> int:
         else:
             summary = _shared_out(options.path, dataset.split, dataset.size, options.workers, done, advance)
     held = statistics(summary)
-    out = console()
-    for name, column in held.columns.items():
-        out.print(_statistics(name, column, options.floor))
-    out.print(f"{held.episodes:,} episodes, {held.steps:,} steps of {dataset.name}, {dataset.split}; data {held.fingerprint[:16]}")
-    out.print(_exactness(held))
+    _show(held, f"{dataset.name}, {dataset.split}", options.floor)
     if options.out:
         save(options.out, held)
-        out.print(f"written to {options.out}")
+        console().print(f"written to {options.out}")
     return 0
+
+
+def _stats_of_config(options: argparse.Namespace) -> int:
+    """Of each set; for caches they lie beside them, for other sets where the config says."""
+    for word in ("out", "standard", "validation"):
+        if getattr(options, word):
+            raise ValueError(f"--{word}: has no effect with --config, which tells it; leave it out")
+    for name, size, make in configured.statistics_needed(_experiment(options, options.config).source):
+        with progress(f"reading {name}", size) as advance:
+            held, path = make(advance)
+        _show(held, name, options.floor)
+        console().print(f"written to {path}")
+    return 0
+
+
+def _experiment(options: argparse.Namespace, config: str) -> planning.Experiment:
+    if options.experiment is None:
+        raise ValueError(f"{config}: is an experiment file, which only `jaxrl data` reads")
+    found: planning.Experiment = options.experiment(config, options.overrides)
+    return found
+
+
+def _show(held: Statistics, name: str, floor: float) -> None:
+    out = console()
+    for column in held.columns:
+        out.print(_statistics(column, held.columns[column], floor))
+    out.print(f"{held.episodes:,} episodes, {held.steps:,} steps of {name}; data {held.fingerprint[:16]}")
+    out.print(_exactness(held))
 
 
 def _part(path: str, split: str, done: tuple[str, float], first: int, last: int) -> tuple[Summary, int]:

@@ -14,9 +14,9 @@ from jaxrl_data.open import open_dataset, splits
 REFRESH = 0.2  # [s], of bars
 
 
-def add_path(parser: argparse.ArgumentParser, split: bool = True) -> None:
+def add_path(parser: argparse.ArgumentParser, split: bool = True, optional: bool = False) -> None:
     """The words that most sub-commands take."""
-    parser.add_argument("path", help="folder or file of the data set, local or in a cloud")
+    parser.add_argument("path", nargs="?" if optional else None, help="folder or file of the data set, local or in a cloud")
     if split:
         parser.add_argument("--split", help="such as train; without it train, or the first there is")
 

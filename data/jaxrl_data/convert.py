@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
+from etils import epath
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.dataset import Dataset
@@ -28,7 +29,7 @@ from jaxrl_data.lerobot import columns as lerobot
 from jaxrl_data.lerobot.writer import lerobot_writer
 from jaxrl_data.origin import FILE, KINDS, Column, Origin, read_origin
 from jaxrl_data.rlds.writer import rlds_writer
-from jaxrl_data.writer import Writer
+from jaxrl_data.writer import Writer, streamed
 
 INSTRUCTIONS = (
     "task",
@@ -36,6 +37,7 @@ INSTRUCTIONS = (
     "instruction",
     "natural_language_instruction",
 )  # texts that tell what to do; the first counts
+PARTS = ".parts"  # in a folder to which Beam is converting: what it keeps until all is there
 Progress = Callable[[int, int], None]  # (episodes written, episodes of the source)
 
 
@@ -119,8 +121,8 @@ def renamed(features: Features, origin: Origin, given: Origin | None = None) -> 
     return Features(arrays, images, tuple(origin.names("texts").values()), origin.rate)
 
 
-def convert(source: Dataset, writer: Writer, origin: Origin, progress: Progress | None = None) -> int:
-    """Writes the episodes that the writer has not yet, under the names of `origin`, and says how many. The writer stays open.
+def convert(source: Dataset, writer: Writer, progress: Progress | None = None) -> int:
+    """Writes the episodes that the writer has not yet, and says how many. It is one of `into_rlds` or `into_lerobot`, and stays open.
 
     Raises:
         BadEpisode: one cannot be read; those before it are written.
@@ -131,11 +133,16 @@ def convert(source: Dataset, writer: Writer, origin: Origin, progress: Progress 
         raise ValueError(f"{source.name}: has {source.size} episodes, but its copy {before} already; write to another folder")
     written = before
     for episode in source.read(before, source.size):
-        writer.add(_renamed(episode, origin, writer.features))
+        writer.add(episode)
         written += 1
         if progress:
             progress(written, source.size)
     return written - before
+
+
+def _renaming(features: Features, writer: Writer, origin: Origin) -> Writer:
+    """`writer` for columns by the names and in the shapes of `features`, whole episodes or step by step."""
+    return streamed(features, writer.size, lambda episode: writer.add(_renamed(episode, origin, writer.features)), writer.close)
 
 
 def _renamed(episode: Episode, origin: Origin, features: Features) -> Episode:
@@ -152,38 +159,29 @@ def _shaped(array: np.ndarray, shape: tuple[int | str, ...]) -> np.ndarray:
     return array.reshape(len(array), *fixed) if suits else array
 
 
-def to_rlds(
+def into_rlds(
     source: Dataset,
     path: str,
     name: str,
     *,
     origin: Origin | None = None,
-    progress: Progress | None = None,
+    make: Callable[..., Writer] = rlds_writer,
     **options: object,
-) -> int:
-    """Writes a data set as RLDS, going on where an interrupted conversion stopped; `options` are those of `rlds_writer`.
+) -> Writer:
+    """Writes episodes with the columns of a data set as RLDS; `options` are those of `rlds_writer`, or of another one that is to `make` it.
 
     `origin` is that of the source folder (`origin.read_origin`): with it, columns get the names back that they had before.
     """
     told = rlds_origin(source, origin)
     _check_source(path, told)
-    writer = rlds_writer(path, name, renamed(source.features, told, origin), origin=told, **options)  # type: ignore[arg-type]
-    return _all(source, writer, told, progress)
+    writer = make(path, name, renamed(source.features, told, origin), origin=told, **options)
+    return _renaming(source.features, writer, told)
 
 
-def to_lerobot(
-    source: Dataset,
-    path: str,
-    robot_type: str,
-    *,
-    fps: int = 0,
-    origin: Origin | None = None,
-    progress: Progress | None = None,
-    **options: object,
-) -> int:
-    """Writes a data set as LeRobot, going on where an interrupted conversion stopped; `options` are those of `lerobot_writer`.
+def into_lerobot(source: Dataset, path: str, robot_type: str, *, fps: int = 0, origin: Origin | None = None, **options: object) -> Writer:
+    """Writes episodes with the columns of a data set as LeRobot; `options` are those of `lerobot_writer`.
 
-    `fps` may be left out where the data set tells its rate; `origin` as for `to_rlds`.
+    `fps` may be left out where the data set tells its rate; `origin` as for `into_rlds`.
     """
     told = lerobot_origin(source, origin)
     if not fps and (told.rate <= 0 or told.rate != int(told.rate)):
@@ -192,16 +190,25 @@ def to_lerobot(
     _check_source(path, told)
     features = renamed(source.features, told, origin)
     writer = lerobot_writer(path, features, fps or int(told.rate), robot_type, origin=told, **options)  # type: ignore[arg-type]
-    return _all(source, writer, told, progress)
+    return _renaming(source.features, writer, told)
+
+
+def to_rlds(source: Dataset, path: str, name: str, *, progress: Progress | None = None, **options: object) -> int:
+    """Writes a data set as RLDS, going on where an interrupted conversion stopped; `options` are those of `into_rlds`."""
+    with contextlib.closing(into_rlds(source, path, name, **options)) as writer:  # type: ignore[arg-type]
+        return convert(source, writer, progress)
+
+
+def to_lerobot(source: Dataset, path: str, robot_type: str, *, progress: Progress | None = None, **options: object) -> int:
+    """Writes a data set as LeRobot, going on where an interrupted conversion stopped; `options` are those of `into_lerobot`."""
+    with contextlib.closing(into_lerobot(source, path, robot_type, **options)) as writer:  # type: ignore[arg-type]
+        return convert(source, writer, progress)
 
 
 def _check_source(path: str, told: Origin) -> None:
-    """Raises ValueError where the folder holds a conversion of something else."""
+    """Raises ValueError where the folder holds a conversion of something else, or Beam is at work there."""
+    if (epath.Path(path) / PARTS).exists():
+        raise ValueError(f"{path}: a conversion on Beam was begun there; go on with --beam, or write to another folder")
     found = read_origin(path)
     if found and (found.dataset, found.fingerprint) != (told.dataset, told.fingerprint):
         raise ValueError(f"{path}: {FILE} tells of another data set, {found.dataset!r}; write {told.dataset!r} to another folder")
-
-
-def _all(source: Dataset, writer: Writer, origin: Origin, progress: Progress | None) -> int:
-    with contextlib.closing(writer):
-        return convert(source, writer, origin, progress)

@@ -4,7 +4,7 @@ The whole state is the number of samples drawn so far: batch k holds the same ro
 and whenever it is made. Grain reads ahead.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -20,9 +20,12 @@ from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.running_statistics import init as no_statistics
 from jaxrl.types import ArraySpec, Key, Metrics, Params, PolicySpec, Source, Spec
 from jaxrl_data.members import statistics_of
-from jaxrl_data.mixture import Mixture, Samples, open_mixture, over_time
+from jaxrl_data.mixture import Mixture
 from jaxrl_data.order import rows_of_host
-from jaxrl_data.statistics import Statistics
+from jaxrl_data.samples import Samples, open_mixture, over_time
+from jaxrl_data.statistics import Statistics, compare, from_json, to_json
+from jaxrl_data.transforms import stored
+from jaxrl_data.transforms.interface import Transform
 from jaxrl_data.transforms.keys import ACTION
 
 _BATCHES = 2**40  # that there are: none is the last
@@ -63,7 +66,36 @@ class Loaded(NamedTuple):
     source: Source
     spec: PolicySpec
     normaliser: RunningStatistics  # for the policy; of no effect where samples are normalised already
-    statistics: dict[str, Statistics]  # of each set, where samples are normalised by them
+    history: int  # of what a policy reads
+    transforms: dict[str, tuple[Transform, ...]]  # of each set, between an episode and what a policy reads
+    fingerprints: dict[str, str]  # of the data of each set
+    statistics: dict[str, Statistics]  # of each set, where samples or the policy are normalised by them
+
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint keeps of each set: plain JSON. `serving` makes of it what a robot needs."""
+        return {
+            name: {
+                "fingerprint": mark,
+                "statistics": to_json(self.statistics[name]) if name in self.statistics else None,
+                "history": self.history,
+                "transforms": stored.to_json(self.transforms[name]),
+            }
+            for name, mark in self.fingerprints.items()
+        }
+
+    def check(self, kept: Mapping[str, Any]) -> None:
+        """Raises ValueError that names set, column and dimension in which data or statistics are not those that a checkpoint kept."""
+        if odd := sorted(kept.keys() ^ self.fingerprints.keys()):
+            raise ValueError(f"sets.{odd[0]}: is in {'the checkpoint' if odd[0] in kept else 'this config'} only")
+        for name, mark in self.fingerprints.items():
+            before, now = kept[name]["statistics"], self.statistics.get(name)
+            if before is not None and now is not None:
+                try:
+                    compare(now, from_json(before))
+                except ValueError as error:
+                    raise ValueError(f"sets.{name}: {error}") from error
+            if kept[name]["fingerprint"] != mark:
+                raise ValueError(f"sets.{name}: the data have changed, so other steps would come next; set them back, or begin a new run")
 
 
 class _Batches:
@@ -115,7 +147,7 @@ def policy_spec(config: Mixture, told: Spec, rates: set[float]) -> PolicySpec:
     observation: dict[str, ArraySpec] = {}
     for name, spec in told.items():
         if name.startswith("observation/"):
-            shape = spec.shape[1:] if config.history == 1 else spec.shape
+            shape = spec.shape[1:] if config.history == 1 and over_time(name) else spec.shape
             observation[name.removeprefix("observation/")] = ArraySpec(shape, spec.dtype, spec.names, spec.unit)
     action = told[ACTION]
     rate = next(iter(rates)) / config.action_stride if len(rates) == 1 else 0.0
@@ -127,7 +159,7 @@ def _statistics(config: Config, samples: Samples) -> Statistics | None:
     if config.normalise or len(samples.fed) > 1:
         return None
     (only,) = samples.fed.values()
-    return statistics_of(only.member, config.validation)
+    return statistics_of(only.member, config.validation, only.measured)
 
 
 def normaliser(spec: PolicySpec, held: Statistics | None) -> RunningStatistics:
@@ -136,7 +168,7 @@ def normaliser(spec: PolicySpec, held: Statistics | None) -> RunningStatistics:
     if held is None:
         return whole
     mean, variance = dict(whole.mean), dict(whole.variance)
-    for name in mean:
+    for name in mean.keys() & held.columns.keys():  # a mask has none
         column = held.columns[name]
         mean[name] = jnp.broadcast_to(jnp.asarray(column.mean, jnp.float32), mean[name].shape)
         variance[name] = jnp.broadcast_to(jnp.asarray(column.std**2, jnp.float32), mean[name].shape)
@@ -176,9 +208,12 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
         return told | ({"data/quarantined": jnp.float32(len(samples.bad))} if config.quarantine else {})
 
     spec = policy_spec(config, samples.spec, samples.rates)
-    of_batches, held = batch_spec(config, config.batch_size, samples.spec), _statistics(config, samples)
+    of_batches, common = batch_spec(config, config.batch_size, samples.spec), _statistics(config, samples)
     source = Source(of_batches, init, advance, pure=False, allocation=memory(config, samples, hosts), metrics=metrics, close=live.clear)
-    return Loaded(source, spec, normaliser(spec, held), samples.statistics)
+    held = {name: common for name in samples.fed} if common else samples.statistics
+    changes = {name: one.transforms for name, one in samples.fed.items()}
+    marks = {name: one.member.store.fingerprint for name, one in samples.fed.items()}
+    return Loaded(source, spec, normaliser(spec, common), config.history, changes, marks, held)
 
 
 def placing(batch_size: int, mesh: Mesh | None) -> Callable[[Any], Any]:

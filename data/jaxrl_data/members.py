@@ -11,13 +11,19 @@ from jaxrl.ops.suggestion import suggestion
 from jaxrl_data.cache.store import Store, open_store
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Episode, Features
+from jaxrl_data.measured import Measured, rows, specs
+from jaxrl_data.order import Share, weights
+from jaxrl_data.selection import By, selection, steps_of
 from jaxrl_data.standardise import oxe
 from jaxrl_data.standardise.standard import features as standard_features
 from jaxrl_data.standardise.standard import standardiser
 from jaxrl_data.statistics import Statistics, load, save, statistics, summarise
-from jaxrl_data.transforms.interface import definition
+from jaxrl_data.transforms.interface import Transform, definition
+from jaxrl_data.transforms.named import NUMBERS, named
+from jaxrl_data.transforms.window import IdleFilter
 
 Part = Literal["train", "validation", "all"]
+WHOLE = Measured()  # all columns as they are
 
 
 @dataclass(frozen=True)
@@ -26,16 +32,27 @@ class Set:
 
     Either `standard` names its row in the table of Open X-Embodiment, or `columns` says which column each house name is:
     {"state/joints": "observation.state", "action": "action", "image/high": "observation.images.cam_high", "task/instruction": "task"}.
+
+    `transforms` change states and actions (`transforms.named.NUMBERS`), such as {"name": "delta_action", "state": ..., "pairs": ...},
+    and come before what normalises. `idle` leaves out steps at which the robot stands; `by` draws tasks or robots as sets of their own.
     """
 
     path: str
     weight: float = 1.0
     standard: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    transforms: tuple[dict[str, Any], ...] = ()
+    idle: IdleFilter | None = None
+    by: By | None = None
 
     def __post_init__(self) -> None:
         if bool(self.standard) == bool(self.columns):
             raise ValueError(f"{self.path}: give either the name of its standard or its columns, and not both")
+        self.numbers()
+
+    def numbers(self) -> tuple[Transform, ...]:
+        """The transforms of states and actions. Raises ValueError where one is not known or refuses its fields."""
+        return named(self.transforms, NUMBERS, f"{self.path}: transforms")
 
 
 @dataclass(frozen=True)
@@ -74,12 +91,15 @@ class Member(NamedTuple):
     """A set of a mixture."""
 
     store: Store
+    given: Set
     features: Features  # standardised
     items: int  # steps that may be drawn
-    at: Callable[[int], tuple[int, int]]  # item -> episode, step
+    parts: dict[str, int]  # of the items, those of each part, one after the other; none where the set is drawn as a whole
+    at: Callable[[int], tuple[int, int]]  # item -> episode, and the place of the step among those of it that may be drawn
+    step: Callable[[Episode, int], int]  # a place -> the step
     episode: Callable[[int], Episode]  # standardised; its images are read when they are looked at
     lengths: np.ndarray  # [E] standardised
-    chosen: np.ndarray  # [n] the episodes of this part
+    chosen: np.ndarray  # [n] the episodes that are drawn from
     definition: str  # of what standardises it
     normalised: tuple[bool, ...]  # which dimensions of the action normalisation is for; () for all
     bgr: tuple[str, ...]  # cameras that are stored blue first
@@ -144,11 +164,6 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
     chosen = np.flatnonzero({"train": ~out, "validation": out, "all": np.ones_like(out)}[part])
     if not chosen.size:
         raise ValueError(f"{one.path}: no episode is left for {part}; a share of {validation} of {len(out)} episodes is held out")
-    ends = np.cumsum(lengths[chosen])
-
-    def at(item: int) -> tuple[int, int]:
-        row = int(np.searchsorted(ends, item, side="right"))
-        return int(chosen[row]), int(item - (ends[row - 1] if row else 0))
 
     def episode(number: int) -> Episode:
         steps = range(int(store.lengths[number]))
@@ -162,30 +177,76 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
         }
         return standardise(Episode(f"{store.name}, episode {number}", store.arrays(number, needed), images, texts))  # type: ignore[arg-type]
 
-    return Member(store, features, int(ends[-1]), at, episode, lengths, chosen, told, normalised, bgr, Path(one.path))
+    folder = Path(one.path)
+    counts, of_part, parts = selection(folder, store.fingerprint, told, lengths, episode, one.idle, one.by)
+    chosen = chosen[counts[chosen] > 0]
+    if not chosen.size:
+        raise ValueError(f"{one.path}: no step is left for {part}; all of its episodes stand still by the measure of `idle`")
+    chosen = chosen[np.argsort(of_part[chosen], kind="stable")]
+    ends = np.cumsum(counts[chosen])
+    sizes = np.bincount(of_part[chosen], counts[chosen], len(parts)).astype(np.int64).tolist()
+
+    def at(item: int) -> tuple[int, int]:
+        row = int(np.searchsorted(ends, item, side="right"))
+        return int(chosen[row]), int(item - (ends[row - 1] if row else 0))
+
+    def step(episode: Episode, place: int) -> int:
+        kept = steps_of(episode, one.idle)
+        return place if kept is None else int(kept[place])
+
+    return Member(
+        store=store,
+        given=one,
+        features=features,
+        items=int(ends[-1]),
+        parts={name: size for name, size in zip(parts, sizes, strict=True) if size} if one.by else {},
+        at=at,
+        step=step,
+        episode=episode,
+        lengths=lengths,
+        chosen=chosen,
+        definition=told,
+        normalised=normalised,
+        bgr=bgr,
+        folder=folder,
+    )
 
 
-def statistics_file(member: Member, validation: float) -> Path:
+def share_of(member: Member, weight: float) -> Share:
+    """What is drawn of a set: its steps alike, or its parts by their own weights."""
+    by = member.given.by
+    if by is None:
+        return Share(member.items, weight)
+    shared = weights({name: float(size) for name, size in member.parts.items()}, by.temperature)
+    return Share(member.items, weight, {name: Share(size, shared[name]) for name, size in member.parts.items()})
+
+
+def _key(member: Member, measured: Measured, validation: float) -> str:
+    """What of a set its statistics are of."""
+    return "-".join(word for word in (member.definition, measured.definition, f"{validation:g}") if word)
+
+
+def statistics_file(member: Member, validation: float, measured: Measured = WHOLE) -> Path:
     """Where the statistics of a set's train part are kept."""
-    return member.folder / f"statistics-{member.definition}-{validation:g}.json"
+    return member.folder / f"statistics-{_key(member, measured, validation)}.json"
 
 
-def statistics_of(member: Member, validation: float = 0.0) -> Statistics:
+def statistics_of(member: Member, validation: float = 0.0, measured: Measured = WHOLE) -> Statistics:
     """Of all arrays of the set's train part, standardised: read once, and kept beside the cache.
 
     They are found again by the contents of the data and the definition of what was done to them, not by a path.
     """
-    path = statistics_file(member, validation)
+    path = statistics_file(member, validation, measured)
     if path.exists():
         held = load(str(path))
         if held.fingerprint == member.store.fingerprint:
             return held
-    found = compute_statistics(member, validation)
+    found = compute_statistics(member, validation, measured)
     save(str(path), found)
     return found
 
 
-def compute_statistics(member: Member, validation: float = 0.0) -> Statistics:
+def compute_statistics(member: Member, validation: float = 0.0, measured: Measured = WHOLE) -> Statistics:
     """Of all arrays of the episodes that are not held out, whatever part of the set this is; one pass that reads no image."""
     train = np.flatnonzero(~held_out(member.store.hashes, validation))
     if not train.size:
@@ -196,6 +257,5 @@ def compute_statistics(member: Member, validation: float = 0.0) -> Statistics:
             yield member.episode(int(number))
 
     dataset = Dataset(member.store.name, member.store.split, member.store.features, len(train), read, member.store.fingerprint)
-    specs = {name: spec for name, spec in member.features.arrays.items() if spec.dtype.startswith("float")}
-    key = f"{member.definition}-{validation:g}"
-    return statistics(summarise(dataset, lambda one: {n: one.arrays[n] for n in specs}, key, specs=specs))
+    columns = specs(measured, member.features)
+    return statistics(summarise(dataset, lambda one: rows(measured, one, columns), _key(member, measured, validation), specs=columns))

@@ -8,7 +8,7 @@ each epoch. So nothing is ever shuffled in memory, the place in the data is one 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -68,16 +68,22 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
-    """Of one set in the mixture: how many items it has, and its weight, of which only the ratio to the others counts."""
+    """Of one set in the mixture: how many items it has, and its weight, of which only the ratio to the others counts.
+
+    With `parts` the set itself is a mixture: of its items, the first are those of the first part.
+    """
 
     items: int
     weight: float
+    parts: Mapping[str, "Share"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.items < 1:
             raise ValueError(f"items is {self.items}, but a set needs at least one that can be drawn")
         if not 0 < self.weight < float("inf"):
             raise ValueError(f"weight is {self.weight}, but must be above 0 and finite; leave out a set that is not wanted")
+        if self.parts and self.items != sum(part.items for part in self.parts.values()):
+            raise ValueError(f"items is {self.items}, but those of its parts are {sum(part.items for part in self.parts.values())}")
 
 
 class Order:
@@ -89,6 +95,9 @@ class Order:
         ends = np.cumsum(weights / weights.sum())
         self._bounds = [0, *(int(end * _TURN) for end in ends[:-1]), _TURN]
         self._start = hashed(seed, *shares)
+        parts = ({f"{name}/{part}": one for part, one in share.parts.items()} for name, share in shares.items())
+        self._within = [Order(those, seed) if those else None for those in parts]
+        self._first = np.cumsum([0, *(share.items for share in self._shares[:-1])])
 
     @property
     def shares(self) -> dict[str, float]:
@@ -98,11 +107,12 @@ class Order:
 
     def before(self, sample: int) -> list[int]:
         """How many of the samples 0 to `sample` - 1 come from each set."""
-        below = [
-            _floor_sum(sample, _TURN, GOLDEN, self._start + _TURN) - _floor_sum(sample, _TURN, GOLDEN, self._start + _TURN - bound)
-            for bound in self._bounds
-        ]
-        return [high - low for low, high in zip(below[:-1], below[1:], strict=True)]
+        return [self._before(sample, k) for k in range(len(self._names))]
+
+    def _before(self, sample: int, k: int) -> int:
+        """How many of them come from set k: the points at or above its bound, less those at or above the next."""
+        low, high = (_floor_sum(sample, _TURN, GOLDEN, self._start + _TURN - bound) for bound in self._bounds[k : k + 2])
+        return low - high
 
     def sets(self, first: int, count: int) -> np.ndarray:
         """[count] int64: the place of the set that each of the samples `first` to `first` + `count` - 1 comes from."""
@@ -114,8 +124,13 @@ class Order:
         """The samples `first` to `first` + `count` - 1."""
         of = self.sets(first, count)
         item = np.empty(count, np.int64)
-        for k, seen in enumerate(self.before(first)):
-            rows = np.flatnonzero(of == k)
+        for k in np.unique(of).tolist():
+            rows, within = np.flatnonzero(of == k), self._within[k]
+            seen = self._before(first, k)
+            if within is not None:
+                drawn = within.draws(seen, len(rows))
+                item[rows] = within._first[drawn.of] + drawn.item
+                continue
             size = self._shares[k].items
             ranks = [divmod(seen + i, size) for i in range(len(rows))]
             epochs, places = np.array([epoch for epoch, _ in ranks], object), np.array([place for _, place in ranks], np.int64)

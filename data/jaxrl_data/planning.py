@@ -11,8 +11,8 @@ from jaxrl.types import ArraySpec, PolicySpec
 from jaxrl_data.console import bytes_text
 from jaxrl_data.dataset_source import DEVICE_BATCHES, Config, memory, mixture_of, policy_spec, row_bytes
 from jaxrl_data.members import Member, statistics_file
-from jaxrl_data.mixture import Fed, Samples, open_mixture
 from jaxrl_data.order import rows_of_host
+from jaxrl_data.samples import Fed, Samples, open_mixture
 from jaxrl_data.statistics import QUANTILES, Column, Statistics
 from jaxrl_data.transforms.place import Place, PlaceStates
 
@@ -22,7 +22,7 @@ NAMED = 6  # dimensions in a cell
 class Experiment(NamedTuple):
     """What of an experiment file matters here."""
 
-    source: Config
+    source: Any  # the Config of dataset_source or stream_source
     updates: int
     devices: int  # of all hosts
     train_state: Callable[[PolicySpec], int]  # what a policy reads and writes -> bytes of parameters and optimizer on each device
@@ -38,6 +38,8 @@ def told(experiment: Experiment, hosts: int = 1) -> Iterator[Table | str]:
         ValueError: a set cannot be opened, sets do not fit together, or hosts or devices do not divide the batch.
     """
     config = experiment.source
+    if not isinstance(config, Config):
+        raise ValueError("a plan is of jaxrl_data.dataset_source; stream_source tells how much it will hold when training begins")
     rows_of_host(0, config.batch_size, hosts, 0)
     if config.batch_size % experiment.devices:
         raise ValueError(f"batch_size is {config.batch_size}, which {experiment.devices} devices do not divide")
@@ -76,7 +78,7 @@ def padded(one: Fed) -> list[str]:
         if isinstance(transform, PlaceStates):
             has = {dimension.name for _, robot in transform.groups for dimension in robot.dimensions}
             found += _lacks("state", transform.space.names, has)
-    return found + _lacks("images", one.window.cameras, {name.removeprefix("image/") for name in one.member.features.images})
+    return found + _lacks("images", one.cameras, {name.removeprefix("image/") for name in one.member.features.images})
 
 
 def _lacks(kind: str, wanted: Sequence[str], has: set[str]) -> list[str]:
@@ -121,7 +123,7 @@ def _held(experiment: Experiment, samples: Samples, hosts: int) -> Iterator[Tabl
 
 def _statistics(samples: Samples) -> Iterator[str]:
     for name, one in samples.fed.items():
-        if not statistics_file(one.member, samples.config.validation).exists():
+        if not statistics_file(one.member, samples.config.validation, one.measured).exists():
             yield f"{name}: its statistics are not there yet; training begins with one pass over {one.member.items:,} steps, without images"
 
 

@@ -10,15 +10,16 @@ import base64
 import hashlib
 import json
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from jaxrl.types import ArraySpec
+from jaxrl.types import ArraySpec, PolicySpec
 from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import BadEpisode, Episode, Features, check, chosen
+from jaxrl_data.episode import Episode, Features, chosen
+from jaxrl_data.stored import checked
 from jaxrl_data.writer import encoded, plain
 
 PREFIX, FINAL = "observation/", "final_observation/"
@@ -78,13 +79,17 @@ def _load(path: str, names: tuple[str, ...] = (), without: Collection[str] = ())
 def _features(path: str, spec: str) -> Features:
     try:
         told = json.loads(spec)
-        columns = {f"{PREFIX}{name}": _spec(fields) for name, fields in told["observation"].items()}
-        columns |= {"action": _spec(told["action"]), "reward": ArraySpec(())}
-        rate = float(told["rate"])
+        observation = {name: _spec(fields) for name, fields in told["observation"].items()}
+        return columns(PolicySpec(observation, _spec(told["action"]), rate=float(told["rate"])))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its spec is none of a policy ({type(error).__name__}: {error}); record it again") from error
-    images = {name: spec for name, spec in columns.items() if name.startswith(PREFIX) and _is_image(spec)}
-    return Features({name: spec for name, spec in columns.items() if name not in images}, images, (), rate)
+
+
+def columns(spec: PolicySpec, texts: tuple[str, ...] = ()) -> Features:
+    """Of episodes of such a policy."""
+    found = {f"{PREFIX}{name}": part for name, part in spec.observation.items()} | {"action": spec.action, "reward": ArraySpec(())}
+    images = {name: part for name, part in found.items() if name.startswith(PREFIX) and _is_image(part)}
+    return Features({name: part for name, part in found.items() if name not in images}, images, texts, spec.rate)
 
 
 def _spec(fields: dict[str, Any]) -> ArraySpec:
@@ -97,22 +102,29 @@ def _is_image(spec: ArraySpec) -> bool:
 
 
 def _episode(path: str, arrays: dict[str, np.ndarray], features: Features, ends: np.ndarray, place: int) -> Episode:
-    name = f"{epath.Path(path).stem}/{place}"
     first, last = int(ends[place - 1]) if place else 0, int(ends[place])
-    rows = {column: array[first:last] for column, array in arrays.items() if column in features.names}
+    rows = {name: array[first:last] for name, array in arrays.items() if name in features.names}
+    told = {name: array[place : place + 1] for name, array in arrays.items() if name == "terminated" or name.startswith(FINAL)}
+    return made(place, path, f"{epath.Path(path).stem}/{place}", rows | told, features)
+
+
+def made(place: int, where: str, name: str, arrays: Mapping[str, np.ndarray], features: Features, instruction: str = "") -> Episode:
+    """The episode of that place in its data set, out of the arrays of a recording of it alone; all texts are `instruction`.
+
+    Raises:
+        BadEpisode: the arrays do not fit the features; the message begins with `where`.
+    """
+    rows: dict[str, Any] = {column: array for column, array in arrays.items() if column in features.names}
     metadata: dict[str, Any] = {}
     if "terminated" in arrays:
-        final = {column: array[place] for column, array in arrays.items() if column.startswith(FINAL)}
-        metadata = {"terminated": bool(arrays["terminated"][place]), "final_observation": {}}
-        for column, array in final.items():
-            image = column.removeprefix("final_") in features.images
-            metadata["final_observation"][column.removeprefix(FINAL)] = base64.b64encode(encoded(array)).decode() if image else plain(array)
+        metadata = {"terminated": bool(arrays["terminated"][0]), "final_observation": {}}
+        for column, array in arrays.items():
+            if column.startswith(FINAL):
+                image = column.removeprefix("final_") in features.images
+                final = base64.b64encode(encoded(array[0])).decode() if image else plain(array[0])
+                metadata["final_observation"][column.removeprefix(FINAL)] = final
     images: dict[str, Sequence[bytes]] = {
         column: [encoded(image) for image in rows.pop(column)] for column in features.images if column in rows
     }
-    episode = Episode(name, rows, images, {}, metadata)
-    try:
-        check(episode, features)
-    except ValueError as error:
-        raise BadEpisode(place, f"{path}: {error}") from error
-    return episode
+    texts: dict[str, Sequence[str]] = {column: [instruction] * len(arrays["reward"]) for column in features.texts}
+    return checked(place, where, Episode(name, rows, images, texts, metadata), features)

@@ -24,7 +24,7 @@ from jaxrl_data.sketch import Sketch
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
-Rows = np.ndarray | tuple[np.ndarray, np.ndarray]  # [T, ...], or that and a mask [T] that is 0 where a row is padding
+Rows = np.ndarray | tuple[np.ndarray, np.ndarray]  # [T, ...]; or [N, ...] and a mask [N] that is 0 where a row is padding
 
 
 class Summary(NamedTuple):
@@ -148,10 +148,10 @@ class _Block(NamedTuple):
 def _block(number: int, where: str, seed: int, given: Rows, steps: int) -> _Block:
     """Flat rows of one column of one episode, without its padding."""
     values, mask = given if isinstance(given, tuple) else (given, None)
-    if len(values) != steps or (mask is not None and np.shape(mask) != (steps,)):
+    if len(values) != steps if mask is None else np.shape(mask) != (len(values),):
         shapes = f"{np.shape(values)} values" + ("" if mask is None else f" and a mask {np.shape(mask)}")
-        raise BadEpisode(number, f"{where} has {shapes}, but the episode {steps} steps: give [steps, ...] and a mask [steps]")
-    rows = values.reshape(steps, -1)
+        raise BadEpisode(number, f"{where} has {shapes}, but the episode {steps} steps: give [steps, ...], or [N, ...] and a mask [N]")
+    rows = values.reshape(len(values), int(np.prod(np.shape(values)[1:], dtype=np.int64)))
     if mask is None:
         return _Block(number, where, seed, rows, np.arange(steps))
     places = np.flatnonzero(mask)

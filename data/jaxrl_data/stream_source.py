@@ -23,15 +23,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrl.ops.cores import cores
 from jaxrl.types import Key, Metrics, Params, Source, Spec
 from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, row_bytes
-from jaxrl_data.mixture import Making, Mixture, fill, making, nested, note, random_of, room_for
+from jaxrl_data.mixture import Making, Mixture, making, measured_of
 from jaxrl_data.order import Order, Share, hashed, order, weights
+from jaxrl_data.samples import begun, fill, nested, note, random_of, room_for
 from jaxrl_data.statistics import Statistics
 from jaxrl_data.streaming.lanes import check_lanes, lane_of, lanes_of_host, samples_of_host
 from jaxrl_data.streaming.members import Block, Choice, Opened, Stream, Streamed, episode_bytes, open_streams, read_block
 from jaxrl_data.streaming.reading import AHEAD, Draw, Lanes, Reader, find
 from jaxrl_data.streaming.statistics import statistics_of
 from jaxrl_data.transforms.interface import Sample, apply
-from jaxrl_data.transforms.keys import ROOM
 
 _TASKS = 4  # that each thread gets of a batch
 
@@ -111,13 +111,14 @@ def _mixed(config: Config, opened: Opened) -> Mixed:
     streams = opened.streams
     named = {name for name, one in config.sets.items() if one.statistics}
     needed = set(streams) if config.normalise else named
-    held = {name: statistics_of(stream, config.validation) for name, stream in streams.items() if name in needed}
+    measured = {name: measured_of(config, one) for name, one in config.sets.items()}
+    held = {name: statistics_of(stream, measured[name], config.validation) for name, stream in streams.items() if name in needed}
     made = making(config, streams, held if config.normalise else {})
     counted = len(held) == len(streams)
     sizes = {name: float(held[name].steps if counted else stream.dataset.size) for name, stream in streams.items()}
     shared = weights(sizes, config.temperature)
     shares = {name: Share(stream.blocks, config.sets[name].weight * shared[name]) for name, stream in streams.items()}
-    choice = Choice(config.part, config.validation, made.window.cameras, config.quarantine)
+    choice = Choice(config.part, config.validation, made.cameras, config.quarantine)
     decides = [(name, stream.dataset.fingerprint, stream.edges.tolist(), shares[name].weight) for name, stream in streams.items()]
     mark = hashed(config.seed, config.lanes, config.part, config.validation, decides) % 2**32
     size = {name: episode_bytes(stream, choice) for name, stream in streams.items()}
@@ -197,7 +198,7 @@ class Batches:
                 random = random_of(self._config.seed, number)
                 try:
                     made = self._mixed.making
-                    return apply(made.transforms[reader.name], {**made.window(episode, step, random), ROOM: room}, random)
+                    return apply(made.transforms[reader.name], begun(made.window, episode, step, random, self._config, room), random)
                 except ValueError as error:
                     if not self._config.quarantine:
                         raise
@@ -312,7 +313,10 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
         metrics=metrics,
         close=close,
     )
-    return Loaded(source, spec, normaliser(spec, _common(config, mixed)), mixed.statistics if config.normalise else {})
+    common = _common(config, mixed)
+    marks = {name: stream.dataset.fingerprint for name, stream in mixed.streams.items()}
+    held = mixed.statistics if config.normalise or common else {}
+    return Loaded(source, spec, normaliser(spec, common), config.history, mixed.making.transforms, marks, held)
 
 
 def _common(config: Config, mixed: Mixed) -> Statistics | None:

@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from jaxrl_data import parts
 from jaxrl_data.cache import prepare as caches
 from jaxrl_data.console import add_path, console, opened, progress
-from jaxrl_data.convert import to_lerobot, to_rlds
-from jaxrl_data.dataset import only
+from jaxrl_data.dataset import Dataset, only
 from jaxrl_data.episode import without_columns
 from jaxrl_data.origin import read_origin
+from jaxrl_data.recorder import write
 
 
 def prepare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without", nargs="+", default=[], metavar="COLUMN", help="columns that are left out")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that write at once; by default one for each core")
     parser.add_argument("--quarantine", action="store_true", help="leave bad episodes out and list them, instead of ending at the first")
-    parser.add_argument("--beam", nargs="*", metavar="OPTION", help="run as an Apache Beam pipeline with these options, without dashes")
+    _beam_argument(parser)
 
 
 def prepare(options: argparse.Namespace) -> int:
@@ -37,6 +38,10 @@ def prepare(options: argparse.Namespace) -> int:
         out.print(f"left out: {one.reason}", style="red", highlight=False, markup=False)
     out.print(f"{options.out}: {found.episodes:,} episodes, {found.steps:,} steps of {dataset.name}, split {dataset.split}")
     return 1 if found.left_out else 0
+
+
+def _beam_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--beam", nargs="*", metavar="OPTION", help="run as an Apache Beam pipeline with these options, without dashes")
 
 
 def _pipeline_options(words: list[str]) -> Any:
@@ -57,21 +62,35 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codec", default="libsvtav1", help="of LeRobot's videos: libsvtav1, libx264, or image, which keeps every pixel")
     parser.add_argument("--robot-type", default="unknown", help="that LeRobot is told")
     parser.add_argument("--fps", type=int, default=0, help="steps per second for LeRobot, where the data set does not tell them")
+    _beam_argument(parser)
 
 
 def convert(options: argparse.Namespace) -> int:
     """Writes a data set in another format, or goes on with one that was cut."""
     dataset, origin = opened(options), read_origin(options.path)
-    dataset = only(dataset, without_columns(dataset.features, options.without).names)
-    with progress(f"writing {dataset.name}, episodes", dataset.size) as advance:
-        moved = _steps(advance)
-        if options.to == "rlds":
-            name, split = options.name or dataset.name.partition("/")[0], "train" if dataset.split == "all" else dataset.split
-            to_rlds(dataset, options.out, name, origin=origin, progress=moved, split=split)
-        else:
-            to_lerobot(dataset, options.out, options.robot_type, fps=options.fps, origin=origin, progress=moved, codec=options.codec)
+    if options.to == "rlds":
+        split = "train" if dataset.split == "all" else dataset.split
+        told = {"name": options.name or dataset.name.partition("/")[0], "split": split}
+    else:
+        told = {"robot_type": options.robot_type, "fps": options.fps, "codec": options.codec}
+    if options.beam is not None:
+        job = parts.job(options.path, options.to, told, dataset.split, options.without)
+        parts.convert_on_beam(job, options.out, _pipeline_options(options.beam))
+    else:
+        kept = only(dataset, without_columns(dataset.features, options.without).names)
+        with progress(f"writing {dataset.name}, episodes", dataset.size) as advance:
+            parts.FORMATS[options.to].write(kept, options.out, origin=origin, progress=_steps(advance), **told)
     console().print(f"{options.out}: {dataset.size:,} episodes of {dataset.name}, split {dataset.split}")
     return 0
+
+
+def record(dataset: Dataset, out: str, to: str, fps: int, codec: str) -> None:
+    """What `jaxrl eval --record` plays goes to the folder `out`, behind what an interrupted recording has written there."""
+    options = {"codec": codec, "fps": fps} if to == "lerobot" else {}
+    with progress(f"recording {dataset.name}, episodes", dataset.size) as advance:
+        written = write(dataset, out, to, progress=_steps(advance), **options)  # type: ignore[arg-type]
+    before = f", {dataset.size - written:,} of which were there" if written < dataset.size else ""
+    console().print(f"{out}: {dataset.size:,} episodes of {dataset.name}{before}")
 
 
 def _steps(advance: Callable[[int], None]) -> Callable[[int, int], None]:

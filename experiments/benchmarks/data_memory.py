@@ -75,7 +75,8 @@ def make_index(folder: Path) -> None:
 
 def index(commands: harness.Commands, folder: str) -> None:
     from jaxrl_data.members import Set
-    from jaxrl_data.mixture import Mixture, open_mixture
+    from jaxrl_data.mixture import Mixture
+    from jaxrl_data.samples import open_mixture
 
     def opened() -> dict[str, float]:
         before, start = resident(), time.perf_counter()

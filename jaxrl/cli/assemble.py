@@ -2,10 +2,10 @@
 
 import typing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -57,7 +57,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Data:
+class Recorded:
     """`path` of a recording, as `jaxrl eval --record` writes it."""
 
     path: str
@@ -83,7 +83,7 @@ class Settings:
     bonus: Section = field(default_factory=dict)  # paid for what is new, such as jaxrl.bonuses.rnd
     curriculum: Section = field(default_factory=dict)  # by default jaxrl.curricula.static
     objectives: dict[str, Section] = field(default_factory=dict)
-    data: Data | None = None
+    data: Recorded | None = None
     demonstrations: Section = field(default_factory=dict)  # of data, in each batch beside what is replayed
     training: fit.Config = field(default_factory=fit.Config)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -124,10 +124,18 @@ def resolved(settings: Settings) -> dict[str, Any]:
     return whole
 
 
+class Data(Protocol):
+    """Data sets. What they are, and the statistics that they are normalised by, travels with each checkpoint."""
+
+    def kept(self) -> dict[str, Any]: ...  # plain JSON
+    def check(self, kept: Mapping[str, Any]) -> None: ...  # raises ValueError that names what is not as it was kept
+
+
 class Parts(NamedTuple):
     env: Env | HostEnv | None
     algorithm: Algorithm
     source: Source
+    data: Data | None = None
 
 
 def environment(settings: Settings) -> Env | HostEnv | None:
@@ -337,7 +345,7 @@ def _dataset(settings: Settings, mesh: Mesh | None) -> Parts:
     env = environment(settings)
     if env is not None:
         check_acts_in(env, loaded.spec, "a policy of these data sets")
-    return Parts(env, _supervised(settings, loaded.spec, loaded.normaliser), loaded.source)
+    return Parts(env, _supervised(settings, loaded.spec, loaded.normaliser), loaded.source, loaded)
 
 
 # What each source is fed with decides how the rest is put together.

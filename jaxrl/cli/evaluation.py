@@ -7,10 +7,9 @@ from jaxrl.cli import run as runs
 from jaxrl.cli.run import Loaded, say
 from jaxrl.evaluation import report
 from jaxrl.evaluation.curves import learning_curve
-from jaxrl.evaluation.evaluate import evaluate, filmed, recorded
+from jaxrl.evaluation.evaluate import evaluate, filmed
 from jaxrl.evaluation.randomisation import draw_curriculum, draw_report, randomisation_report
 from jaxrl.evaluation.video import write_mp4
-from jaxrl.replay.recording import save
 from jaxrl.types import Env, HostEnv
 
 
@@ -58,14 +57,6 @@ def film(loaded: Loaded, path: Path, seconds: float, seed: int, width: int = 640
         return False
     say(f"video: {path}")
     return True
-
-
-def record(loaded: Loaded, path: Path) -> None:
-    """Writes episodes of the policy as a recording to learn from."""
-    chosen = loaded.settings.evaluation
-    recording = recorded(loaded.env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed)
-    save(path, recording)
-    say(f"recorded {chosen.num_episodes} episodes, {recording.episode_ends[-1]:,} steps: {path}")
 
 
 def report_randomisation(loaded: Loaded, workdir: Path) -> None:

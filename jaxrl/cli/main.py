@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "train": "train a policy from an experiment file",
-    "eval": "evaluate the policy of a run",
+    "eval": "evaluate the policy of a run, or record its episodes",
     "render": "make a video of the policy of a run",
     "view": "drive the policy of a run in a window, by keyboard",
     "data": "look at data sets of robot episodes: info, stats, validate, view",

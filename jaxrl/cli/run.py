@@ -1,8 +1,9 @@
 """A run on disk: what `jaxrl train` writes and the other commands read.
 
 config.json       the resolved config, with every default
+data.json         the data sets: fingerprints, and the statistics that they are normalised by
 provenance.json   versions and git state
-checkpoints/      train state, source state, and a document with config, specs and versions
+checkpoints/      train state, source state, and a document with config, specs, versions and data sets
 metrics.jsonl     one line per report
 tensorboard/      the same for TensorBoard
 not_finite/       the state in which something was not finite
@@ -26,6 +27,7 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
 CONFIG = "config.json"
+DATA = "data.json"
 PROVENANCE = "provenance.json"
 TENSORBOARD = "tensorboard"
 NOT_FINITE = "not_finite"
@@ -149,9 +151,9 @@ def write_json(path: Path, values: Any) -> None:
         part.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
-def add_choice_of_checkpoint(parser: Any) -> None:
-    """The arguments that name a run and one of its checkpoints."""
-    parser.add_argument("workdir", type=Path, help="folder of the run")
+def add_choice_of_checkpoint(parser: Any, nargs: str | None = None) -> None:
+    """The arguments that name a run and one of its checkpoints; with `nargs` "?" the run may be left out."""
+    parser.add_argument("workdir", type=Path, nargs=nargs, help="folder of the run")
     parser.add_argument("--step", type=int, help="checkpoint of this update; by default the latest")
     parser.add_argument("--best", action="store_true", help="the checkpoint with the best score")
 

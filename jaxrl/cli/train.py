@@ -73,8 +73,8 @@ def _announce(settings: Any, parts: Any, whole: Any) -> None:
     say(f"{steps}; compiling first: {compiling}")
 
 
-def _refuse_other(options: argparse.Namespace, meta: Any) -> int | None:
-    """Refuses to start over a run, or to resume one of another config or code; the update it is at, None where there is none."""
+def _refuse_other(options: argparse.Namespace, meta: Any, data: Any) -> int | None:
+    """Refuses to start over a run, or to resume one of another config, code or data; the update it is at, None where there is none."""
     from jaxrl.training.checkpoint_folder import read_meta, saved_steps
     from jaxrl.training.provenance import refuse_difference
 
@@ -89,6 +89,8 @@ def _refuse_other(options: argparse.Namespace, meta: Any) -> int | None:
     if options.resume and not options.force:
         try:
             refuse_difference(read_meta(directory), meta)
+            if data is not None:
+                data.check(read_meta(directory)["data"])
         except ValueError as error:
             raise ValueError(f"{error}\nchoose another --workdir, or go on all the same with --resume --force") from None
     return there
@@ -98,7 +100,7 @@ def _clear(workdir: Path) -> None:
     """Removes all that a run has written."""
     for name in (runs.CHECKPOINTS, runs.TENSORBOARD, runs.NOT_FINITE):
         shutil.rmtree(workdir / name, ignore_errors=True)
-    for name in (*runs.REPORTS, runs.METRICS, runs.CONFIG, runs.PROVENANCE):
+    for name in (*runs.REPORTS, runs.METRICS, runs.CONFIG, runs.DATA, runs.PROVENANCE):
         (workdir / name).unlink(missing_ok=True)
 
 
@@ -159,13 +161,17 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
     parts, whole = assemble(dataclasses.replace(settings, filler=None) if options.resume else settings, mesh), resolved(settings)
     evaluate = _evaluation_along_the_way(settings, parts)
     meta = meta_of(whole, parts.algorithm.policy.spec)
-    there = _refuse_other(options, meta)
+    if parts.data is not None:
+        meta["data"] = parts.data.kept()
+    there = _refuse_other(options, meta, parts.data)
     if there is not None and not options.resume:
         fit.check(settings.training, parts.algorithm, parts.source, mesh)  # nothing is removed for a run that cannot begin
         _clear(workdir)
 
     checkpoints = open_checkpoints(workdir / runs.CHECKPOINTS, settings.checkpoint.keep_last, settings.checkpoint.keep_best)
     runs.write_json(workdir / runs.CONFIG, whole)
+    if "data" in meta:
+        runs.write_json(workdir / runs.DATA, meta["data"])
     if not options.resume:
         made_by = {name: meta[name] for name in ("versions", "code_version")}
         runs.write_json(workdir / runs.PROVENANCE, {**made_by, "run_id": secrets.token_hex(4)})

@@ -1,4 +1,4 @@
-"""A policy's results: beside doing nothing, along a training run, as frames of a video, as a recording to learn from."""
+"""A policy's results: beside doing nothing, along a training run, as frames of a video."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.evaluation import report
-from jaxrl.evaluation.play import Played, Step, draw, play, repeat, returns
+from jaxrl.evaluation.play import Played, draw, play, repeat
 from jaxrl.evaluation.play_on_host import play_on_host
 from jaxrl.policies.constant import constant
-from jaxrl.replay.recording import Recording
 from jaxrl.types import Env, HostEnv, Metrics, Params, Policy
 
 FRAMES_PER_SECOND = 30
@@ -78,14 +77,12 @@ def _rows(played: Played, rows: slice) -> Played:
     return Played(steps[0], played.terminated[rows], played.diverged[rows], steps[1])
 
 
-def _randomised(
-    env: Env | HostEnv, policy: Policy, num_episodes: int, seed: int, keep: Callable[[Step], Any] = returns
-) -> Callable[[Params], Played]:
+def _randomised(env: Env | HostEnv, policy: Policy, num_episodes: int, seed: int) -> Callable[[Params], Played]:
     """deployable parameters -> the same episodes each time, as numpy arrays, in the randomised world where there is one."""
     if isinstance(env, HostEnv):
-        return lambda params: play_on_host(env, policy, params, num_episodes, seed, keep)
+        return lambda params: play_on_host(env, policy, params, num_episodes, seed)
     draws, episodes = jax.random.split(jax.random.key(seed))
-    parameters, run = draw(env.sample, draws, num_episodes), play(env, policy, keep=keep, num_episodes=num_episodes)
+    parameters, run = draw(env.sample, draws, num_episodes), play(env, policy, num_episodes=num_episodes)
     return lambda params: jax.device_get(run(params, parameters, episodes))
 
 
@@ -123,19 +120,3 @@ def filmed(env: Env | HostEnv, policy: Policy, params: Params, seconds: float, s
     stride = max(1, round(1 / FRAMES_PER_SECOND / dt))
     states = jax.tree.map(lambda x: x[played.alive[:, 0], 0][::stride], played.kept)
     return env.render(states, width, height), 1 / (dt * stride)
-
-
-def recorded(env: Env | HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int) -> Recording:
-    """Episodes in the randomised world: all that was seen, privileged groups too, what the policy did, and how they ended."""
-
-    def keep(step: Step) -> dict[str, Any]:
-        later = step.result.observation
-        return {"observation": step.observation, "action": step.action, "reward": step.result.reward, "later": later}
-
-    played = _randomised(env, policy, num_episodes, seed, keep)(params)
-    alive = played.alive.T  # [N, T]: a recording holds one episode after the other
-    rows = jax.tree.map(lambda x: np.swapaxes(x, 0, 1)[alive], played.kept)
-    ends = np.cumsum(alive.sum(1))
-    final = {name: array[ends - 1] for name, array in rows["later"].items()}
-    spec = policy.spec._replace(observation=env.spec.observation)
-    return Recording(rows["observation"], rows["action"], rows["reward"], ends, spec, final, np.asarray(played.terminated))

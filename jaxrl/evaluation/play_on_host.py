@@ -1,6 +1,6 @@
 """Whole episodes of a policy in worlds on the host, as `play` makes them of an `Env`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -21,18 +21,26 @@ def play_on_host(
 
     What `keep` is given has no state. Worlds whose episode ended run on, unseen, until all of their batch have.
     """
-    size = min(WORLDS, num_episodes)
-    worlds = env.open(size)
-    try:
-        batches = [_batch(env, policy, params, worlds, size, first, seed, keep) for first in range(0, num_episodes, size)]
-    finally:
-        worlds.close()
-    steps = max(len(batch.alive) for batch in batches)
-    over_time = [jax.tree.map(lambda x: _pad(x, steps), (batch.alive, batch.kept)) for batch in batches]
-    over_episodes = [(batch.terminated, batch.diverged) for batch in batches]
+    parts = list(batches(env, policy, params, 0, num_episodes, seed, keep))
+    steps = max(len(part.alive) for part in parts)
+    over_time = [jax.tree.map(lambda x: _pad(x, steps), (part.alive, part.kept)) for part in parts]
+    over_episodes = [(part.terminated, part.diverged) for part in parts]
     alive, kept = jax.tree.map(lambda *x: np.concatenate(x, 1)[:, :num_episodes], *over_time)
     terminated, diverged = jax.tree.map(lambda *x: np.concatenate(x)[:num_episodes], *over_episodes)
     return Played(alive, terminated, diverged, kept)
+
+
+def batches(
+    env: HostEnv, policy: Policy, params: Params, first: int, num_episodes: int, seed: int, keep: Callable[[Step], Any] = returns
+) -> Iterator[Played]:
+    """Episodes number `first` to `num_episodes` - 1, and those that fill the last batch; each batch is as long as its longest."""
+    size = min(WORLDS, num_episodes - first)
+    worlds = env.open(size)
+    try:
+        for number in range(first, num_episodes, size):
+            yield _batch(env, policy, params, worlds, size, number, seed, keep)
+    finally:
+        worlds.close()
 
 
 def _pad(steps: Any, length: int) -> Any:

@@ -45,6 +45,11 @@ def _arrays(recording: Recording) -> dict[str, np.ndarray]:
     return observation | {"action": recording.action, "reward": recording.reward}
 
 
+def stored(recording: Recording) -> dict[str, np.ndarray]:
+    """All that the file holds but `spec`, by the names that it has there."""
+    return _arrays(recording) | _endings(recording) | {"episode_ends": recording.episode_ends.astype(np.int64)}
+
+
 def check(recording: Recording, where: str) -> None:
     """Raises ValueError, which begins with `where`, if the arrays are empty, disagree with the spec or each other, or are not finite."""
     ends, arrays = recording.episode_ends, _arrays(recording)
@@ -95,9 +100,9 @@ def save(path: str | Path, recording: Recording) -> None:
     """
     path = Path(path)
     check(recording, str(path))
-    arrays: dict[str, Any] = _arrays(recording) | _endings(recording) | {"episode_ends": recording.episode_ends.astype(np.int64)}
+    whole: dict[str, Any] = stored(recording)
     with written_whole(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays, spec=np.array(specs.to_json(recording.spec)))
+        np.savez_compressed(file, **whole, spec=np.array(specs.to_json(recording.spec)))
 
 
 def load(path: str | Path) -> Recording:

@@ -12,6 +12,7 @@ import pytest
 
 from jaxrl.cli.main import main
 from jaxrl.training.checkpoint_folder import read_meta, saved_steps
+from jaxrl_data.open import open_dataset
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "experiments" / "ppo_cartpole_swingup.py"
@@ -186,6 +187,17 @@ def test_render_and_the_best_checkpoint(trained, tmp_path):
     output = tmp_path / "film.mp4"
     status = run("render", trained, "--best", "--seconds", "0.2", "--size", "64x48", "--output", output)
     assert (status == 0) == output.exists()
+
+
+def test_a_policy_records_a_data_set(trained, tmp_path, capsys):
+    folder = tmp_path / "set"
+    words = ["--record", folder, "--format", "lerobot", "--instruction", "swing up"]
+    assert run("eval", trained, *words) == 0
+    assert f"{folder}: 4 episodes of cartpole_swingup" in capsys.readouterr().out
+    assert [episode.texts["task"] for episode in open_dataset(str(folder)).read(0, 4)] == [["swing up"] * 500] * 4
+    other = ["--config.evaluation.num_episodes=5", "--instruction", "balance"]
+    assert run("eval", trained, *words, *other) == 1
+    assert "tells of another data set" in capsys.readouterr().err
 
 
 def test_a_policy_learns_from_the_recording_of_another(trained, tmp_path, capsys):

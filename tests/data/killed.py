@@ -21,6 +21,10 @@ def writer(kind: str, folder: Path, small: bool = True) -> Writer:
         from jaxrl_data.rlds.writer import rlds_writer
 
         return rlds_writer(str(folder), "killed", FEATURES, shard_bytes=30_000 if small else 2**30)
+    if kind == "apart":
+        from jaxrl_data.rlds.writer_apart import rlds_writer_apart
+
+        return rlds_writer_apart(str(folder), "killed", FEATURES)
     from jaxrl_data.lerobot import writer as lerobot
 
     lerobot.FILES_PER_CHUNK = 2

@@ -1,6 +1,7 @@
 """Batches from data sets: exact whatever reads them, resumable anywhere, masked where there is nothing."""
 
 import dataclasses
+import json
 import shutil
 import tracemalloc
 
@@ -9,30 +10,19 @@ import numpy as np
 import pytest
 
 from jaxrl.distributed.mesh import data_mesh
-from jaxrl_data.cache import prepare as preparing
-from jaxrl_data.cache.prepare import plan, prepare
 from jaxrl_data.dataset_source import Config, batches, dataset_source
 from jaxrl_data.members import Set, held_out, open_member
-from jaxrl_data.mixture import Images, Mixture, open_mixture
+from jaxrl_data.mixture import Images, Mixture
+from jaxrl_data.samples import open_mixture
 from jaxrl_data.transforms.interface import invert
 from tests.data.batches import assert_rows, assert_same, counts
+from tests.data.caches import COLUMNS, LENGTHS, made
 from tests.data.episodes import dataset
-
-LENGTHS = (5, 3, 8, 1, 6, 4, 7)
-COLUMNS = {"state/pose": "state", "state/count": "count", "action": "action", "image/front": "front", "task/instruction": "task"}
-
-
-def made(folder, monkeypatch, lengths=LENGTHS, **changes):
-    with monkeypatch.context() as patch:
-        patch.setattr(preparing, "open_dataset", lambda path, split=None: dataset(lengths)._replace(**changes))
-        prepare(plan("memory", episodes_per_shard=3), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        return made(tmp_path_factory.mktemp("data") / "cache", patch)
+    return made(tmp_path_factory.mktemp("data") / "cache")
 
 
 def config(folder, **changes):
@@ -80,7 +70,7 @@ def test_a_run_goes_on_anywhere_with_other_hosts_and_another_size(folder):
 
 
 def test_the_source_keeps_its_place_in_a_few_bytes(folder):
-    source, spec, normaliser, _ = dataset_source(config(folder))
+    source, spec, normaliser, *_ = dataset_source(config(folder))
     state, rows = source.init(jax.random.key(0), ()), []
     for _ in range(3):
         before = state
@@ -124,7 +114,7 @@ def test_history_is_masked_where_nothing_was_seen(folder):
         )
 
 
-def test_validation_is_disjoint_and_held_out_by_content(folder, tmp_path, monkeypatch):
+def test_validation_is_disjoint_and_held_out_by_content(folder):
     parts = [open_member(config(folder).sets["made"], part, 0.4) for part in ("train", "validation", "all")]
     train, validation, every = (set(part.chosen.tolist()) for part in parts)
     assert train | validation == every == set(range(7)) and not train & validation and validation
@@ -135,8 +125,8 @@ def test_validation_is_disjoint_and_held_out_by_content(folder, tmp_path, monkey
     assert drawn == train
 
 
-def test_what_is_held_out_is_measured_by_the_statistics_of_the_train_part(tmp_path, monkeypatch):
-    own = config(made(tmp_path / "cache", monkeypatch)).sets
+def test_what_is_held_out_is_measured_by_the_statistics_of_the_train_part(tmp_path):
+    own = config(made(tmp_path / "cache")).sets
     chosen = {"sets": own, "validation": 0.4, "normalise": "bounds", "images": Images(8)}
     first = open_mixture(Mixture(**chosen, part="validation"))  # before anybody asked for those of the train part
     train = open_member(own["made"], "train", 0.4).chosen
@@ -146,7 +136,7 @@ def test_what_is_held_out_is_measured_by_the_statistics_of_the_train_part(tmp_pa
         assert held.episodes == len(train) and held.columns["state/pose"].max[0] == expected.max()
 
 
-def test_sets_of_other_dimensions_meet_in_one_space(folder, tmp_path, monkeypatch):
+def test_sets_of_other_dimensions_meet_in_one_space(tmp_path):
     """The second robot has a gripper in place of the second joint, and no camera."""
     from jaxrl.types import ArraySpec
     from jaxrl_data.episode import Features
@@ -156,8 +146,8 @@ def test_sets_of_other_dimensions_meet_in_one_space(folder, tmp_path, monkeypatc
         spec = dataclasses.replace(FEATURES.arrays["action"], names=names, unit="rad")
         return Features(FEATURES.arrays | {"action": spec}, FEATURES.images, FEATURES.texts, FEATURES.rate)
 
-    one = made(tmp_path / "one", monkeypatch, features=named(("elbow", "wrist")))
-    other = made(tmp_path / "other", monkeypatch, (4, 4), features=named(("gripper", "elbow")))
+    one = made(tmp_path / "one", features=named(("elbow", "wrist")))
+    other = made(tmp_path / "other", (4, 4), features=named(("gripper", "elbow")))
     own = {name: of for name, of in COLUMNS.items() if name in ("state/pose", "action")}
     sets = {"one": Set(str(one), columns=own), "other": Set(str(other), weight=3.0, columns=own)}
     chosen = Mixture(sets, temperature=float("inf"), horizon=2)
@@ -235,3 +225,37 @@ def test_what_does_not_fit_is_refused(folder):
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def changed(lengths, factor):
+    """The same steps with other actions, said to be the same data."""
+    whole = dataset(lengths)
+
+    def read(first, last, columns=None):
+        for one in whole.read(first, last, columns):
+            if "action" in one.arrays:
+                one.arrays["action"][:, 1] *= factor
+            yield one
+
+    return {"read": read, "fingerprint": whole.fingerprint}
+
+
+@pytest.mark.parametrize("normalise", ["", "quantile"])
+def test_a_checkpoint_keeps_statistics_and_tells_what_does_not_fit(folder, tmp_path, normalise):
+    kept = json.loads(json.dumps(dataset_source(config(folder, normalise=normalise)).kept()))
+    dataset_source(config(folder, normalise=normalise)).check(kept)
+    other = dataset_source(config(made(tmp_path / "other", **changed(LENGTHS, 1.5)), normalise=normalise))
+    with pytest.raises(ValueError, match=r"sets.made: .*: action, dimension action\[1\]: mean is .*, but was .*train anew"):
+        other.check(kept)
+    more = dataset_source(
+        config(made(tmp_path / "more", (*LENGTHS[:-1], 7, 7), **changed((*LENGTHS[:-1], 7, 7), 1.0)), normalise=normalise)
+    )
+    with pytest.raises(ValueError, match=r"sets.made: statistics do not fit.*the data are others"):
+        more.check(kept)
+    with pytest.raises(ValueError, match=r"sets.two: is in the checkpoint only"):
+        other.check({**kept, "two": kept["made"]})
+    twins = config(folder, sets={name: config(folder).sets["made"] for name in ("one", "two")})
+    bare = dataset_source(twins).kept()  # several sets without normalisation have no statistics
+    assert bare["one"]["statistics"] is None
+    with pytest.raises(ValueError, match=r"sets.one: the data have changed"):
+        dataset_source(twins).check({name: told | {"fingerprint": "another"} for name, told in bare.items()})

@@ -18,8 +18,8 @@ from jaxrl_data.lerobot.summary import KNOTS, QUANTILES, image_summary, merged, 
 from jaxrl_data.lerobot.writer import lerobot_writer
 from jaxrl_data.writer import encoded
 from tests.data.killed import writer as killed_writer
-from tests.data.oracles import episode_rows, lerobot_episodes, pixels
-from tests.golden.lerobot_written import CAMERA, CODECS, episode, write
+from tests.data.oracles import DERIVED, episode_rows, lerobot_episodes, pixels
+from tests.golden.lerobot_written import CAMERA, CODECS, FEATURES, RECORDED, episode, write, write_recorded
 
 GOLDEN = Path(__file__).parents[1] / "golden/lerobot_reads.json"
 SMALL = Features({"action": ArraySpec((2,))}, {}, ("task",))
@@ -57,11 +57,28 @@ def test_values_names_and_metadata_come_back(folder: Path) -> None:
 
 
 def test_what_lerobot_itself_read(folder: Path) -> None:
+    assert_lerobot_read(folder)
+    assert {*(feature for one in lerobot_episodes(folder) for feature in one.arrays)} == {*FEATURES.arrays, *DERIVED}
+
+
+def test_what_lerobot_itself_read_of_a_recorder(tmp_path: Path) -> None:
+    write_recorded(tmp_path / RECORDED)
+    assert_lerobot_read(tmp_path / RECORDED)
+    found = lerobot_episodes(tmp_path / RECORDED)
+    assert [one.metadata for one in found] == [{"terminated": False}, {"terminated": True}]
+    for one, given in zip(found, map(episode, (0, 1)), strict=True):
+        assert (one.name, one.texts["task"]) == (given.name, given.texts["task"])
+        np.testing.assert_array_equal(one.arrays["observation.state.joints"], given.arrays["observation.state"])
+        np.testing.assert_array_equal(one.arrays["action"], given.arrays["action"])
+
+
+def assert_lerobot_read(folder: Path) -> None:
+    """What is written today is what LeRobot read then: steps, episodes, windows that are padded at an episode's end, statistics."""
     golden = json.loads(GOLDEN.read_text())[folder.name]
-    told = info(folder)
+    told, found = info(folder), lerobot_episodes(folder)
     assert (golden["num_episodes"], golden["num_frames"], golden["fps"]) == (told["total_episodes"], told["total_frames"], told["fps"])
     assert (golden["cameras"], golden["robot_type"]) == ([CAMERA], "arm")
-    steps = [(one, step) for one in lerobot_episodes(folder) for step in range(len(one.texts["task"]))]
+    steps = [(one, step) for one in found for step in range(len(one.texts["task"]))]
     for (one, step), read in zip(steps, golden["steps"], strict=True):
         assert set(read) == {*one.arrays, *one.images, *one.texts}
         for name, array in one.arrays.items():
@@ -71,6 +88,14 @@ def test_what_lerobot_itself_read(folder: Path) -> None:
         image = pixels(one.images[CAMERA][step])
         assert read[CAMERA]["shape"] == [3, *image.shape[:2]]
         np.testing.assert_allclose(read[CAMERA]["mean"], image.mean((0, 1)) / 255, atol=0.01)
+    for one, row, read, window in zip(found, episode_rows(folder), golden["episodes"], golden["windows"], strict=True):
+        assert (read["from"], read["to"], read["length"]) == (row["dataset_from_index"], row["dataset_to_index"], row["length"])
+        assert (read["tasks"], read["index"]) == (row["tasks"], one.arrays["index"].ravel().tolist())
+        assert window["padded"] == [False, False, True]
+        around = [-2, -1, -1]  # what is padded is the last step again
+        np.testing.assert_allclose(window["action"], one.arrays["action"][around], rtol=1e-6)
+        colours = [pixels(one.images[CAMERA][step]).mean((0, 1)) / 255 for step in around]
+        np.testing.assert_allclose(window["colours"], colours, atol=0.01)
     stats = json.loads((folder / "meta/stats.json").read_text())
     assert stats.keys() == golden["stats"].keys()
     for name, table in stats.items():

@@ -111,3 +111,22 @@ def test_what_cannot_be_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_parts_are_sets_within_a_set():
+    parts = {str(number): Share(1 + number % 5, 1.0) for number in range(200)}
+    mixed = order({"a": Share(40, 1.0), "b": Share(sum(part.items for part in parts.values()), 3.0, parts)}, seed=2)
+    whole, first = mixed.draws(0, 3000), np.cumsum([0, *(part.items for part in parts.values())])
+    items = whole.item[whole.of == 1]
+    found = np.searchsorted(first, items, side="right") - 1
+    assert np.bincount(found[:200], minlength=200).max() <= 3, "none comes again long before the others come"
+    assert abs(np.bincount(found, minlength=200) - len(items) / 200).max() < 3
+    for number, part in enumerate(parts.values()):
+        own = items[found == number] - first[number]
+        assert sorted(own[: part.items]) == list(range(part.items))
+    for start in (1, 17, 2990):
+        later = mixed.draws(start, 10)
+        np.testing.assert_array_equal(later.of, whole.of[start : start + 10])
+        np.testing.assert_array_equal(later.item, whole.item[start : start + 10])
+    with pytest.raises(ValueError, match="items is 3, but those of its parts are 4"):
+        Share(3, 1.0, {"x": Share(4, 1.0)})

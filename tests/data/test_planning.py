@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from jaxrl.cli.main import main
-from jaxrl_data.cache import prepare as preparing
-from jaxrl_data.cache.prepare import plan, prepare
 from jaxrl_data.dataset_source import Config, dataset_source
 from jaxrl_data.members import Set
-from jaxrl_data.mixture import Images, open_mixture
+from jaxrl_data.mixture import Images
 from jaxrl_data.planning import padded
-from tests.data.episodes import FEATURES, dataset
+from jaxrl_data.samples import open_mixture
+from tests.data.caches import made
+from tests.data.episodes import FEATURES
 
-LENGTHS = (5, 3, 8, 1, 6, 4, 7)
 COLUMNS = {"state/pose": "state", "action": "action", "image/front": "front"}
 EXPERIMENT = """
 from ml_collections import ConfigDict
@@ -32,13 +31,6 @@ def get_config():
         "training": {{"total_updates": 20, "updates_per_call": 10}},
     }})
 """
-
-
-def made(folder: Path, features=FEATURES, lengths=LENGTHS) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparing, "open_dataset", lambda path, split=None: dataset(lengths)._replace(features=features))
-        prepare(plan("memory", episodes_per_shard=3), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +68,7 @@ def test_what_cannot_be_planned_is_said(experiment, tmp_path, capsys):
     other = tmp_path / "other.py"
     other.write_text(experiment.read_text().replace("jaxrl_data.dataset_source", "jaxrl.replay.memory"))
     for words, message in (
-        (["--plan", str(other)], "config.source.name is 'jaxrl.replay.memory', but a plan is of jaxrl_data.dataset_source"),
+        (["--plan", str(other)], "config.source.name is 'jaxrl.replay.memory', but data sets are read by jaxrl_data.dataset_source or"),
         (["--plan", str(experiment), "--hosts", "3"], "batch_size is 8, which 3 hosts do not divide"),
         (["--plan", str(experiment), "--config.devices=3"], "batch_size is 8, which 3 devices do not divide"),
         (["--plan", str(experiment), str(tmp_path)], "takes the path of a data set, or --plan"),
@@ -96,7 +88,7 @@ def test_padding_is_told_by_name(tmp_path):
         return replace(FEATURES, arrays=FEATURES.arrays | {"action": spec})
 
     sets = {
-        name: Set(str(made(tmp_path / name, features(names))), columns={one: of for one, of in COLUMNS.items() if one != unseen})
+        name: Set(str(made(tmp_path / name, features=features(names))), columns={one: of for one, of in COLUMNS.items() if one != unseen})
         for name, names, unseen in (("one", ("elbow", "wrist"), ""), ("other", ("gripper", "elbow"), "image/front"))
     }
     samples = open_mixture(Config(sets=sets, images=Images(8, cameras=("front",))))

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxrl_data.episode import BadEpisode, Episode, length
+from jaxrl_data.episode import BadEpisode, Episode, Features, length
 from jaxrl_data.open import open_dataset, splits
-from jaxrl_data.rlds import features, reader, stream
+from jaxrl_data.rlds import beside, features, reader, stream
+from jaxrl_data.rlds.writer import rlds_writer
 from tests.data.rlds_sets import EPISODES, SHARDS, write
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -313,7 +314,7 @@ episodes = stream.stream(sys.argv[1], "train", 0, 6)
 next(episodes)
 episodes.close()
 assert children[0].returncode is not None
-other = stream._start()
+other = stream.start("jaxrl_data.rlds.stream")
 print(other.pid, flush=True)
 time.sleep(60)
 """
@@ -335,3 +336,19 @@ def _lives(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_where_mesa_has_drawn_it_is_refused_before_it_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only there, and only if TensorFlow is not loaded yet."""
+    maps = tmp_path / "maps"
+    monkeypatch.setattr(beside, "_MAPPED", maps)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    beside.check()
+    maps.write_text("7f70-7f71 r-xp 00000000 fe:00 99 /usr/lib/x86_64-linux-gnu/libc.so.6\n")
+    beside.check()
+    with maps.open("a") as file:
+        file.write("7f72-7f73 r-xp 00000000 fe:00 99 /usr/lib/x86_64-linux-gnu/libLLVM-15.so.1\n")
+    with pytest.raises(RuntimeError, match="where Mesa's software OpenGL has drawn: both bring LLVM. Do one of the two in another process"):
+        rlds_writer(str(tmp_path), "made", Features())
+    monkeypatch.setitem(sys.modules, "tensorflow", pytest)
+    beside.check()

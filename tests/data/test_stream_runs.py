@@ -59,6 +59,13 @@ def test_a_run_trains_from_a_config_and_goes_on_as_if_it_had_not_stopped(tmp_pat
     run("cut", "--config.training.total_updates=2")
     assert run("cut", "--resume", "--force") == whole
     assert whole["update"] == 4 and np.isfinite(whole["loss"])
+    told = json.loads((tmp_path / "whole" / "data.json").read_text())["pushes"]
+    assert told["statistics"]["columns"]["action"]["steps"] == ends[-1]
+    held = json.loads(statistics.read_text())
+    held["columns"]["action"]["mean"][1] += 0.5
+    statistics.write_text(json.dumps(held))
+    assert main(["train", "--config", str(file), "--workdir", str(tmp_path / "whole"), "--resume"]) == 1
+    assert "sets.pushes: statistics do not fit the checkpoint's: action, dimension" in capsys.readouterr().err
 
 
 def last(folder):

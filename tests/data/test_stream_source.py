@@ -128,7 +128,7 @@ def test_a_bad_image_is_named_or_another_step_taken(sets, block):
 
 @pytest.mark.filterwarnings("ignore:sets.made. names no statistics")
 def test_the_source_keeps_its_place(sets):
-    source, spec, normaliser, _ = stream_source(config())
+    source, spec, normaliser, *_ = stream_source(config())
     state, rows = source.init(jax.random.key(0), ()), []
     for _ in range(5):
         before = state

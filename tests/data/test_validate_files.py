@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from etils import epath
 
-from jaxrl_data.findings import Finding
+from jaxrl_data.findings import Finding, failed
 from jaxrl_data.lerobot import validate as lerobot
+from jaxrl_data.open import open_dataset
 from jaxrl_data.rlds import validate as rlds
+from jaxrl_data.validate import validate
 
 FPS = 10
 LENGTHS = (6, 9)
@@ -204,9 +206,38 @@ def test_files_that_are_missing(copy: Callable[[str], Path]) -> None:
     path = copy("v2")
     (path / V2_DATA.format(episode_chunk=0, episode_index=0)).unlink()
     (found,) = _found(path)  # its video is not asked for
-    assert found.fault == "missing data" and "1 of 2 files" in found.found and "episode_000000" in found.found
+    assert (found.severity, found.fault, found.expected) == ("warning", "subset", "the 2 episodes that meta/ lists")
+    assert found.found.startswith("1, which are read: 1 of 2 files are missing") and "episode_000000" in found.found
+    assert not failed(validate(str(path))) and open_dataset(str(path)).size == 1  # the reader says the same
     (path / V2_VIDEO.format(episode_chunk=0, episode_index=1, video_key=CAMERA)).unlink()
-    assert _kinds(path) == [("error", "missing data"), ("error", "missing video")]
+    assert _kinds(path) == [("warning", "subset"), ("error", "missing video")]
+    (path / V2_DATA.format(episode_chunk=0, episode_index=1)).unlink()
+    assert _kinds(path) == [("error", "missing data")]
+    with pytest.raises(ValueError, match="leads to no file"):
+        open_dataset(str(path))
+
+
+def test_a_subset_of_v3(copy: Callable[[str], Path]) -> None:
+    path = copy("v3")
+    second = {"chunk_index": 0, "file_index": 1}
+    pq.write_table(_table(0, 0, LENGTHS[0]), path / V3_DATA.format(chunk_index=0, file_index=0))
+    _rows(
+        path,
+        lambda rows: rows[1].update(
+            {"data/file_index": 1, f"videos/{CAMERA}/file_index": 1}
+            | {f"videos/{CAMERA}/from_timestamp": 0.0, f"videos/{CAMERA}/to_timestamp": LENGTHS[1] / FPS}
+        ),
+    )
+    pq.write_table(_table(LENGTHS[0], 1, LENGTHS[1]), path / V3_DATA.format(**second))
+    for file, length in enumerate(LENGTHS):
+        _video(path / V3_VIDEO.format(chunk_index=0, file_index=file, video_key=CAMERA), length)
+    assert _found(path) == []
+    for gone in (V3_DATA.format(**second), V3_VIDEO.format(**second, video_key=CAMERA)):
+        (path / gone).unlink()
+        assert _kinds(path) == [("warning", "subset")]
+    assert [episode.metadata["episode_index"] for episode in open_dataset(str(path)).read(0, 1)] == [0]
+    (path / V3_VIDEO.format(chunk_index=0, file_index=0, video_key=CAMERA)).unlink()
+    assert _kinds(path) == [("warning", "subset"), ("error", "missing video")]
 
 
 def test_a_folder_of_another_name_is_told(copy: Callable[[str], Path]) -> None:
@@ -321,6 +352,18 @@ def test_faults_of_records(records: Path) -> None:
     assert [fault for fault, _ in _in_records(records)] == ["unknown shard"]
 
 
+def test_shards_that_are_numbered_without_their_total(records: Path) -> None:
+    """As our own writer does."""
+    about = json.loads((records / "dataset_info.json").read_text())
+    about["splits"][0]["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"
+    (records / "dataset_info.json").write_text(json.dumps(about))
+    for shard in records.glob("*-of-00002"):
+        shard.rename(str(shard).removesuffix("-of-00002"))
+    assert _in_records(records) == []
+    (records / "set-train.tfrecord-00002").write_bytes(b"")
+    assert [fault for fault, _ in _in_records(records)] == ["unknown shard"]
+
+
 def test_faults_of_metadata_of_records(records: Path) -> None:
     (records / "features.json").write_text(json.dumps({"featuresDict": {"features": {"image": {}}}}))
     assert _in_records(records) == [("no steps", "none")]
@@ -333,5 +376,5 @@ def test_faults_of_metadata_of_records(records: Path) -> None:
 
 def test_the_subset_that_is_shipped_is_told_as_one(test_data: Path) -> None:
     found = _found(test_data / "g1_yellow_bottle")
-    assert [(one.severity, one.fault) for one in found] == [("warning", "names"), ("warning", "names"), ("error", "missing data")]
-    assert "92 of 100 files" in found[2].found
+    assert [(one.severity, one.fault) for one in found] == [("warning", "names"), ("warning", "names"), ("warning", "subset")]
+    assert found[2].found.startswith("8, which are read: 92 of 100 files are missing")

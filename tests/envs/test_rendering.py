@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -43,6 +44,31 @@ def test_without_opengl_it_says_what_to_install(monkeypatch):
     with pytest.raises(RuntimeError, match=r"none of egl, osmesa works here\. .*apt-get install libegl1 libgl1 .*libosmesa6") as caught:
         rendering.frames(cartpole.model(), np.zeros((1, 2)))
     assert "\n" not in str(caught.value)
+
+
+def test_beside_tensorflow_mesa_is_refused_before_it_crashes(opengl, monkeypatch):
+    drawn_by = gl._renderer(opengl)
+    if "llvm" not in drawn_by:
+        pytest.skip(f"{drawn_by} does not use LLVM")
+    monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
+    with pytest.raises(RuntimeError, match=r"llvmpipe .* draws here, and TensorFlow is loaded .* Draw in a process without TensorFlow"):
+        rendering.frames(cartpole.model(), np.zeros((1, 2)))
+
+
+IN_BOTH_ORDERS = {
+    "TensorFlow is loaded": "import tensorflow\ndraw()",
+    "Mesa's software OpenGL has drawn": "draw()\nfrom jaxrl_data.rlds.writer import rlds_writer\nrlds_writer('unused', 'name', None)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("message", IN_BOTH_ORDERS)
+def test_tensorflow_and_mesa_in_one_process(opengl, message):
+    pytest.importorskip("tensorflow_datasets")
+    drawing = "import numpy as np\nfrom jaxrl_envs import rendering\nfrom jaxrl_envs.tasks import cartpole\n"
+    drawing += "def draw():\n    rendering.frames(cartpole.model(), np.zeros((1, 2)))\n"
+    ran = subprocess.run([sys.executable, "-c", drawing + IN_BOTH_ORDERS[message]], capture_output=True, text=True)
+    assert ran.returncode == 1 and message in ran.stderr.splitlines()[-1]
 
 
 def test_falls_back_on_osmesa_and_obeys_the_environment(monkeypatch):

@@ -9,10 +9,11 @@ import pytest
 
 from jaxrl.evaluation import play_on_host as module
 from jaxrl.evaluation import report
-from jaxrl.evaluation.evaluate import evaluate, filmed, periodic, recorded
+from jaxrl.evaluation.evaluate import evaluate, filmed, periodic
 from jaxrl.evaluation.play import play, repeat
 from jaxrl.evaluation.play_on_host import play_on_host
 from jaxrl.evaluation.randomisation import randomisation_report
+from jaxrl.evaluation.record import recorded
 from jaxrl.replay.recording import check, public
 from jaxrl.rollout.hide import observed_as
 from jaxrl.types import ArraySpec, Policy, PolicySpec

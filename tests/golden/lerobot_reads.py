@@ -47,7 +47,7 @@ if not hasattr(torchvision.io, "VideoReader"):
 
 
 def reads(path: str) -> dict[str, Any]:
-    """Counts, and every step: numbers as they are, of images the mean colour."""
+    """Counts, every step (numbers as they are, of images the mean colour), episodes by themselves, and windows that reach beyond them."""
     data = LeRobotDataset("local/golden", root=path, video_backend="pyav")
     steps = []
     for place in range(len(data)):
@@ -56,12 +56,39 @@ def reads(path: str) -> dict[str, Any]:
             if isinstance(value, str):
                 step[name] = value
             elif name in data.meta.camera_keys:
-                step[name] = {"shape": list(value.shape), "mean": [round(float(one), 3) for one in value.double().mean((1, 2))]}
+                step[name] = {"shape": list(value.shape), "mean": _colour(value)}
             else:
                 step[name] = value.tolist()
         steps.append(step)
     counts = {name: getattr(data, name) for name in ("num_episodes", "num_frames", "fps")}
-    return counts | {"cameras": data.meta.camera_keys, "robot_type": data.meta.robot_type, "steps": steps, "stats": _plain(data.meta.stats)}
+    counts |= {"cameras": data.meta.camera_keys, "robot_type": data.meta.robot_type, "episodes": _episodes(path, data)}
+    return counts | {"steps": steps, "windows": _windows(path, data), "stats": _plain(data.meta.stats)}
+
+
+def _episodes(path: str, data: LeRobotDataset) -> list[dict[str, Any]]:
+    """Of each: its rows among all, and what a data set of it alone holds."""
+    found = []
+    for one in data.meta.episodes:
+        alone = LeRobotDataset("local/golden", root=path, video_backend="pyav", episodes=[one["episode_index"]])
+        rows = {"from": one["dataset_from_index"], "to": one["dataset_to_index"], "length": one["length"], "tasks": one["tasks"]}
+        found.append(rows | {"index": [alone[place]["index"].item() for place in range(len(alone))]})
+    return found
+
+
+def _windows(path: str, data: LeRobotDataset) -> list[dict[str, Any]]:
+    """From one step before to one behind the last step of each episode: actions, colours of the first camera, what is padded."""
+    camera, around = data.meta.camera_keys[0], [-1 / data.fps, 0.0, 1 / data.fps]
+    windows = LeRobotDataset("local/golden", root=path, video_backend="pyav", delta_timestamps={"action": around, camera: around})
+    found = []
+    for one in data.meta.episodes:
+        step = windows[one["dataset_to_index"] - 1]
+        colours = [_colour(image) for image in step[camera]]
+        found.append({"action": step["action"].tolist(), "colours": colours, "padded": step["action_is_pad"].tolist()})
+    return found
+
+
+def _colour(image: Any) -> list[float]:
+    return [round(float(one), 3) for one in image.double().mean((1, 2))]
 
 
 def _plain(value: Any) -> Any:

@@ -8,9 +8,11 @@ import numpy as np
 from jaxrl.types import ArraySpec
 from jaxrl_data.episode import Episode, Features
 from jaxrl_data.lerobot.writer import lerobot_writer
+from jaxrl_data.recorder import recorder
 from jaxrl_data.writer import encoded
 
 CODECS = ("libx264", "libsvtav1", "image")
+RECORDED = "recorded"  # what a recorder writes, step by step, by names of an environment
 CAMERA = "observation.images.top"
 FEATURES = Features(
     arrays={
@@ -52,6 +54,27 @@ def write(folder: Path, codec: str) -> None:
         writer.close()
 
 
+def write_recorded(folder: Path) -> None:
+    """The steps of the first two episodes, as a simulator or robot gives them."""
+    arrays = {
+        "observation/state/joints": FEATURES.arrays["observation.state"],
+        "action": FEATURES.arrays["action"],
+        "reward": ArraySpec(()),
+    }
+    features = Features(arrays, {"observation/image/top": ArraySpec((64, 96, 3), "uint8")}, ("language_instruction",), rate=10.0)
+    writer = recorder(str(folder), "lerobot", features, "arm", codec="libx264")
+    for place in (0, 1):
+        one = episode(place)
+        writer.begin(one.name)
+        rows = zip(*(one.arrays[name] for name in ("observation.state", "action", "next.reward")), strict=True)
+        for row, image, text in zip(rows, one.images[CAMERA], one.texts["task"], strict=True):
+            given = dict(zip(arrays, row, strict=True))
+            writer.step(given, {"observation/image/top": image}, {"language_instruction": text})
+        writer.end(place == 1)
+    writer.close()
+
+
 if __name__ == "__main__":
     for name in CODECS:
         write(Path(sys.argv[1]) / name, name)
+    write_recorded(Path(sys.argv[1]) / RECORDED)

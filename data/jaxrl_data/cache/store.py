@@ -45,9 +45,9 @@ class _File:
         self._begin, self._dtype, self._row = _header(path) if path.suffix == ".npy" else bare
         self._width = self._dtype.itemsize * math.prod(self._row)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # as Python ends, the module may be gone already
         if hasattr(self, "_handle"):
-            os.close(self._handle)
+            close(self._handle)
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes of a file that is no numpy file."""

@@ -127,6 +127,14 @@ def chosen(episodes: Episodes, which: np.ndarray) -> Episodes:
     )
 
 
+def is_subset(there: int, listed: int) -> bool:
+    """Whether a data set is taken as a part of the one that meta/ tells of: of the files of rows that it lists some are there, and not all.
+
+    Then the episodes whose files are there are read, and their videos have to be there too. Where no file is there, a path is wrong.
+    """
+    return 0 < there < listed
+
+
 def file_name(info: Info, key: str, **values: Any) -> str:
     """The path template `key` of info.json, filled in."""
     template = info.told.get(key)

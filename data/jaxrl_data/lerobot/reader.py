@@ -18,7 +18,7 @@ from jaxrl_data.episode import BadEpisode, Episode, Features
 from jaxrl_data.episode import chosen as columns_of
 from jaxrl_data.lerobot import video
 from jaxrl_data.lerobot.columns import metadata_of
-from jaxrl_data.lerobot.metadata import Episodes, Info, chosen, read_episodes, read_info, read_tasks
+from jaxrl_data.lerobot.metadata import Episodes, Info, chosen, is_subset, read_episodes, read_info, read_tasks
 from jaxrl_data.lerobot.rows import Take, array, images, row_reader, strings
 from jaxrl_data.lerobot.windows import TOLERANCE
 from jaxrl_data.origin import completed, read_origin
@@ -56,12 +56,13 @@ def read(path: str, split: str) -> Dataset:
     first, last = info.splits.get(split, (0, np.iinfo(np.int64).max))
     listed = chosen(listed, np.flatnonzero((listed.number >= first) & (listed.number < last)))
     root = epath.Path(path)
-    there = sizes(root, listed.files.used())
+    files = listed.files.used()
+    there = sizes(root, files)
     if not there:
         _refuse_template(info, "data_path", listed.files.at(0) if len(listed.number) else "", listing(root, ".parquet"), "meta/")
     episodes = chosen(listed, np.flatnonzero(listed.files.among(there)))
     notes: dict[str, Any] = {}
-    if len(episodes.number) < len(listed.number):
+    if is_subset(len(there), len(files)):
         notes["subset"] = (
             f"meta/ lists {len(listed.number)} episodes of split {split}, of which the files of {len(episodes.number)} are there"
         )

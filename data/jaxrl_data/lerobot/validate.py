@@ -10,6 +10,7 @@ from typing import Any
 from etils import epath
 
 from jaxrl_data.findings import Finding, error, warning
+from jaxrl_data.lerobot.metadata import is_subset
 from jaxrl_data.lerobot.video_files import Expected, check_video
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -24,7 +25,9 @@ class _File:
 
     frames: int = 0
     end: float = 0.0  # [s], of the last episode in a video
+    count: int = 0  # of episodes
     episodes: list[int] = field(default_factory=list)  # the first few
+    rows: set[str] = field(default_factory=set)  # of a video: the files that hold its episodes' rows
 
 
 def files(path: epath.Path) -> Iterator[Finding]:
@@ -141,7 +144,7 @@ class _Plan:
             found = f"{row['dataset_from_index']}:{row['dataset_to_index']}"
             yield error("episode range", f"{where}, episode {index}", "dataset_to_index", f"{length} rows", found)
         place = {"chunk_index": row.get("data/chunk_index"), "file_index": row.get("data/file_index")} if v3 else self._place(index)
-        self._count(self.data, "data_path", place, index, length, 0.0)
+        rows = self._count(self.data, "data_path", place, index, length, 0.0)
         for camera in tuple(self.cameras):
             end = 0.0
             if v3 and f"videos/{camera}/to_timestamp" not in row:
@@ -156,20 +159,23 @@ class _Plan:
                     yield error(
                         "video range", f"{where}, episode {index}", camera, f"{length / self.about['fps']:.4f} s ({length} frames)", found
                     )
-            self._count(self.videos[camera], "video_path", {**place, "video_key": camera}, index, length, end)
+            self._count(self.videos[camera], "video_path", {**place, "video_key": camera}, index, length, end, rows)
 
     def _place(self, index: int) -> dict[str, int]:
         return {"episode_chunk": index // self.about.get("chunks_size", 1000), "episode_index": index}
 
-    def _count(self, table: dict[str, _File], key: str, place: dict[str, Any], index: int, length: int, end: float) -> None:
+    def _count(self, table: dict[str, _File], key: str, place: dict[str, Any], index: int, length: int, end: float, rows: str = "") -> str:
+        """Adds an episode to one of its files, and says which; to none where the template is wrong, which was told of."""
         try:
-            name = self.about[key].format(**place)
+            name = str(self.about[key].format(**place))
         except (KeyError, IndexError, ValueError):
-            return  # the template was told of
+            return ""
         file = table.setdefault(name, _File())
-        file.frames, file.end = file.frames + length, max(file.end, end)
+        file.frames, file.end, file.count = file.frames + length, max(file.end, end), file.count + 1
+        file.rows.add(rows)
         if len(file.episodes) < 3:
             file.episodes.append(index)
+        return name
 
 
 def _rows_v2(file: epath.Path) -> Iterator[dict[str, Any]]:
@@ -204,23 +210,27 @@ def _number_of_rows(file: epath.Path) -> int:
         return int(parquet.metadata.num_rows)
 
 
-def _missing(plan: _Plan, table: dict[str, _File], fault: str, key: str) -> Iterator[Finding]:
-    """Files that are not there; takes them out of the table."""
-    gone = [name for name in table if not (plan.path / name).exists()]
+def _gone(plan: _Plan, table: dict[str, _File]) -> tuple[dict[str, _File], str]:
+    """Takes the files that are not there out of the table; those, and how to tell of them."""
+    gone = {name: file for name, file in table.items() if not (plan.path / name).exists()}
     if not gone:
-        return
-    top, written = gone[0].split("/")[0], "" if key == "data_path" else key
-    beside = [one.name for one in plan.path.iterdir() if one.is_dir() and one.name not in ("meta", "data")]
-    hint = f"; there is a folder {', '.join(beside)}" if beside and not (plan.path / top).exists() else ""
-    listed = f"{len(gone)} of {len(table)} files are missing, such as {gone[0]}{hint}"
-    yield error(fault, str(plan.path), written, "all files that metadata list (a subset needs metadata of its own)", listed)
+        return gone, ""
+    of, first = len(table), next(iter(gone))
     for name in gone:
         del table[name]
+    beside = [one.name for one in plan.path.iterdir() if one.is_dir() and one.name not in ("meta", "data")]
+    hint = f"; there is a folder {', '.join(beside)}" if beside and not (plan.path / first.split("/")[0]).exists() else ""
+    return gone, f"{len(gone)} of {of} files are missing, such as {first}{hint}"
 
 
 def _data(plan: _Plan) -> Iterator[Finding]:
     promised = len(plan.data)
-    yield from _missing(plan, plan.data, "missing data", "data_path")
+    gone, listed = _gone(plan, plan.data)
+    if is_subset(len(plan.data), promised):
+        kept, lost = (sum(file.count for file in table.values()) for table in (plan.data, gone))
+        yield warning("subset", str(plan.path), "", f"the {kept + lost} episodes that meta/ lists", f"{kept}, which are read: {listed}")
+    elif gone:
+        yield error("missing data", str(plan.path), "", "the files that meta/ lists", listed)
     told: set[tuple[str, str]] = set()
     used: set[int] = set()
     for name, file in plan.data.items():
@@ -278,12 +288,12 @@ def _columns(where: str, schema: Any, features: dict[str, Any]) -> Iterator[Find
 
 
 def _videos(plan: _Plan) -> Iterator[Finding]:
+    """Of episodes whose rows are there: what is missing of the others was told of."""
     for camera in plan.cameras:
-        table = plan.videos[camera]
-        if plan.about["codebase_version"] != "v3.0":  # of episodes whose rows are missing too, nothing more is told
-            present = {one for file in plan.data.values() for one in file.episodes}
-            table = {name: file for name, file in table.items() if present.intersection(file.episodes)}
-        yield from _missing(plan, table, "missing video", camera)
+        table = {name: file for name, file in plan.videos[camera].items() if not file.rows.isdisjoint(plan.data)}
+        gone, listed = _gone(plan, table)
+        if gone:
+            yield error("missing video", str(plan.path), camera, "the videos of all episodes whose rows are there", listed)
         told = plan.about["features"][camera]
         for name, file in table.items():
             expected = Expected(

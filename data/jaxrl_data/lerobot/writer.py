@@ -311,11 +311,11 @@ def _joined_statistics(state: _State) -> list[dict[str, Any]]:
     found = []
     for file in sorted((state.folder / "meta/episodes").glob("*/*.parquet")):
         rows = (row for row in pq.read_table(file).to_pylist() if row["episode_index"] < state.info["total_episodes"])
-        found += [_nested(row) for row in rows]
+        found += [nested(row) for row in rows]
     return found
 
 
-def _nested(row: dict[str, Any]) -> dict[str, Any]:
+def nested(row: dict[str, Any]) -> dict[str, Any]:
     """The statistics of an episode by column, from its row of meta/episodes."""
     found: dict[str, Any] = {}
     for key, value in row.items():

@@ -12,7 +12,7 @@ from jaxrl_data.rlds.features import Layout, layout
 from jaxrl_data.stored import fingerprint, sizes
 
 FORMATS = ("tfrecord", "array_record", "parquet", "riegeli")  # those of tensorflow-datasets
-_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # of data sets that were written before dataset_info.json told
+TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # of data sets that were written before dataset_info.json told
 
 
 class Split(NamedTuple):
@@ -62,7 +62,7 @@ def read_split(path: str, split: str) -> Split:
     if not lengths:
         raise ValueError(f"{path}: dataset_info.json tells no shardLengths of split {split!r}; was the data set written to its end?")
     where = epath.Path(path)
-    shards = tuple(_file(told, named[split], index, len(lengths)) for index in range(len(lengths)))
+    shards = tuple(shard_file(told, named[split], index, len(lengths)) for index in range(len(lengths)))
     found = sizes(where, shards)
     if not found:
         raise ValueError(f"{path}: none of the {len(shards)} files of split {split!r} is there, such as {shards[0]}")
@@ -79,7 +79,8 @@ def read_split(path: str, split: str) -> Split:
     )
 
 
-def _file(told: dict[str, Any], split: dict[str, Any], index: int, count: int) -> str:
+def shard_file(told: dict[str, Any], split: dict[str, Any], index: int, count: int) -> str:
+    """The name of one of `count` shards, as dataset_info.json and its entry of a split tell. Raises ValueError where it is no name."""
     values = {
         "DATASET": told["name"],
         "SPLIT": split["name"],
@@ -88,7 +89,7 @@ def _file(told: dict[str, Any], split: dict[str, Any], index: int, count: int) -
         "SHARD_INDEX": f"{index:05d}",
         "NUM_SHARDS": f"{count:05d}",
     }
-    template = split.get("filepathTemplate") or _TEMPLATE
+    template = split.get("filepathTemplate") or TEMPLATE
     try:
         return template.format(**values)
     except (KeyError, IndexError, ValueError) as error:

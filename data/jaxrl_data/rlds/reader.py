@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features, chosen
 from jaxrl_data.origin import completed, read_origin
+from jaxrl_data.rlds import beside
 from jaxrl_data.rlds.features import STEPS
 from jaxrl_data.rlds.metadata import Split, information, read_split
 from jaxrl_data.rlds.record import columns, metadata
@@ -55,6 +56,7 @@ class _Parser(NamedTuple):
 
 
 def _parser(told: Split) -> _Parser:
+    beside.check()
     import tensorflow as tf
     import tensorflow_datasets as tfds
 

@@ -18,9 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, chosen
 from jaxrl_data.rlds import reader
-
-_PIPE = 2**20  # bytes that a child may be ahead, beside the episode that it has read
-_HEADER = 8  # bytes, the length of what follows; 0 at the end of an answer
+from jaxrl_data.rlds.child import answers, end, receive, send, start
 
 
 class Reading(NamedTuple):
@@ -53,11 +51,11 @@ def stream(path: str, split: str, first: int, last: int, columns: Iterable[str] 
         BadEpisode, ValueError: as the reader in the child.
         RuntimeError: the child ended before it was through, such as for lack of memory.
     """
-    child = _start()
+    child = start("jaxrl_data.rlds.stream")
     try:
         yield from _ask(child, path, split, first, last, columns)
     finally:
-        _end(child)
+        end(child)
 
 
 def reading() -> Reading:
@@ -70,7 +68,7 @@ def reading() -> Reading:
         with lock:
             if closed.is_set():
                 raise RuntimeError(f"{path}: is read after it was closed")
-            child = waiting.pop() if waiting else _start()
+            child = waiting.pop() if waiting else start("jaxrl_data.rlds.stream")
             every.add(child)
         whole = False
         try:
@@ -85,7 +83,7 @@ def reading() -> Reading:
                     waiting.append(child)
                 else:
                     every.discard(child)
-                    _end(child)
+                    end(child)
 
     def read(path: str, split: str) -> Dataset:
         return _elsewhere(path, split, episodes)
@@ -96,29 +94,10 @@ def reading() -> Reading:
             for child in every:
                 child.kill()
             for child in waiting:
-                _end(child)
+                end(child)
             waiting.clear()
 
     return Reading(read, close)
-
-
-def _start() -> subprocess.Popen[bytes]:
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-        "CUDA_VISIBLE_DEVICES": "",
-        "JAX_PLATFORMS": "cpu",
-        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-    }
-    command = [sys.executable, "-m", "jaxrl_data.rlds.stream"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, pipesize=_PIPE)
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
-    child.wait()
-    for pipe in (child.stdin, child.stdout):
-        with contextlib.suppress(OSError):
-            pipe.close()  # type: ignore[union-attr]
 
 
 def _ask(child: subprocess.Popen[bytes], path: str, split: str, first: int, last: int, columns: Iterable[str] | None) -> Iterator[Episode]:
@@ -128,7 +107,7 @@ def _ask(child: subprocess.Popen[bytes], path: str, split: str, first: int, last
         question.write(json.dumps([path, split, first, last, None if columns is None else list(columns)]).encode() + b"\n")
         question.flush()
     place = first
-    while (message := _receive(output)) is not None:
+    while (message := receive(output)) is not None:
         if message == b"":
             return
         found = pickle.loads(message)  # of our own child
@@ -139,35 +118,19 @@ def _ask(child: subprocess.Popen[bytes], path: str, split: str, first: int, last
     raise RuntimeError(f"{path}: the process that reads {split} ended at episode {place} with exit code {child.wait()}; see its output")
 
 
-def _receive(pipe: BinaryIO) -> bytes | None:
-    """One message; None where the pipe ended first."""
-    header = pipe.read(_HEADER)
-    if len(header) < _HEADER:
-        return None
-    size = int.from_bytes(header, "little")
-    message = pipe.read(size)
-    return message if len(message) == size else None
-
-
-def _send(pipe: BinaryIO, message: bytes) -> None:
-    pipe.write(len(message).to_bytes(_HEADER, "little"))
-    pipe.write(message)
-    pipe.flush()
-
-
 def _answer(pipe: BinaryIO, known: dict[tuple[str, str], Dataset], path: str, split: str, *wanted: Any) -> None:
     """Episodes, and an empty message behind the last; or what ended it."""
     try:
         if (path, split) not in known:
             known[path, split] = reader.read(path, split)
         for episode in known[path, split].read(*wanted):
-            _send(pipe, pickle.dumps(episode, protocol=5))
-        _send(pipe, b"")
+            send(pipe, pickle.dumps(episode, protocol=5))
+        send(pipe, b"")
     except BrokenPipeError:
         raise
     except Exception as error:
         told = error if type(error) in (BadEpisode, ValueError) else ValueError(f"{path}: {type(error).__name__}: {error}")
-        _send(pipe, pickle.dumps(told))
+        send(pipe, pickle.dumps(told))
 
 
 def _questions(into: SimpleQueue) -> None:
@@ -179,8 +142,7 @@ def _questions(into: SimpleQueue) -> None:
 
 def main() -> None:
     """The child: writes episodes to what was its standard output; what libraries print goes to the standard error."""
-    pipe = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    pipe = answers()
     questions: SimpleQueue = SimpleQueue()
     threading.Thread(target=_questions, args=(questions,), daemon=True).start()
     known: dict[tuple[str, str], Dataset] = {}

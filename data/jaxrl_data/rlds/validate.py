@@ -1,7 +1,6 @@
 """What can be wrong with the files of an RLDS data set; its episodes are looked at by jaxrl_data.checks. No TensorFlow is needed."""
 
 import json
-import re
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from jaxrl_data.findings import Finding, error
+from jaxrl_data.rlds.metadata import TEMPLATE, shard_file
 
 _HEADER, _CHECKSUM = struct.Struct("<Q"), 4  # a record is its length (u64), a checksum, itself, another checksum
 
@@ -33,13 +33,12 @@ def files(path: epath.Path) -> Iterator[Finding]:
 
 def _shards(path: epath.Path, told: dict[str, Any], split: dict[str, Any]) -> Iterator[Finding]:
     lengths = [int(one) for one in split.get("shardLengths", ())]
-    ending = told.get("fileFormat", "tfrecord")
-    pattern = split.get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-    stem = pattern.replace("{DATASET}", told["name"]).replace("{SPLIT}", split["name"]).replace("{FILEFORMAT}", ending)
-    names = [stem.replace("{SHARD_X_OF_Y}", f"{place:05d}-of-{len(lengths):05d}") for place in range(len(lengths))]
-    if unknown := re.findall(r"\{(?!SHARD_X_OF_Y)\w*\}", stem):
-        expected = "{DATASET}, {SPLIT}, {FILEFORMAT}, {SHARD_X_OF_Y}"
-        yield error("path template", str(path / "dataset_info.json"), split["name"], expected, ", ".join(unknown))
+    ending = told.setdefault("fileFormat", "tfrecord")
+    where = str(path / "dataset_info.json")
+    try:
+        names = [shard_file(told, split, place, len(lengths)) for place in range(len(lengths))]
+    except ValueError as fault:
+        yield error("path template", where, split["name"], "{DATASET}, {SPLIT}, {FILEFORMAT}, {SHARD_X_OF_Y} or {SHARD_INDEX}", str(fault))
         return
     for name, length in zip(names, lengths, strict=True):
         shard = path / name
@@ -51,7 +50,8 @@ def _shards(path: epath.Path, told: dict[str, Any], split: dict[str, Any]) -> It
             yield error("cut shard", str(shard), split["name"], f"{length} whole records", f"{records}, then {cut}")
         elif records != length:
             yield error("record count", str(shard), split["name"], f"{length} records", f"{records}")
-    start = stem.partition("{SHARD_X_OF_Y}")[0]
+    stem = (split.get("filepathTemplate") or TEMPLATE).partition("{SHARD_")[0]
+    start = shard_file(told, split | {"filepathTemplate": stem}, 0, 0)
     for left in sorted(one.name for one in path.iterdir() if one.name.startswith(start) and one.name not in names):
         yield error(
             "unknown shard", str(path / left), split["name"], f"{len(lengths)} shards of this split", "one more, which is never read"

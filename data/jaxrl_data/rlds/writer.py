@@ -16,7 +16,7 @@ from typing import Any
 from jaxrl_data import origin as origins
 from jaxrl_data.episode import Episode, Features, check
 from jaxrl_data.origin import Origin, unchanged
-from jaxrl_data.rlds import schema
+from jaxrl_data.rlds import beside, schema
 from jaxrl_data.writer import Writer, local, locked, plain, put_json, streamed, synced
 
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"
@@ -60,7 +60,9 @@ def rlds_writer(
 
     Raises:
         ValueError: the folder holds another data set, or features that differ; another writer is at work there; a damaged journal.
+        RuntimeError: Mesa has drawn in this process, where TensorFlow would crash.
     """
+    beside.check()
     import tensorflow_datasets as tfds
 
     if not tfds.core.naming.is_valid_dataset_name(name):
@@ -203,8 +205,20 @@ def _leaves(feature: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
         yield path, feature
 
 
+def shard_name(name: str, split: str, index: int) -> str:
+    """The file of one shard."""
+    return TEMPLATE.format(DATASET=name, SPLIT=split, FILEFORMAT="tfrecord", SHARD_INDEX=f"{index:05d}")
+
+
+def publish(folder: Path, name: str, version: str, split: str, shards: list[int], size: int) -> None:
+    """dataset_info.json of a folder with features.json tells of these shards of so many bytes, which others have written."""
+    import tensorflow_datasets as tfds
+
+    _publish(_State(folder, name, version, split, tfds.features.FeaturesDict.from_config(str(folder))), shards, size)
+
+
 def _shard(state: _State, index: int) -> Path:
-    return Path(os.fspath(_template(state, state.split).sharded_filepath(shard_index=index, num_shards=None)))
+    return state.folder / shard_name(state.name, state.split, index)
 
 
 def _template(state: _State, split: str) -> Any:

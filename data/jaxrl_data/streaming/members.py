@@ -11,6 +11,7 @@ from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features, length
 from jaxrl_data.members import Meaning, Part, Set, held_out, meaning
 from jaxrl_data.open import open_apart, splits
+from jaxrl_data.selection import steps_of
 from jaxrl_data.streaming.lanes import cut
 
 _TOLD_BY = 4  # episodes that are tried for the size of one
@@ -21,7 +22,7 @@ class Streamed(Set):
     """A data set as it lies at `path`, in any format that is read here; `split` is train, or the first there is, unless it is named.
 
     `block` episodes that follow each other are read at a time: more of them are read faster and mixed less well. `statistics` is a file of
-    `jaxrl data stats --out`, which normalising needs.
+    `jaxrl data stats`, which normalising needs. A set that lies in the order of its files cannot be drawn from `by` anything.
     """
 
     split: str = ""
@@ -32,13 +33,16 @@ class Streamed(Set):
         super().__post_init__()
         if self.block < 1:
             raise ValueError(f"{self.path}: block is {self.block}, but holds at least one episode")
+        if self.by is not None:
+            raise ValueError(f"{self.path}: by needs a cache, which knows where each part lies; `jaxrl data prepare` makes one")
 
 
 class Block(NamedTuple):
     """Episodes in memory, images encoded. One without steps holds nothing that may be drawn."""
 
     episodes: tuple[Episode, ...]  # standardised
-    ends: np.ndarray  # [episodes] int64 steps up to the end of each
+    kept: tuple[np.ndarray | None, ...]  # of each the steps that may be drawn, None for all
+    ends: np.ndarray  # [episodes] int64 of those steps, up to the end of each
     size: int  # bytes
 
     @property
@@ -49,7 +53,8 @@ class Block(NamedTuple):
     def at(self, item: int) -> tuple[Episode, int]:
         """An episode, and the step there."""
         row = int(np.searchsorted(self.ends, item, side="right"))
-        return self.episodes[row], int(item - (self.ends[row - 1] if row else 0))
+        place, kept = int(item - (self.ends[row - 1] if row else 0)), self.kept[row]
+        return self.episodes[row], place if kept is None else int(kept[place])
 
 
 class Stream(NamedTuple):
@@ -163,7 +168,9 @@ def read_block(stream: Stream, place: int, choice: Choice, note: Callable[[str, 
             note(raw.name, str(error))
     for one in left_out:
         note(f"{dataset.name}, {dataset.split}, episode {one.episode}", one.reason)
-    return Block(tuple(found), np.cumsum([length(one) for one in found], dtype=np.int64), sum(map(_bytes, found)))
+    kept = tuple(steps_of(one, stream.given.idle) for one in found)
+    counts = [length(one) if steps is None else len(steps) for one, steps in zip(found, kept, strict=True)]
+    return Block(tuple(found), kept, np.cumsum(counts, dtype=np.int64), sum(map(_bytes, found)))
 
 
 def episode_bytes(stream: Stream, choice: Choice) -> int:

@@ -1,4 +1,7 @@
-"""Statistics of a data set that is not prepared: computed once by `jaxrl data stats`, and found by a path that the config names."""
+"""Statistics of a data set that is not prepared: computed once by `jaxrl data stats`, and found by a path that the config names.
+
+Of a set whose steps or numbers are changed (`idle`, `transforms`) they are made by `--config`, which knows how; of others by the path too.
+"""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -8,8 +11,9 @@ from etils import epath
 
 from jaxrl_data.dataset import Dataset, without_images
 from jaxrl_data.episode import Episode
+from jaxrl_data.measured import Measured, rows, specs
 from jaxrl_data.members import Set, meaning
-from jaxrl_data.statistics import Statistics, Summary, float_columns, load, summarise
+from jaxrl_data.statistics import Statistics, Summary, float_columns, load, statistics, summarise
 from jaxrl_data.streaming.members import Choice, Stream, chosen
 
 
@@ -45,21 +49,42 @@ def summary_of(
     return summarise(dataset._replace(read=read), float_columns, definition, first, last, specs, advance)
 
 
-def command(stream: Stream, validation: float, out: str) -> str:
+def configured(stream: Stream, measured: Measured, validation: float, advance: Callable[[int], Any]) -> Statistics:
+    """Those that a config needs, by house names. Reads every episode of the set once."""
+    plain = not stream.given.standard and not validation
+    dataset = without_images(stream.dataset) if plain else stream.dataset
+    columns = specs(measured, stream.features)
+
+    def read(first: int, last: int) -> Iterator[Episode]:
+        return map(stream.meaning.standardise, chosen(dataset.read(first, last), Choice("train", validation)))
+
+    told = _configured(stream, measured, validation)
+    return statistics(
+        summarise(dataset._replace(read=read), lambda one: rows(measured, one, columns), told, specs=columns, advance=advance)
+    )
+
+
+def _configured(stream: Stream, measured: Measured, validation: float) -> str:
+    return "-".join(word for word in (stream.meaning.definition, measured.definition, f"{validation:g}") if word)
+
+
+def command(stream: Stream, measured: Measured, validation: float, out: str) -> str:
     """What makes the statistics that a config needs."""
+    if measured.definition:
+        return "jaxrl data stats --config FILE.py"
     words = ["jaxrl", "data", "stats", stream.given.path, "--split", stream.dataset.split, "--out", out or "FILE"]
     words += ["--standard", stream.given.standard] if stream.given.standard else []
     words += ["--validation", f"{validation:g}"] if validation else []
     return shlex.join(words)
 
 
-def statistics_of(stream: Stream, validation: float) -> Statistics:
+def statistics_of(stream: Stream, measured: Measured, validation: float) -> Statistics:
     """Those of the file that the set names, by house names.
 
     Raises ValueError that tells the command to make them: no file is named or there, or it is one of other data or other columns.
     """
     path = stream.given.statistics
-    makes = f"`{command(stream, validation, path)}` makes them"
+    makes = f"`{command(stream, measured, validation, path)}` makes them"
     if not path:
         raise ValueError(f"{stream.given.path}: its statistics are needed, and the config names no file (statistics: FILE); {makes}")
     if not epath.Path(path).exists():
@@ -67,12 +92,17 @@ def statistics_of(stream: Stream, validation: float) -> Statistics:
     held = load(path)
     if held.fingerprint != stream.dataset.fingerprint:
         raise ValueError(f"{path}: holds statistics of other data than {stream.given.path}, split {stream.dataset.split}; {makes}")
-    need = _definition(stream.given.standard, stream.meaning.definition, validation)
+    if held.definition == _configured(stream, measured, validation):
+        return held
+    changed = measured.definition
+    need = (
+        _configured(stream, measured, validation) if changed else _definition(stream.given.standard, stream.meaning.definition, validation)
+    )
     if held.definition != need:
         found, need = (one or "of stored columns" for one in (held.definition, need))
         raise ValueError(
-            f"{path}: holds statistics {found} of {stream.given.path}, but {need} are needed: of one standard, and one share held "
-            f"out; {makes}"
+            f"{path}: holds statistics {found} of {stream.given.path}, but {need} are needed: of one standard, the same transforms and "
+            f"steps, and one share held out; {makes}"
         )
     if stream.given.standard:
         return held

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from jaxrl_data.transforms.images import resized
+from jaxrl_data.transforms.images import frames_of, resized
 from jaxrl_data.transforms.interface import Sample, Spec
 from jaxrl_data.transforms.keys import camera, pictures, stream, trained
 
@@ -26,14 +26,7 @@ def _each(
     keys = pictures(sample, cameras)
     generators = stream(random, tuple({camera(key) for key in keys}))
     changes = {name: draw(generator) for name, generator in generators.items()}
-    return {**sample, **{key: np.stack([changes[camera(key)](frame) for frame in _frames(sample, key)]) for key in keys}}
-
-
-def _frames(sample: Sample, key: str) -> np.ndarray:
-    if not isinstance(sample[key], np.ndarray):
-        raise ValueError(f"{sample.get('name', 'observation')}: {key} is still encoded; Decode comes before what changes pixels")
-    frames: np.ndarray = sample[key]
-    return frames
+    return {**sample, **{key: np.stack([changes[camera(key)](frame) for frame in frames_of(sample, key)]) for key in keys}}
 
 
 @dataclass(frozen=True)

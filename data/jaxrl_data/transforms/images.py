@@ -153,7 +153,7 @@ class Resize:
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
         one, changed = padded if self.pad else resized, {}
         for key in pictures(sample, self.cameras, depth=True):
-            frames = _ready(sample[key], key, sample)
+            frames = frames_of(sample, key)
             shape = (len(frames), self.height, self.width, frames.shape[3])
             out = room(sample, key, shape, frames.dtype)
             for frame, place in zip(frames, out, strict=True):
@@ -227,7 +227,9 @@ class Decode:
         return {**before, **changed}
 
 
-def _ready(frames: Any, key: str, sample: Sample) -> np.ndarray:
+def frames_of(sample: Sample, key: str) -> np.ndarray:
+    """[history, height, width, channels]. Raises ValueError where the entry is still encoded."""
+    frames = sample[key]
     if not isinstance(frames, np.ndarray):
         raise ValueError(f"{sample.get('name', 'observation')}: {key} is still encoded; Decode comes before what changes pixels")
     return frames if frames.ndim == 4 else frames[..., None]

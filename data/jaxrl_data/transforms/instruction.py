@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.transforms.interface import Sample, Spec
-from jaxrl_data.transforms.keys import INSTRUCTION, needed, trained
+from jaxrl_data.transforms.keys import INSTRUCTION, trained
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -38,7 +38,7 @@ class ChooseInstruction:
     def spec(self, before: Spec) -> Spec:
         keys = _several(before)
         if not keys:
-            raise ValueError(f"ChooseInstruction: needs {INSTRUCTION}, which the samples lack")
+            return before
         return {**{key: value for key, value in before.items() if key not in keys}, INSTRUCTION: before[keys[0]]}
 
 
@@ -82,7 +82,8 @@ def _encoder(path: str, arguments: tuple[str, ...]) -> Encode:
 class Tokenise:
     """The instruction as int32 [length], padded with `padding` and cut off behind `length`; "..._mask" is 1 on its tokens.
 
-    `path` names a function, module.function, that is called with `arguments` and returns what makes ids of a text.
+    `path` names a function, module.function, that is called with `arguments` and returns what makes ids of a text. A sample without an
+    instruction has an empty one.
     """
 
     path: str = "jaxrl_data.transforms.instruction.byte_ids"
@@ -95,7 +96,7 @@ class Tokenise:
             raise ValueError(f"Tokenise: length is {self.length}, but counts at least 1 token")
 
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
-        text = sample.get(INSTRUCTION)
+        text = sample.get(INSTRUCTION, "")
         if not isinstance(text, str):
             return sample
         found = _encoder(self.path, self.arguments)(text)[: self.length]
@@ -108,5 +109,4 @@ class Tokenise:
         return sample
 
     def spec(self, before: Spec) -> Spec:
-        needed(before, INSTRUCTION, "Tokenise")
         return {**before, INSTRUCTION: ArraySpec((self.length,), "int32"), f"{INSTRUCTION}_mask": ArraySpec((self.length,))}

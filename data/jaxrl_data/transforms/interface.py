@@ -13,7 +13,8 @@ A sample is one row of a batch: a flat dict of numpy arrays by house names,
     present/<name>                float32 [history], 0 where an observation repeats what was before, or the camera is not there
     reference/<...>               what the inverse of a transform needs of the observation as it was; a policy does not look at it
     name                          str, of the episode and the step: for messages, not for batches
-    room                          {name: array} of the batch's row, where an entry may be written at once; see `keys.room`
+    held_out                      True in validation: nothing is drawn at random but goals
+    room                          {name: array} of the batch's row, where an image may be written at once; see `keys.room`
 
 On a robot there is an observation and no action, and then, on the way back, an action and what the observation left under "reference/":
 a transform changes what it finds of what it is for, and leaves all else. What is drawn at random is drawn where there is an action.

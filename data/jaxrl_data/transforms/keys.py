@@ -19,6 +19,7 @@ IMAGE = "observation/image/"
 DEPTH = "observation/depth/"
 GOAL = "observation/task/goal_image/"
 ROOM = "room"
+HELD_OUT = "held_out"
 
 
 def room(sample: Sample, key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -44,8 +45,8 @@ def pictures(sample: Mapping[str, Any], cameras: tuple[str, ...], depth: bool = 
 
 
 def trained(sample: Sample) -> bool:
-    """Whether this is for training: on a robot there is an observation and no action, and nothing is to be made up."""
-    return ACTION in sample
+    """Whether this is for training. On a robot there is an observation and no action, and nothing is to be made up; nor in validation."""
+    return ACTION in sample and HELD_OUT not in sample
 
 
 def stream(random: np.random.Generator, names: tuple[str, ...]) -> dict[str, np.random.Generator]:

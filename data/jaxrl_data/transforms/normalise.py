@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -36,17 +37,25 @@ class Normalise:
         if self.clip < 0:
             raise ValueError(f"Normalise {self.key}: clip is {self.clip}, but is not negative; 0 clips nothing")
 
+    @cached_property
+    def _offset(self) -> np.ndarray:
+        return np.asarray(self.offset, np.float32)
+
+    @cached_property
+    def _scale(self) -> np.ndarray:
+        return np.asarray(self.scale, np.float32)
+
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
         if self.key not in sample:
             return sample
-        values = (np.asarray(sample[self.key], np.float32) - np.asarray(self.offset, np.float32)) / np.asarray(self.scale, np.float32)
+        values = (np.asarray(sample[self.key], np.float32) - self._offset) / self._scale
         return {**sample, self.key: np.clip(values, -self.clip, self.clip) if self.clip else values}
 
     def inverse(self, sample: Sample) -> Sample:
         """Of an action; an observation stays as the policy saw it."""
         if self.key != ACTION or ACTION not in sample:
             return sample
-        return {**sample, ACTION: np.asarray(sample[ACTION]) * np.asarray(self.scale, np.float32) + np.asarray(self.offset, np.float32)}
+        return {**sample, ACTION: np.asarray(sample[ACTION]) * self._scale + self._offset}
 
     def spec(self, before: Spec) -> Spec:
         spec = needed(before, self.key, "Normalise")

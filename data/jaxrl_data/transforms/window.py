@@ -12,15 +12,39 @@ from jaxrl_data.transforms.interface import Sample, Spec
 from jaxrl_data.transforms.keys import ACTION, GOAL, MASK
 
 
-def _rows(column: Any, at: np.ndarray) -> Any:
+def _rows(column: Any, at: slice | np.ndarray) -> Any:
     """Rows of an array; a list of the encoded images."""
-    return column[at] if isinstance(column, np.ndarray) else [column[index] for index in at]
+    if isinstance(column, np.ndarray):
+        return column[at]
+    return [column[index] for index in (range(at.start, at.stop, at.step) if isinstance(at, slice) else at)]
 
 
 @cache
-def _apart(count: int, stride: int) -> np.ndarray:
-    """[count] 0, stride, 2 stride and so on."""
-    return stride * np.arange(count)
+def _ones(*shape: int) -> np.ndarray:
+    """float32, to be read alone."""
+    found = np.ones(shape, np.float32)
+    found.flags.writeable = False
+    return found
+
+
+def _seen(step: int, count: int, stride: int) -> tuple[slice | np.ndarray, np.ndarray]:
+    """Rows of a history that ends with `step`, the first repeated where it begins before the episode; and [count], 0 where it does."""
+    if step >= (count - 1) * stride:
+        return slice(step - (count - 1) * stride, step + 1, stride), _ones(count)
+    at = step - stride * np.arange(count)[::-1]
+    return np.maximum(at, 0), (at >= 0).astype(np.float32)
+
+
+def _chunk(action: np.ndarray, step: int, count: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """`action` [count, A] from a step on, the last repeated behind the episode's end; and a mask of the same shape, 0 there."""
+    last = step + (count - 1) * stride
+    if last < len(action):
+        return action[step : last + 1 : stride], _ones(count, *action.shape[1:])
+    at = step + stride * np.arange(count)
+    found = action[np.minimum(at, len(action) - 1)]
+    mask = np.zeros(found.shape, np.float32)
+    mask[at < len(action)] = 1.0
+    return found, mask
 
 
 @dataclass(frozen=True)
@@ -48,14 +72,12 @@ class Window:
         steps = length(episode)
         if not 0 <= step < steps:
             raise ValueError(f"{episode.name}: has no step {step}, but {steps} from 0 on")
-        seen = step - _apart(self.history, self.history_stride)[::-1]
-        present = (seen >= 0).astype(np.float32)
-        seen = np.maximum(seen, 0)
+        seen, present = _seen(step, self.history, self.history_stride)
         sample: Sample = {"name": f"{episode.name}, step {step}"}
         for name, column in (*episode.arrays.items(), *episode.images.items()):
             if name.startswith(("state/", "image/", "depth/")) and self._wanted(name):
                 sample[f"observation/{name}"] = _rows(column, seen)
-                sample[f"present/{name}"] = present.copy()
+                sample[f"present/{name}"] = present
         for camera in self.cameras:
             if f"image/{camera}" not in episode.images:
                 sample[f"observation/image/{camera}"] = [b""] * self.history
@@ -64,11 +86,8 @@ class Window:
             if name.startswith("task/"):
                 sample[f"observation/{name}"] = texts[step]
         if ACTION in episode.arrays:
-            done = step + _apart(self.horizon, self.action_stride)
-            action = episode.arrays[ACTION][np.minimum(done, steps - 1)].astype(np.float32, copy=False)
-            mask = np.empty(action.shape, np.float32)
-            mask[...] = (done < steps)[:, None]
-            sample |= {ACTION: action, MASK: mask}
+            action, mask = _chunk(episode.arrays[ACTION], step, self.horizon, self.action_stride)
+            sample |= {ACTION: action.astype(np.float32, copy=False), MASK: mask}
         return sample
 
     def _wanted(self, name: str) -> bool:

@@ -1,0 +1,66 @@
+"""The transforms that a policy was trained with, mirrored: what a robot sees becomes what the policy reads, and what it returns an action.
+
+kept = read_meta("runs/bc/checkpoints")["data"]["bridge"]          # of the set whose robot this is
+served = serving(kept)
+observation, reference = served.observe({"state/eef": eef, "image/primary": image, "task/instruction": "put carrot on plate"})
+chunk = ...                                                        # of the policy, in the numbers that it was trained on
+actions = served.act(chunk, reference)                             # [horizon, A] in the robot's own
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl_data.transforms.interface import Sample, Transform, apply, invert
+from jaxrl_data.transforms.keys import ACTION
+from jaxrl_data.transforms.stored import from_json
+
+_SEEN = "observation/"
+_KEPT = "reference/"
+
+
+class Serving(NamedTuple):
+    """Numpy in, numpy out; no state of its own."""
+
+    observe: Callable[[Mapping[str, Any]], tuple[dict[str, Any], Sample]]
+    act: Callable[[np.ndarray, Sample], np.ndarray]
+
+
+def serving(kept: Mapping[str, Any]) -> Serving:
+    """Of what a checkpoint keeps of one data set (`Loaded.kept`).
+
+    `observe` takes the robot's observation by house names: texts, states [D] and images, [height, width, 3] uint8 or encoded, both with a
+    history in front where `history` is above 1. It returns what the policy reads, without a batch, and what `act` needs of it.
+
+    Raises:
+        ValueError: it was made by another version; later, an observation lacks something, or has another history.
+    """
+    transforms, history = from_json(kept["transforms"]), int(kept["history"])
+
+    def observe(seen: Mapping[str, Any]) -> tuple[dict[str, Any], Sample]:
+        sample = {f"{_SEEN}{name}": _with_history(name, value, history) for name, value in seen.items()}
+        found = apply(transforms, sample, np.random.default_rng(0))  # nothing is made up where there is no action
+        read = {name.removeprefix(_SEEN): value for name, value in found.items() if name.startswith(_SEEN)}
+        of_steps = ("state/", "image/", "depth/")
+        observation = {name: value[0] if history == 1 and name.startswith(of_steps) else value for name, value in read.items()}
+        return observation, {name: value for name, value in found.items() if name.startswith(_KEPT)}
+
+    return Serving(observe, lambda chunk, reference: _undone(transforms, chunk, reference))
+
+
+def _with_history(name: str, value: Any, history: int) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        value = [value]
+    elif history == 1:
+        value = np.asarray(value)[None]
+    if len(value) != history:
+        raise ValueError(f"{name}: has {len(value)} steps of history, but the policy reads {history}")
+    return value
+
+
+def _undone(transforms: tuple[Transform, ...], chunk: np.ndarray, reference: Sample) -> np.ndarray:
+    action: np.ndarray = invert(transforms, {ACTION: np.asarray(chunk, np.float32), **reference})[ACTION]
+    return action
