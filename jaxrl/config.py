@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import math
 import pkgutil
 import types
 import typing
@@ -51,13 +52,14 @@ _EXTRA_OF = {
     "mujoco_playground": "adapters",
 }
 _WORDS = {"true": True, "false": False, "none": None}
+_INFINITE = ("inf", "-inf")  # how a config writes what JSON has no number for
 _SCALARS = (bool, int, float, str, type(None))
 
 
 def build(cls: type[T], values: Any, where: str = "config") -> T:
     """The frozen dataclass `cls` from a ConfigDict or mapping, with nested dataclasses, tuples, unions, Literals and dict[str, X].
 
-    Lists become tuples and ints become floats where a field asks for them; nothing else is converted.
+    Lists become tuples, and ints and the texts "inf" and "-inf" floats where a field asks for them; nothing else is converted.
 
     Raises:
         ValueError: one line per fault, each with the dotted path from `where`: unknown and missing keys, wrong types, and what
@@ -160,7 +162,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def plain(values: Any) -> dict[str, Any]:
-    """A ConfigDict, dataclass or mapping as nested dicts. Sequences become tuples: a config read from JSON equals the written one."""
+    """A ConfigDict, dataclass or mapping as nested dicts. Sequences become tuples and infinity the text "inf": a config read from JSON
+    equals the written one.
+    """
     result = _plain(values)
     if not isinstance(result, dict):
         raise TypeError(f"a config is a ConfigDict, a dataclass or a mapping, not {type(values).__name__}")
@@ -195,7 +199,7 @@ def _plain(values: Any) -> Any:
         return {str(key): _plain(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
         return tuple(_plain(value) for value in values)
-    return values
+    return str(values) if isinstance(values, float) and math.isinf(values) else values
 
 
 def override(config: ConfigDict, word: str) -> None:
@@ -282,7 +286,7 @@ def _convert(annotation: Any, value: Any, where: str, faults: list[str]) -> Any:
         return _plain(value)
     if annotation in _SCALARS and type(value) is annotation:
         return value
-    if annotation is float and type(value) is int:
+    if annotation is float and (type(value) is int or (type(value) is str and value in _INFINITE)):
         return float(value)
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         if isinstance(value, annotation):

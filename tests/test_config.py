@@ -290,3 +290,14 @@ def test_difference_names_each_changed_key():
         "config.only_old: 'x' -> absent",
     ]
     assert config.difference(old, old) == []
+
+
+def test_infinity_goes_through_json_and_the_command_line():
+    values = ConfigDict({"learning_rate": float("inf"), "interval": (-float("inf"), 1.0)})
+    written = json.dumps(config.plain(values), allow_nan=False)
+    built = config.build(Training, json.loads(written))
+    assert (built.learning_rate, built.interval) == (float("inf"), (-float("inf"), 1.0))
+    assert json.dumps(config.plain(built), allow_nan=False)
+    assert config.build(Training, {"learning_rate": 1.0, "limit": "inf"}).limit == "inf"
+    assert config.build(Training, {"learning_rate": "inf", "decay": "inf"}).decay == float("inf")
+    assert fault({"learning_rate": "nan"}) == "config.learning_rate: expected float, got 'nan' (str)"
