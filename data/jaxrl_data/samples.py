@@ -82,14 +82,15 @@ class Samples:
 
         A bad one raises ValueError, or is told of and the set's next item taken instead.
         """
-        member, _, _, window, transforms = self._list[of]
-        reason = ""
+        one, reason = self._list[of], ""
+        member = one.member
         for other in range(member.items):
             number_of, place = member.at((item + other) % member.items)
             random = random_of(self.config.seed, number)
             try:
                 episode = member.episode(number_of)
-                return apply(transforms, begun(window, episode, member.step(episode, place), random, self.config, room), random)
+                sample = begun(one.window, episode, member.step(episode, place), random, self.config, room)
+                return apply(one.transforms, sample, random)
             except ValueError as error:
                 if not self.config.quarantine:
                     raise

@@ -198,9 +198,14 @@ def _refuse(settings: Settings, *sections: str) -> None:
 
 
 def check_acts_in(env: Env | HostEnv, spec: PolicySpec, who: str) -> None:
-    """Raises ValueError where a policy of `spec` reads or moves other things than `env` has."""
+    """Raises ValueError where a policy of `spec` reads or moves other things than `env` has, or at another rate."""
     needed, offered = ({**s.observation, "action": s.action} for s in (spec, env.spec))
     check_spec(needed, offered, needs=who, offers=f"the environment {env.spec.name}")
+    if spec.rate and env.spec.dt and abs(spec.rate * env.spec.dt - 1.0) > 1e-3:
+        raise ValueError(
+            f"{who} acts {spec.rate:g} times per second, but the environment {env.spec.name} takes {1.0 / env.spec.dt:g} actions in that "
+            "time; give it the rate of the data, such as by its action_repeat"
+        )
 
 
 def _acted_in(settings: Settings, kind: type[E], source: str) -> E:

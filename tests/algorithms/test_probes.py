@@ -255,15 +255,21 @@ def test_every_algorithm_that_acts_is_probed(name):
     assert name in {probed.partition(" ")[0] for probed in ALGORITHMS}, f"say in ALGORITHMS of {__file__} how to probe {name}"
 
 
-@pytest.mark.parametrize("probe", PROBES)
-@pytest.mark.parametrize("name", ALGORITHMS)
+# A replay mends some faults of its collector, and mixes others with what older policies did: its own tests are in tests/replay.
+FED_BY_ROLLOUTS = [name for name, probed in ALGORITHMS.items() if probed.feed is Probed._field_defaults["feed"]]
+TOLD_BY_ANOTHER = ("value", "credit", "policy")  # whoever fails one of these fails `policy and value` too, which names the fault less well
+
+
+def _probing(name: str, probe: str) -> Any:
+    """Those with a replay take long to compile, and are asked the questions that others imply by `make test-all` alone."""
+    slow = name not in FED_BY_ROLLOUTS and probe in TOLD_BY_ANOTHER
+    return pytest.param(name, probe, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize(("name", "probe"), [_probing(name, probe) for name in ALGORITHMS for probe in PROBES])
 def test_probe(name, probe):
     fault = complaint(name, probe)
     assert not fault, fault
-
-
-# A replay mends some faults of its collector, and mixes others with what older policies did: its own tests are in tests/replay.
-FED_BY_ROLLOUTS = [name for name, probed in ALGORITHMS.items() if probed.feed is Probed._field_defaults["feed"]]
 
 
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name != "none"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxrl import config as configs
-from jaxrl.cli.assemble import Settings, assemble
+from jaxrl.cli.assemble import Settings, assemble, check_acts_in
+from jaxrl.ops.specs import policy_spec
 from jaxrl.replay.recording import Recording, save
 
 SAC: dict[str, Any] = {
@@ -65,3 +66,11 @@ def test_demonstrations_beyond_the_range_of_the_policy_are_told_of(tmp_path):
 def test_what_does_not_fit_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         made(**changes)
+
+
+def test_a_policy_of_another_rate_does_not_act():
+    env = made().env
+    spec = policy_spec(env.spec)
+    check_acts_in(env, spec, "the policy")
+    with pytest.raises(ValueError, match=r"the policy acts 25 times per second, but the environment cartpole_swingup takes \d+ actions"):
+        check_acts_in(env, spec._replace(rate=25.0), "the policy")

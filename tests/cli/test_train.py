@@ -245,6 +245,7 @@ def test_sections_without_effect_are_refused(tmp_path, capsys):
     assert "config.data: has no effect with config.source.name=jaxrl.rollout.rollout" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_goes_on_without_opengl(tmp_path, monkeypatch, capsys):
     from jaxrl_envs.rendering import scene
 

@@ -15,7 +15,7 @@ from jaxrl_data.cache import prepare as module
 from jaxrl_data.cache.prepare import Prepared, plan, prepare, prepare_on_beam
 from jaxrl_data.cache.reader import episode_of
 from jaxrl_data.cache.shard import content_hash
-from jaxrl_data.cache.store import open_store
+from jaxrl_data.cache.store import _header, open_store
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Features
 from jaxrl_data.open import open_dataset, splits
@@ -210,3 +210,14 @@ def test_a_million_episodes_open_at_once(tmp_path, cache):
         np.savez(file, lengths=np.full(size, 100, np.int32), hashes=np.zeros((size, 16), np.uint8), counts=np.full(2000, 500))
     store = open_store(tmp_path / "large")
     assert len(store.lengths) == size and store.lengths.nbytes + store.hashes.nbytes == 20 * size
+
+
+def test_headers_are_those_that_numpy_reads(tmp_path):
+    for number, array in enumerate((np.zeros((3, 2, 4), np.float32), np.arange(5), np.zeros((0, 7), np.uint16), np.zeros((2, 1), bool))):
+        path = tmp_path / f"{number}.npy"
+        np.save(path, array)
+        begin, dtype, row = _header(path)
+        assert (dtype, row) == (array.dtype, array.shape[1:]) and path.stat().st_size - begin == array.nbytes
+    (tmp_path / "0.npy").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"0.npy: is no numpy file of a cache, it begins with b'nothing of the k'"):
+        _header(tmp_path / "0.npy")

@@ -109,7 +109,7 @@ def peak():
 
 fields = json.loads(sys.argv[1])
 columns = {"state/pose": "state", "action": "action", "image/front": "front"}
-config = Config(sets={"made": Set(fields["path"], columns=columns)}, batch_size=64, images=Images(256), threads=2, prefetch=3)
+config = Config(sets={"made": Set(fields["path"], columns=columns)}, batch_size=64, images=Images(512), threads=2, prefetch=3)
 source = dataset_source(config).source
 state, key = source.init(jax.random.key(0), ()), jax.random.key(0)
 jax.block_until_ready(jax.numpy.zeros(3))
@@ -126,9 +126,9 @@ source.close()
 def test_no_more_is_held_than_was_told(tmp_path):
     """Within a factor of 1.5 of the plan, on either side; on a CPU the device's batches are in the same memory."""
     folder = made(tmp_path / "cache")
-    chosen = Config(sets={"made": Set(str(folder), columns=COLUMNS)}, batch_size=64, images=Images(256), threads=2, prefetch=3)
+    chosen = Config(sets={"made": Set(str(folder), columns=COLUMNS)}, batch_size=64, images=Images(512), threads=2, prefetch=3)
     allocation = dataset_source(chosen).source.allocation
-    batch = 64 * (256 * 256 * 3 + 4 * (3 + 2 + 2 + 2))
+    batch = 64 * (512 * 512 * 3 + 4 * (3 + 2 + 2 + 2))
     assert allocation["host/data/batches"] == 5 * batch
     ran = subprocess.run([sys.executable, "-c", MEASURED, json.dumps({"path": str(folder)})], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from jaxrl_data.episode import Features
 
 _OPEN = 256  # files at a time
 _TOLD = 8  # shards whose names and texts are remembered
+_LONGEST = 4096  # bytes of a numpy file's header
+_TOLD_BY = re.compile(r"\{'descr': '(?P<dtype>[^']+)', 'fortran_order': False, 'shape': \((?P<shape>[\d, ]*)\),? *\}")
 
 
 class Store(NamedTuple):
@@ -65,12 +68,20 @@ class _File:
 
 
 def _header(path: Path) -> tuple[int, np.dtype, tuple[int, ...]]:
-    """Of a numpy file: where its data begin, their type and the shape of a row."""
+    """Of a numpy file: where its data begin, their type and the shape of a row.
+
+    Numpy's own reading parses Python, which in Python 3.11 fails now and then where two threads do it at once (SystemError: AST constructor
+    recursion depth mismatch). Raises ValueError: the file is damaged.
+    """
     with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        return file.tell(), dtype, shape[1:]
+        start = file.read(_LONGEST)
+    size, at = (2, 10) if start[6:7] == b"\x01" else (4, 12)
+    end = at + int.from_bytes(start[8 : 8 + size], "little")
+    told = _TOLD_BY.match(start[at:end].decode("latin1"))
+    if start[:6] != b"\x93NUMPY" or told is None:
+        raise ValueError(f"{path}: is no numpy file of a cache, it begins with {start[:16]!r}; remove its shard and prepare again")
+    shape = tuple(int(size) for size in told["shape"].split(",") if size.strip())
+    return end, np.dtype(told["dtype"]), shape[1:]
 
 
 class _Files:
