@@ -19,6 +19,7 @@ from jaxrl.ops.cores import cores
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.running_statistics import init as no_statistics
 from jaxrl.types import ArraySpec, Key, Metrics, Params, PolicySpec, Source, Spec
+from jaxrl_data.episode import Features
 from jaxrl_data.members import statistics_of
 from jaxrl_data.mixture import Mixture
 from jaxrl_data.order import rows_of_host
@@ -67,6 +68,7 @@ class Loaded(NamedTuple):
     spec: PolicySpec
     normaliser: RunningStatistics  # for the policy; of no effect where samples are normalised already
     history: int  # of what a policy reads
+    observation: dict[str, dict[str, int | None]]  # of each set: its states, with their width, and images, of which a policy reads
     transforms: dict[str, tuple[Transform, ...]]  # of each set, between an episode and what a policy reads
     fingerprints: dict[str, str]  # of the data of each set
     statistics: dict[str, Statistics]  # of each set, where samples or the policy are normalised by them
@@ -78,6 +80,7 @@ class Loaded(NamedTuple):
                 "fingerprint": mark,
                 "statistics": to_json(self.statistics[name]) if name in self.statistics else None,
                 "history": self.history,
+                "observation": self.observation[name],
                 "transforms": stored.to_json(self.transforms[name]),
             }
             for name, mark in self.fingerprints.items()
@@ -211,9 +214,16 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     of_batches, common = batch_spec(config, config.batch_size, samples.spec), _statistics(config, samples)
     source = Source(of_batches, init, advance, pure=False, allocation=memory(config, samples, hosts), metrics=metrics, close=live.clear)
     held = {name: common for name in samples.fed} if common else samples.statistics
+    seen = {name: reads(one.member.features, samples.spec) for name, one in samples.fed.items()}
     changes = {name: one.transforms for name, one in samples.fed.items()}
     marks = {name: one.member.store.fingerprint for name, one in samples.fed.items()}
-    return Loaded(source, spec, normaliser(spec, common), config.history, changes, marks, held)
+    return Loaded(source, spec, normaliser(spec, common), config.history, seen, changes, marks, held)
+
+
+def reads(features: Features, told: Spec) -> dict[str, int | None]:
+    """What of a set's steps goes into observations of samples of the spec `told`: states with their width, and images."""
+    states = {name: int(spec.shape[-1]) for name, spec in features.arrays.items() if name.startswith("state/") and spec.shape}
+    return states | {name: None for name in features.images if f"observation/{name}" in told}
 
 
 def placing(batch_size: int, mesh: Mesh | None) -> Callable[[Any], Any]:

@@ -13,11 +13,12 @@ from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Episode, Features
 from jaxrl_data.measured import Measured, rows, specs
 from jaxrl_data.order import Share, weights
+from jaxrl_data.placing import keep
 from jaxrl_data.selection import By, selection, steps_of
 from jaxrl_data.standardise import oxe
 from jaxrl_data.standardise.standard import features as standard_features
 from jaxrl_data.standardise.standard import standardiser
-from jaxrl_data.statistics import Statistics, load, save, statistics, summarise
+from jaxrl_data.statistics import Statistics, load, statistics, summarise, to_bytes
 from jaxrl_data.transforms.interface import Transform, definition
 from jaxrl_data.transforms.named import NUMBERS, named
 from jaxrl_data.transforms.window import IdleFilter
@@ -48,6 +49,8 @@ class Set:
     def __post_init__(self) -> None:
         if bool(self.standard) == bool(self.columns):
             raise ValueError(f"{self.path}: give either the name of its standard or its columns, and not both")
+        if not 0 < self.weight < float("inf"):
+            raise ValueError(f"{self.path}: weight is {self.weight}, but must be above 0 and finite; leave out a set that is not wanted")
         self.numbers()
 
     def numbers(self) -> tuple[Transform, ...]:
@@ -137,6 +140,7 @@ def meaning(one: Set, raw: Features) -> Meaning:
             raise ValueError(f"{one.path}: {own} is to be the column {name}, which is not there; {suggestion(name, known)}")
     if "action" not in one.columns:
         raise ValueError(f"{one.path}: columns name no action; add one, such as {{'action': {known[0]!r}}}")
+    _check_kinds(one, raw)
     found = Features(
         {own: raw.arrays[name] for own, name in one.columns.items() if name in raw.arrays},
         {own: raw.images[name] for own, name in one.columns.items() if name in raw.images},
@@ -145,6 +149,23 @@ def meaning(one: Set, raw: Features) -> Meaning:
     )
     needed = tuple(name for name in one.columns.values() if name in raw.arrays)
     return Meaning(Columns(one.columns), found, needed, (0, 0), definition((Columns(dict(one.columns)),)), (), ())
+
+
+_KINDS = {"action": ("array",), "state": ("array",), "image": ("image",), "depth": ("image", "array"), "task": ("text",)}
+
+
+def _check_kinds(one: Set, raw: Features) -> None:
+    """Raises ValueError where a house name is of no kind, or its column of another, or the action no vector."""
+    table = {**dict.fromkeys(raw.arrays, "array"), **dict.fromkeys(raw.images, "image"), **dict.fromkeys(raw.texts, "text")}
+    for own, name in one.columns.items():
+        kind, _, rest = own.partition("/")
+        if kind not in _KINDS or bool(rest) == (kind == "action"):
+            raise ValueError(f"{one.path}: {own} is no name for a column; write action, state/..., image/..., depth/... or task/...")
+        if table[name] not in _KINDS[kind]:
+            raise ValueError(f"{one.path}: {own} is to be the column {name}, which holds {table[name]}s, and not {_KINDS[kind][0]}s")
+    name = one.columns["action"]
+    if len(raw.arrays[name].shape) != 1:
+        raise ValueError(f"{one.path}: action is to be the column {name} of the shape {raw.arrays[name].shape}, but must be a vector")
 
 
 def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Member:
@@ -242,7 +263,7 @@ def statistics_of(member: Member, validation: float = 0.0, measured: Measured = 
         if held.fingerprint == member.store.fingerprint:
             return held
     found = compute_statistics(member, validation, measured)
-    save(str(path), found)
+    keep(path, to_bytes(found))
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import ArraySpec
 from jaxrl_data.embodiments import Embodiment, Space, embodiment, space, unitless
 from jaxrl_data.episode import Features
@@ -17,7 +18,7 @@ from jaxrl_data.statistics import ranges as ranges_of
 from jaxrl_data.transforms.images import Decode, Resize
 from jaxrl_data.transforms.instruction import ChooseInstruction, Tokenise
 from jaxrl_data.transforms.interface import Spec, Transform, spec_after
-from jaxrl_data.transforms.keys import ACTION
+from jaxrl_data.transforms.keys import ACTION, STATE, camera
 from jaxrl_data.transforms.named import AUGMENTATIONS, named
 from jaxrl_data.transforms.normalise import Normalise
 from jaxrl_data.transforms.place import Place, PlaceStates
@@ -114,9 +115,12 @@ class Making(NamedTuple):
     spec: Spec
 
 
-def _vectors(member: Told, window: Window) -> dict[str, ArraySpec]:
+def _vectors(name: str, member: Told, window: Window) -> dict[str, ArraySpec]:
     """One step of each state and of the action, once the set's own transforms have changed them."""
-    return told_rows(spec_after(member.given.numbers(), window.spec(member.features)))
+    try:
+        return told_rows(spec_after(member.given.numbers(), window.spec(member.features)))
+    except ValueError as error:
+        raise ValueError(f"sets.{name}: {error}") from error
 
 
 def _states(vectors: Mapping[str, ArraySpec]) -> dict[str, ArraySpec]:
@@ -164,10 +168,28 @@ def _normalised(config: Mixture, key: str, column: Column, changed: Sequence[boo
 
 
 def _cameras(config: Mixture, members: Mapping[str, Told]) -> tuple[str, ...]:
-    if config.images.cameras:
-        return config.images.cameras
-    have = [{name.removeprefix("image/") for name in member.features.images} for member in members.values()]
-    return tuple(sorted(set.intersection(*have)))
+    """Raises ValueError where a camera is asked for that no set has."""
+    have = [{name.partition("/")[2] for name in member.features.images} for member in members.values()]
+    _check_known("images.cameras", config.images.cameras, set.union(*have))
+    _check_known("goal.cameras", config.goal.cameras if config.goal else (), set.union(*have))
+    return config.images.cameras or tuple(sorted(set.intersection(*have)))
+
+
+def _check_augmented(config: Mixture, spec: Spec) -> None:
+    """Raises ValueError where what makes samples different is told of a camera or state that they have not."""
+    have = {
+        "cameras": {camera(key) for key in spec if camera(key)},
+        "groups": {key.removeprefix(STATE) for key in spec if key.startswith(STATE)},
+    }
+    for place, one in enumerate(config.augmentations()):
+        for field_name, known in have.items():
+            _check_known(f"augment[{place}].{field_name}", getattr(one, field_name, ()), known)
+
+
+def _check_known(where: str, names: Iterable[str], known: set[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{where}: no set has {name}; {suggestion(name, tuple(sorted(known))) if known else 'there is none'}")
 
 
 def _window(config: Mixture, cameras: tuple[str, ...] = ()) -> Window:
@@ -187,13 +209,16 @@ def making(config: Mixture, members: Mapping[str, Told], held: Mapping[str, Stat
     cameras = _cameras(config, members)
     plain = _window(config, cameras)
     window = config.goal.window(plain) if config.goal else plain
-    vectors = {name: _vectors(member, plain) for name, member in members.items()}
+    vectors = {name: _vectors(name, member, plain) for name, member in members.items()}
+    if config.tokens is not None:
+        config.tokens.check()
     spaces = _spaces(config, vectors)
     transforms = {name: _transforms(config, name, member, vectors[name], held.get(name), spaces) for name, member in members.items()}
     specs = {name: _arrays(spec_after(transforms[name], window.spec(member.features))) for name, member in members.items()}
     (first, spec), *others = specs.items()
     for other, told in others:
         _check_alike(first, spec, other, told)
+    _check_augmented(config, spec)
     return Making(window, tuple(sorted({*cameras, *(config.goal.cameras if config.goal else ())})), transforms, spec)
 
 

@@ -93,7 +93,7 @@ class Order:
         self._names, self._shares, self._seed = tuple(shares), tuple(shares.values()), seed
         weights = np.array([share.weight for share in self._shares], np.float64)
         ends = np.cumsum(weights / weights.sum())
-        self._bounds = [0, *(int(end * _TURN) for end in ends[:-1]), _TURN]
+        self._bounds = [0, *(min(int(end * _TURN), _TURN - 1) for end in ends[:-1]), _TURN]
         self._start = hashed(seed, *shares)
         parts = ({f"{name}/{part}": one for part, one in share.parts.items()} for name, share in shares.items())
         self._within = [Order(those, seed) if those else None for those in parts]
@@ -166,7 +166,10 @@ def weights(counts: Mapping[str, float], temperature: float = 1.0) -> dict[str, 
     for name, count in counts.items():
         if not count > 0:
             raise ValueError(f"{name}: its size is {count}, but must be above 0")
-    powers = {name: count ** (1.0 / temperature) for name, count in counts.items()}
+    largest = max(counts.values())
+    powers = {name: (count / largest) ** (1.0 / temperature) for name, count in counts.items()}
+    if gone := [name for name, power in powers.items() if not power]:
+        raise ValueError(f"temperature is {temperature}, at which nothing would be drawn of {gone[0]}; take a higher one")
     total = sum(powers.values())
     return {name: power / total for name, power in powers.items()}
 

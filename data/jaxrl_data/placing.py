@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -31,7 +32,7 @@ def whole(path: epath.Path, scratch: epath.Path) -> Iterator[IO[bytes]]:
         return
     for folder in (scratch, path.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    part = Path(scratch) / uuid.uuid4().hex
+    part = Path(scratch) / f".{uuid.uuid4().hex}.part"
     try:
         with part.open("wb") as file:
             yield file
@@ -40,6 +41,21 @@ def whole(path: epath.Path, scratch: epath.Path) -> Iterator[IO[bytes]]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def put(path: epath.Path | Path, data: bytes) -> None:
+    """Writes a file; whoever else writes it at the same time, it is there whole or not at all."""
+    at = epath.Path(path)
+    with whole(at, at.parent) as file:
+        file.write(data)
+
+
+def keep(path: Path, data: bytes) -> None:
+    """`put` for what can be made again: where the folder cannot be written to, that is said, and no more."""
+    try:
+        put(path, data)
+    except OSError as error:
+        warnings.warn(f"{path}: cannot be kept, so the next run makes it again ({error.strerror or error})", stacklevel=3)
 
 
 def copy(source: epath.Path, target: epath.Path, scratch: epath.Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -12,6 +13,7 @@ import numpy as np
 
 from jaxrl.ops.suggestion import suggestion
 from jaxrl_data.episode import Episode
+from jaxrl_data.placing import keep
 from jaxrl_data.transforms.interface import definition
 from jaxrl_data.transforms.window import IdleFilter
 
@@ -61,9 +63,8 @@ def selection(
         return Selection(lengths, np.zeros(len(lengths), np.int64), ("",))
     given = f"{fingerprint}/{meaning}/{definition([idle]) if idle else ''}/{by.column if by else ''}"
     path = folder / f"selection-{hashlib.sha256(given.encode()).hexdigest()[:16]}.npz"
-    if path.exists():
-        with np.load(path) as held:
-            return Selection(held["counts"], held["part"], tuple(held["parts"].tolist()))
+    if (held := _held(path)) is not None and len(held.counts) == len(lengths):
+        return held
     counts, number, parts = lengths.copy(), np.zeros(len(lengths), np.int64), dict[str, int]()
     for place in range(len(lengths)):
         episode = read(place)
@@ -71,20 +72,22 @@ def selection(
             counts[place] = len(kept)
         number[place] = parts.setdefault(_part(episode, by) if by else "", len(parts))
     found = Selection(counts, number, tuple(parts))
-    _save(path, found)
+    data = io.BytesIO()
+    np.savez(data, counts=found.counts, part=found.part, parts=np.array(found.parts))
+    keep(path, data.getvalue())
     return found
+
+
+def _held(path: Path) -> Selection | None:
+    """What is kept; None where there is nothing, or a file that is damaged and made again."""
+    try:
+        with np.load(path) as held:
+            return Selection(held["counts"], held["part"], tuple(held["parts"].tolist()))
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
 
 
 def _part(episode: Episode, by: By) -> str:
     if by.column not in episode.texts:
         raise ValueError(f"{episode.name}: by.column is {by.column}, which is no text of it; {suggestion(by.column, tuple(episode.texts))}")
     return str(episode.texts[by.column][0])
-
-
-def _save(path: Path, found: Selection) -> None:
-    """The file is there whole or not at all."""
-    data = io.BytesIO()
-    np.savez(data, counts=found.counts, part=found.part, parts=np.array(found.parts))
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data.getvalue())
-    part.replace(path)

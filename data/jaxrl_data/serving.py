@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrl.ops.suggestion import suggestion
 from jaxrl_data.transforms.interface import Sample, Transform, apply, invert
 from jaxrl_data.transforms.keys import ACTION
 from jaxrl_data.transforms.stored import from_json
@@ -36,9 +37,10 @@ def serving(kept: Mapping[str, Any]) -> Serving:
     Raises:
         ValueError: it was made by another version; later, an observation lacks something, or has another history.
     """
-    transforms, history = from_json(kept["transforms"]), int(kept["history"])
+    transforms, history, reads = from_json(kept["transforms"]), int(kept["history"]), kept["observation"]
 
     def observe(seen: Mapping[str, Any]) -> tuple[dict[str, Any], Sample]:
+        _check(seen, reads)
         sample = {f"{_SEEN}{name}": _with_history(name, value, history) for name, value in seen.items()}
         found = apply(transforms, sample, np.random.default_rng(0))  # nothing is made up where there is no action
         read = {name.removeprefix(_SEEN): value for name, value in found.items() if name.startswith(_SEEN)}
@@ -49,9 +51,23 @@ def serving(kept: Mapping[str, Any]) -> Serving:
     return Serving(observe, lambda chunk, reference: _undone(transforms, chunk, reference))
 
 
+def _check(seen: Mapping[str, Any], reads: Mapping[str, int | None]) -> None:
+    """Raises ValueError: a state or image is missing, unknown, or of another width."""
+    for name in seen:
+        if name not in reads and not name.startswith("task/"):
+            raise ValueError(f"{name}: the policy reads no such thing; {suggestion(name, tuple(reads))}")
+    for name, width in reads.items():
+        if name not in seen:
+            raise ValueError(f"{name}: is missing in what the robot sees")
+        if width is not None and np.shape(seen[name])[-1:] != (width,):
+            raise ValueError(f"{name}: has the shape {np.shape(seen[name])}, but the policy reads {width} numbers of each step")
+
+
 def _with_history(name: str, value: Any, history: int) -> Any:
     if isinstance(value, str):
         return value
+    if name.startswith("task/"):  # an image of the goal: one, whatever the history
+        return [value] if isinstance(value, bytes) else np.asarray(value)[None]
     if isinstance(value, bytes):
         value = [value]
     elif history == 1:

@@ -20,6 +20,7 @@ from jaxrl.types import ArraySpec
 from jaxrl_data import sketch as sketches
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, length
+from jaxrl_data.placing import put
 from jaxrl_data.sketch import Sketch
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
@@ -316,11 +317,12 @@ def from_json(plain: Mapping[str, Any]) -> Statistics:
 
 def save(path: str, held: Statistics) -> None:
     """As JSON; the file is there whole or not at all."""
-    at = epath.Path(path)
-    at.parent.mkdir(parents=True, exist_ok=True)
-    part = at.with_name(f".{at.name}.part")
-    part.write_text(json.dumps(to_json(held), indent=1) + "\n")
-    part.replace(at)
+    put(epath.Path(path), to_bytes(held))
+
+
+def to_bytes(held: Statistics) -> bytes:
+    """What `load` reads."""
+    return json.dumps(to_json(held), indent=1).encode() + b"\n"
 
 
 def load(path: str) -> Statistics:

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.cores import cores
 from jaxrl.types import Key, Metrics, Params, Source, Spec
-from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, row_bytes
+from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, reads, row_bytes
 from jaxrl_data.mixture import Making, Mixture, making, measured_of
 from jaxrl_data.order import Order, Share, hashed, order, weights
 from jaxrl_data.samples import begun, fill, nested, note, random_of, room_for
@@ -314,9 +314,10 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
         close=close,
     )
     common = _common(config, mixed)
+    seen = {name: reads(stream.features, mixed.spec) for name, stream in mixed.streams.items()}
     marks = {name: stream.dataset.fingerprint for name, stream in mixed.streams.items()}
     held = mixed.statistics if config.normalise or common else {}
-    return Loaded(source, spec, normaliser(spec, common), config.history, mixed.making.transforms, marks, held)
+    return Loaded(source, spec, normaliser(spec, common), config.history, seen, mixed.making.transforms, marks, held)
 
 
 def _common(config: Config, mixed: Mixed) -> Statistics | None:

@@ -90,7 +90,7 @@ def _refuse_other(options: argparse.Namespace, meta: Any, data: Any) -> int | No
         try:
             refuse_difference(read_meta(directory), meta)
             if data is not None:
-                data.check(read_meta(directory)["data"])
+                data.check(read_meta(directory).get("data", {}))
         except ValueError as error:
             raise ValueError(f"{error}\nchoose another --workdir, or go on all the same with --resume --force") from None
     return there

@@ -5,9 +5,10 @@ from math import inf
 
 import numpy as np
 import pytest
+from etils import epath
 
 from jaxrl import config as configs
-from jaxrl_data import commands, planning, selection
+from jaxrl_data import commands, placing, planning, selection
 from jaxrl_data.dataset_source import Config, batches, dataset_source
 from jaxrl_data.members import Set, open_member, statistics_of
 from jaxrl_data.mixture import Goal, Images, Mixture
@@ -219,3 +220,63 @@ def test_statistics_of_changed_numbers_are_made_from_the_config(sets, tmp_path, 
         commands.main(["stats", "--config", "file.py", "--out", "x"], load)
     with pytest.raises(ValueError, match="by needs a cache"):
         Streamed("made", columns=OWN, by=By())
+
+
+def test_what_is_kept_beside_a_cache_is_made_again_where_it_is_damaged_or_cannot_be_written(tmp_path, monkeypatch):
+    cache = made(tmp_path / "cache")
+    chosen = mixture(cache, of={"by": By()}, normalise="bounds")
+    expected = drawn(replace(chosen, normalise=""), 20)
+    (kept,) = cache.glob("selection-*")
+    kept.write_bytes(b"")
+    np.testing.assert_array_equal(drawn(replace(chosen, normalise=""), 20), expected)
+    assert kept.stat().st_size
+
+    def refused(path, data):
+        raise PermissionError(13, "Permission denied")
+
+    kept.unlink()
+    monkeypatch.setattr(placing, "put", refused)
+    with pytest.warns(
+        UserWarning, match=r"(selection|statistics)-.*: cannot be kept, so the next run makes it again \(Permission denied\)"
+    ):
+        samples = open_mixture(chosen)
+    assert samples.statistics["made"].steps == sum(LENGTHS) and sorted(one.name for one in cache.glob(".*")) == []
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "kept"
+    with placing.whole(epath.Path(path), epath.Path(tmp_path)) as one, placing.whole(epath.Path(path), epath.Path(tmp_path)) as other:
+        one.write(b"whole")
+        other.write(b"whole")
+    assert path.read_bytes() == b"whole" and [entry.name for entry in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"goal": Goal()}, "goal.cameras: no set has primary; .*front"),
+        ({"images": Images(8, cameras=("nope",))}, "images.cameras: no set has nope"),
+        ({"augment": ({"name": "shift", "cameras": ("back",)},)}, r"augment\[0\].cameras: no set has back"),
+        (
+            {"augment": ({"name": "proprioception_dropout", "probability": 0.5, "groups": ("joints",)},)},
+            r"augment\[0\].groups: no set has j",
+        ),
+        ({"augment": ({"name": "shift", "cameras": "front"},)}, r"augment\[0\].cameras: expected tuple\[str, ...\], got 'front'"),
+        ({"augment": ({"name": "shift", "pixels": 1.5},)}, r"augment\[0\].pixels: expected int, got 1.5"),
+        ({"augment": ({"name": "crop", "share": "0.9"},)}, r"augment\[0\].share: expected float, got '0.9'"),
+        ({"tokens": Tokenise("os.path")}, "there is no os.path|makes no ids of a text"),
+        ({"tokens": Tokenise("jaxrl_data.transforms.instruction.sentencepiece_file")}, "makes no ids of a text"),
+        ({"of": {"transforms": ({**DELTA, "pairs": (("a", 0),)},)}}, r"transforms\[0\].pairs: expected tuple\[tuple\[int, int\], ...\]"),
+        ({"of": {"transforms": ({**DELTA, "state": "state/pose"},)}}, "sets.made: DeltaAction: needs state/pose.*observation/state/pose"),
+        ({"of": {"weight": 0.0}}, "cache: weight is 0.0, but must be above 0"),
+        ({"of": {"by": By(temperature=1e-4)}}, "temperature is 0.0001, at which nothing would be drawn of task"),
+        ({"columns": {**OWN, "state/q": "task"}}, "state/q is to be the column task, which holds texts, and not arrays"),
+        ({"columns": {**OWN, "image/q": "state"}}, "image/q is to be the column state, which holds arrays, and not images"),
+        ({"columns": {**OWN, "position": "state"}}, "position is no name for a column; write action, state/"),
+        ({"columns": {"action": "task"}}, "action is to be the column task, which holds texts, and not arrays"),
+        ({"columns": {"action": "count"}}, r"the column count of the shape \(\), but must be a vector"),
+    ],
+)
+def test_what_would_pass_in_silence_is_refused(folder, changes, message):
+    with pytest.raises(ValueError, match=message):
+        open_mixture(mixture(folder, **changes))

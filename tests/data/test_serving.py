@@ -8,7 +8,7 @@ import pytest
 
 from jaxrl_data.dataset_source import Config, dataset_source
 from jaxrl_data.members import Set
-from jaxrl_data.mixture import Images
+from jaxrl_data.mixture import Goal, Images
 from jaxrl_data.samples import open_mixture
 from jaxrl_data.serving import serving
 from jaxrl_data.transforms.instruction import Tokenise
@@ -28,20 +28,32 @@ def kept_of(chosen, name="made"):
 @pytest.mark.parametrize("history", [1, 2])
 def test_a_robot_sees_and_does_what_was_trained(tmp_path, history):
     cache = made(tmp_path / "cache")
-    changes = {"normalise": "quantile", "horizon": 3, "history": history, "tokens": Tokenise(length=8), "images": Images(16, pad=True)}
+    changes = {
+        "goal": Goal(("front",)),
+        "normalise": "quantile",
+        "horizon": 3,
+        "history": history,
+        "tokens": Tokenise(length=8),
+        "images": Images(16, pad=True),
+    }
     chosen = mixture(cache, of={"transforms": (DELTA,)}, **changes)
     served, batch = serving(kept_of(chosen)), open_mixture(chosen).batch(range(34))
-    plain = open_mixture(mixture(cache, history=history)).batch(range(34))
+    plain = open_mixture(mixture(cache, history=history, images=Images(16, pad=True))).batch(range(34))
     row = [n for n in range(34) if int(counts_of(plain, history)[n]) == 4002][0]
     one, at = episode(4, 6), [1, 2][-history:]
     seen = {
         "state/pose": one.arrays["state"][at] if history > 1 else one.arrays["state"][2],
         "image/front": [one.images["front"][step] for step in at] if history > 1 else one.images["front"][2],
         "task/instruction": one.texts["task"][2],
+        "task/goal_image/front": one.images["front"][5],
     }
     observation, reference = served.observe(seen)
     assert observation.keys() == batch["observation"].keys()
+    shown = plain["observation"]["image/front"][[n for n in range(34) if int(counts_of(plain, history)[n]) == 4005][0]]
+    np.testing.assert_array_equal(observation.pop("task/goal_image/front")[0], shown[-1] if history > 1 else shown)
     for name, expected in batch["observation"].items():
+        if name == "task/goal_image/front":
+            continue
         np.testing.assert_allclose(observation[name], expected[row], rtol=1e-6, err_msg=name)
     np.testing.assert_allclose(served.act(batch["action"][row], reference), one.arrays["action"][2:5], rtol=1e-4, atol=2e-3)
 
@@ -73,6 +85,13 @@ def test_what_does_not_fit_is_said(tmp_path):
     kept = kept_of(mixture(made(tmp_path / "cache"), {name: of for name, of in OWN.items() if not name.startswith("image")}))
     with pytest.raises(ValueError, match="state/pose: has 3 steps of history, but the policy reads 2"):
         serving({**kept, "history": 2}).observe({"state/pose": np.zeros(3)})
+    for seen, message in (
+        ({}, "state/pose: is missing in what the robot sees"),
+        ({"state/pose": np.zeros(4)}, r"state/pose: has the shape \(4,\), but the policy reads 3 numbers"),
+        ({"state/pose": np.zeros(3), "state/pse": np.zeros(3)}, "state/pse: the policy reads no such thing; did you mean state/pose"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            serving(kept).observe(seen)
     with pytest.raises(ValueError, match=r"jaxrl_data.transforms.poses.Gone: cannot be made by this version"):
         from_json([{"type": "jaxrl_data.transforms.poses.Gone"}])
     with pytest.raises(ValueError, match=r"os.system: cannot be made by this version of jaxrl: it is no part of jaxrl_data"):

@@ -17,6 +17,7 @@ import numpy as np
 from jaxrl_data.cache.layout import CACHE, HASHES, INDEX, LENGTHS, PLAN, Plan, from_json, shard_folder, to_json
 from jaxrl_data.cache.shard import LeftOut, kept, left_out_of, write_shard
 from jaxrl_data.open import open_dataset
+from jaxrl_data.placing import put
 
 _SHARDS = 2048  # at most, so that a large set is not a million files
 _SMALLEST = 32  # episodes of a shard
@@ -65,14 +66,8 @@ def begin(plan: Plan, folder: Path) -> list[int]:
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder}: is not empty, and holds no cache; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(there, to_json(plan).encode())
+    put(there, to_json(plan).encode())
     return [shard for shard in range(plan.shards) if not shard_folder(folder, shard).exists()]
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
 
 
 def make_shard(plan: Plan, folder: Path, shard: int, quarantine: bool = False) -> tuple[int, list[LeftOut]]:
@@ -103,7 +98,7 @@ def finish(plan: Plan, folder: Path) -> Prepared:
     with part.open("wb") as file:
         np.savez(file, lengths=whole, hashes=np.concatenate(hashes), counts=np.array([len(one) for one in lengths], np.int64))
     part.replace(folder / INDEX)
-    _write_whole(folder / CACHE, to_json(plan).encode())
+    put(folder / CACHE, to_json(plan).encode())
     for killed in folder.glob(".shard-*"):
         shutil.rmtree(killed, ignore_errors=True)
     return Prepared(len(whole), int(whole.sum()), left_out)

@@ -74,7 +74,11 @@ def _encoder(path: str, arguments: tuple[str, ...]) -> Encode:
         factory = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"Tokenise: there is no {path}; write module.function, such as {__name__}.byte_ids") from error
-    encode: Encode = factory(*arguments)
+    try:
+        encode: Encode = factory(*arguments)
+        encode("")
+    except TypeError as error:
+        raise ValueError(f"Tokenise: {path} with the arguments {arguments} makes no ids of a text: {error}") from error
     return encode
 
 
@@ -94,6 +98,10 @@ class Tokenise:
     def __post_init__(self) -> None:
         if self.length < 1:
             raise ValueError(f"Tokenise: length is {self.length}, but counts at least 1 token")
+
+    def check(self) -> None:
+        """Raises ValueError, or what opening its file raises, where `path` and `arguments` make no ids of a text."""
+        _encoder(self.path, self.arguments)
 
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
         text = sample.get(INSTRUCTION, "")

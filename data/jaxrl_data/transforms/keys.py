@@ -15,6 +15,7 @@ from jaxrl_data.transforms.interface import Sample, Spec
 ACTION = "action"
 MASK = "mask"
 INSTRUCTION = "observation/task/instruction"
+STATE = "observation/state/"
 IMAGE = "observation/image/"
 DEPTH = "observation/depth/"
 GOAL = "observation/task/goal_image/"
@@ -58,7 +59,8 @@ def stream(random: np.random.Generator, names: tuple[str, ...]) -> dict[str, np.
 def needed(before: Spec, key: str, what: str) -> ArraySpec:
     """The spec of `key`. Raises ValueError that says which transform needs it."""
     if key not in before:
-        raise ValueError(f"{what}: needs {key}; {suggestion(key, tuple(before))}")
+        known = tuple(name for name in before if not name.startswith("present/"))
+        raise ValueError(f"{what}: needs {key}; {suggestion(key, known)}")
     return before[key]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,11 +52,28 @@ def _one(section: Mapping[str, Any], table: Table, where: str) -> Transform:
         inspect.signature(cls).bind(**given)
     except TypeError as error:
         raise ValueError(f"{where}: {name}: {error}") from None
+    hints = typing.get_type_hints(cls)
+    for key, value in given.items():
+        if not _fits(value, hints[key]):
+            raise ValueError(f"{where}.{key}: expected {_told(hints[key])}, got {section[key]!r}")
     try:
         made: Transform = cls(**given)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     return made
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is tuple:
+        members = typing.get_args(hint)
+        if members[-1] is Ellipsis and isinstance(value, tuple):
+            members = members[:1] * len(value)
+        return isinstance(value, tuple) and len(value) == len(members) and all(map(_fits, value, members))
+    return type(value) in ((int, float) if hint is float else (hint,))
+
+
+def _told(hint: Any) -> str:
+    return str(hint) if typing.get_args(hint) else hint.__name__
 
 
 def _tuples(value: Any) -> Any:
