@@ -7,8 +7,9 @@ from typing import Any
 from jaxrl_data import dataset_source, stream_source
 from jaxrl_data.members import Member, open_member, statistics_file, statistics_of
 from jaxrl_data.mixture import measured_of
+from jaxrl_data.samples import note
 from jaxrl_data.statistics import Statistics, save
-from jaxrl_data.streaming.members import open_streams
+from jaxrl_data.streaming.members import Choice, open_streams
 from jaxrl_data.streaming.statistics import configured
 
 Make = Callable[[Callable[[int], Any]], tuple[Statistics, str]]  # how to tell of episodes read -> statistics, and the file they are in
@@ -29,7 +30,7 @@ def statistics_needed(config: dataset_source.Config | stream_source.Config) -> I
 
 def _kept(member: Member, config: dataset_source.Config, name: str, advance: Callable[[int], Any]) -> tuple[Statistics, str]:
     measured = measured_of(config, config.sets[name])
-    held = statistics_of(member, config.validation, measured)
+    held = statistics_of(member, config.validation, measured, partial(note, {}) if config.quarantine else None)
     advance(len(member.chosen))
     return held, str(statistics_file(member, config.validation, measured))
 
@@ -44,7 +45,8 @@ def _of_streams(config: stream_source.Config) -> Iterator[tuple[str, int, Make]]
 
             def make(advance: Callable[[int], Any], name: str = name, stream: Any = stream) -> tuple[Statistics, str]:
                 path = config.sets[name].statistics
-                held = configured(stream, measured_of(config, config.sets[name]), config.validation, advance)
+                choice = Choice("train", config.validation, quarantine=config.quarantine)
+                held = configured(stream, measured_of(config, config.sets[name]), choice, partial(note, {}), advance)
                 save(path, held)
                 return held, path
 

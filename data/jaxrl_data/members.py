@@ -1,7 +1,7 @@
 """One data set of a mixture, opened: which of its steps may be drawn, and the sample of each."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
@@ -20,11 +20,13 @@ from jaxrl_data.standardise.standard import features as standard_features
 from jaxrl_data.standardise.standard import standardiser
 from jaxrl_data.statistics import Statistics, load, statistics, summarise, to_bytes
 from jaxrl_data.transforms.interface import Transform, definition
+from jaxrl_data.transforms.keys import ACTION
 from jaxrl_data.transforms.named import NUMBERS, named
 from jaxrl_data.transforms.window import IdleFilter
 
 Part = Literal["train", "validation", "all"]
 WHOLE = Measured()  # all columns as they are
+Note = Callable[[str, str], None]  # is told of an episode that is left out, and why
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,14 @@ class Set:
         return named(self.transforms, NUMBERS, f"{self.path}: transforms")
 
 
+def _is_vector(own: str) -> bool:
+    """Whether a column holds the numbers of states and actions."""
+    return own == ACTION or own.startswith("state/")
+
+
 @dataclass(frozen=True)
 class Columns:
-    """House names for the columns of a file, which stay as they are."""
+    """House names for the columns of a file. States and actions that are integers or flags become float32; all else stays as it is."""
 
     columns: Mapping[str, str]
 
@@ -70,7 +77,36 @@ class Columns:
         def named(table: Mapping[str, Any]) -> dict[str, Any]:
             return {own: table[name] for own, name in self.columns.items() if name in table}
 
-        return episode._replace(arrays=named(episode.arrays), images=named(episode.images), texts=named(episode.texts))
+        arrays = {
+            own: array.astype(np.float32) if _is_vector(own) and array.dtype.kind in "biu" else array
+            for own, array in named(episode.arrays).items()
+        }
+        return episode._replace(arrays=arrays, images=named(episode.images), texts=named(episode.texts))
+
+    def features(self, raw: Features) -> Features:
+        """Of what comes out."""
+        arrays = {own: raw.arrays[name] for own, name in self.columns.items() if name in raw.arrays}
+        return Features(
+            {
+                own: replace(spec, dtype="float32") if _is_vector(own) and np.dtype(spec.dtype).kind in "biu" else spec
+                for own, spec in arrays.items()
+            },
+            {own: raw.images[name] for own, name in self.columns.items() if name in raw.images},
+            tuple(own for own, name in self.columns.items() if name in raw.texts),
+            raw.rate,
+        )
+
+
+def finite(episode: Episode) -> Episode:
+    """The episode. Raises ValueError that names column, step and dimension of a state or an action that is not finite."""
+    for name, array in episode.arrays.items():
+        if _is_vector(name) and not np.isfinite(array).all():
+            step, *place = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise ValueError(
+                f"{episode.name}: {name} is {array[(step, *place)]} in dimension {', '.join(map(str, place))} of step {step}; "
+                "`jaxrl data validate` finds all such steps, `quarantine` leaves the episode out"
+            )
+    return episode
 
 
 class _Lazy(Sequence):
@@ -100,7 +136,7 @@ class Member(NamedTuple):
     parts: dict[str, int]  # of the items, those of each part, one after the other; none where the set is drawn as a whole
     at: Callable[[int], tuple[int, int]]  # item -> episode, and the place of the step among those of it that may be drawn
     step: Callable[[Episode, int], int]  # a place -> the step
-    episode: Callable[[int], Episode]  # standardised; its images are read when they are looked at
+    episode: Callable[[int], Episode]  # standardised; its images are read when they are looked at; ValueError: it is bad
     lengths: np.ndarray  # [E] standardised
     chosen: np.ndarray  # [n] the episodes that are drawn from
     definition: str  # of what standardises it
@@ -141,14 +177,9 @@ def meaning(one: Set, raw: Features) -> Meaning:
     if "action" not in one.columns:
         raise ValueError(f"{one.path}: columns name no action; add one, such as {{'action': {known[0]!r}}}")
     _check_kinds(one, raw)
-    found = Features(
-        {own: raw.arrays[name] for own, name in one.columns.items() if name in raw.arrays},
-        {own: raw.images[name] for own, name in one.columns.items() if name in raw.images},
-        tuple(own for own, name in one.columns.items() if name in raw.texts),
-        raw.rate,
-    )
+    named = Columns(dict(one.columns))
     needed = tuple(name for name in one.columns.values() if name in raw.arrays)
-    return Meaning(Columns(one.columns), found, needed, (0, 0), definition((Columns(dict(one.columns)),)), (), ())
+    return Meaning(named, named.features(raw), needed, (0, 0), definition((named,)), (), ())
 
 
 _KINDS = {"action": ("array",), "state": ("array",), "image": ("image",), "depth": ("image", "array"), "task": ("text",)}
@@ -186,7 +217,7 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
     if not chosen.size:
         raise ValueError(f"{one.path}: no episode is left for {part}; a share of {validation} of {len(out)} episodes is held out")
 
-    def episode(number: int) -> Episode:
+    def standardised(number: int) -> Episode:
         steps = range(int(store.lengths[number]))
         images = {
             name: _Lazy(lambda step, name=name: store.images(number, name, [step])[0], steps)  # type: ignore[misc]
@@ -199,7 +230,7 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
         return standardise(Episode(f"{store.name}, episode {number}", store.arrays(number, needed), images, texts))  # type: ignore[arg-type]
 
     folder = Path(one.path)
-    counts, of_part, parts = selection(folder, store.fingerprint, told, lengths, episode, one.idle, one.by)
+    counts, of_part, parts = selection(folder, store.fingerprint, told, lengths, standardised, one.idle, one.by)
     chosen = chosen[counts[chosen] > 0]
     if not chosen.size:
         raise ValueError(f"{one.path}: no step is left for {part}; all of its episodes stand still by the measure of `idle`")
@@ -223,7 +254,7 @@ def open_member(one: Set, part: Part = "train", validation: float = 0.0) -> Memb
         parts={name: size for name, size in zip(parts, sizes, strict=True) if size} if one.by else {},
         at=at,
         step=step,
-        episode=episode,
+        episode=lambda number: finite(standardised(number)),
         lengths=lengths,
         chosen=chosen,
         definition=told,
@@ -252,30 +283,39 @@ def statistics_file(member: Member, validation: float, measured: Measured = WHOL
     return member.folder / f"statistics-{_key(member, measured, validation)}.json"
 
 
-def statistics_of(member: Member, validation: float = 0.0, measured: Measured = WHOLE) -> Statistics:
+def statistics_of(member: Member, validation: float = 0.0, measured: Measured = WHOLE, note: Note | None = None) -> Statistics:
     """Of all arrays of the set's train part, standardised: read once, and kept beside the cache.
 
-    They are found again by the contents of the data and the definition of what was done to them, not by a path.
+    They are found again by the contents of the data and the definition of what was done to them, not by a path. Bad episodes are told to
+    `note` and left out; without one, ValueError.
     """
     path = statistics_file(member, validation, measured)
     if path.exists():
         held = load(str(path))
         if held.fingerprint == member.store.fingerprint:
             return held
-    found = compute_statistics(member, validation, measured)
+    found = compute_statistics(member, validation, measured, note)
     keep(path, to_bytes(found))
     return found
 
 
-def compute_statistics(member: Member, validation: float = 0.0, measured: Measured = WHOLE) -> Statistics:
-    """Of all arrays of the episodes that are not held out, whatever part of the set this is; one pass that reads no image."""
+def compute_statistics(member: Member, validation: float = 0.0, measured: Measured = WHOLE, note: Note | None = None) -> Statistics:
+    """Of all arrays of the episodes that are not held out, whatever part of the set this is; one pass that reads no image.
+
+    Bad episodes are told to `note` and left out; without one, ValueError.
+    """
     train = np.flatnonzero(~held_out(member.store.hashes, validation))
     if not train.size:
         raise ValueError(f"{member.folder}: no episode is left to compute statistics of; validation is {validation}")
 
     def read(first: int, last: int) -> Iterator[Episode]:
-        for number in train[first:last]:
-            yield member.episode(int(number))
+        for number in train[first:last].tolist():
+            try:
+                yield member.episode(number)
+            except ValueError as error:
+                if note is None:
+                    raise
+                note(f"{member.store.name}, episode {number}", str(error))
 
     dataset = Dataset(member.store.name, member.store.split, member.store.features, len(train), read, member.store.fingerprint)
     columns = specs(measured, member.features)

@@ -72,10 +72,18 @@ def begun(
 class Samples:
     """A mixture, opened; made by `open_mixture`. Thread-safe."""
 
-    def __init__(self, config: Mixture, fed: Mapping[str, Fed], drawn: Order, spec: Spec, statistics: Mapping[str, Statistics]) -> None:
+    def __init__(
+        self,
+        config: Mixture,
+        fed: Mapping[str, Fed],
+        drawn: Order,
+        spec: Spec,
+        statistics: Mapping[str, Statistics],
+        bad: Mapping[str, str],
+    ) -> None:
         self.config, self.fed, self.order, self.spec, self.statistics = config, dict(fed), drawn, spec, dict(statistics)
         self._list = tuple(self.fed.values())
-        self.bad: dict[str, str] = {}  # episodes that could not be used, with the reason
+        self.bad = dict(bad)  # episodes that could not be used, with the reason
 
     def sample(self, number: int, of: int, item: int, room: Mapping[str, np.ndarray]) -> Sample:
         """Sample `number`, which is an item of a set; what its images can be written into is its `room`.
@@ -166,8 +174,10 @@ def open_mixture(config: Mixture, statistics: Callable[[str, Member], Statistics
     sizes = weights({name: float(member.items) for name, member in members.items()}, config.temperature)
     shares = {name: share_of(member, config.sets[name].weight * sizes[name]) for name, member in members.items()}
     measured = {name: measured_of(config, one) for name, one in config.sets.items()}
-    known = statistics or (lambda name, member: statistics_of(member, config.validation, measured[name]))
+    bad: dict[str, str] = {}
+    told = partial(note, bad) if config.quarantine else None
+    known = statistics or (lambda name, member: statistics_of(member, config.validation, measured[name], told))
     held = {name: known(name, member) for name, member in members.items()} if config.normalise else {}
     made = making(config, members, held)
     fed = {name: Fed(member, measured[name], made.cameras, made.window, made.transforms[name]) for name, member in members.items()}
-    return Samples(config, fed, order(shares, config.seed), made.spec, held)
+    return Samples(config, fed, order(shares, config.seed), made.spec, held, bad)

@@ -140,6 +140,9 @@ def test_bad_episodes_end_it_or_are_listed(tmp_path, monkeypatch):
         assert (found.episodes, [left.episode for left in found.left_out]) == (4, [1, 2, 6])
         assert found.left_out[0].reason == "made/1.0.0, episode 1: state is not there"
     assert open_store(tmp_path / "a").lengths.tolist() == [5, 1, 6, 4]
+    from_memory(monkeypatch, dataset(LENGTHS, bad=(2, 6))._replace(fingerprint=one.fingerprint))
+    prepare(one, tmp_path / "better", quarantine=True)  # the same files, one of which can be read now
+    assert open_store(tmp_path / "better").fingerprint != open_store(tmp_path / "a").fingerprint
     from_memory(monkeypatch, dataset((3, 3), bad=(0, 1)))
     with pytest.raises(ValueError, match="no episode could be used; the first: made/1.0.0, episode 0"):
         prepare(plan("memory"), tmp_path / "b", quarantine=True)

@@ -190,6 +190,38 @@ def test_a_bad_episode_ends_it_or_is_counted(tmp_path, folder):
     assert source.metrics(state)["data/quarantined"] == 3
 
 
+def test_a_number_that_is_not_finite_ends_it_or_is_counted(tmp_path, monkeypatch):
+    plain = dataset(LENGTHS)
+
+    def read(first, last, columns=None):
+        for number, one in enumerate(plain.read(first, last, columns), first):
+            if number == 4:
+                one.arrays["state"][1, 2] = np.nan
+            yield one
+
+    folder = made(tmp_path / "cache", read=read)
+    message = "made/1.0.0, episode 4: state/pose is nan in dimension 2 of step 1"
+    for normalise in ("", "bounds"):  # while statistics are made, and while samples are
+        with pytest.raises(ValueError, match=message):
+            take(batches(config(folder, normalise=normalise)), 6)
+    with pytest.warns(UserWarning, match=f"made/1.0.0, episode 4: left out, because {message}"):
+        mixed = open_mixture(config(folder, normalise="bounds", quarantine=True))
+    assert mixed.statistics["made"].episodes == len(LENGTHS) - 1 and len(mixed.bad) == 1
+    drawn = mixed.batch(range(sum(LENGTHS)))
+    assert np.isfinite(drawn["observation"]["state/pose"]).all()
+    with pytest.raises(ValueError, match=message):  # the statistics that are kept now forgive nothing
+        take(batches(config(folder, normalise="bounds")), 6)
+
+
+def test_whole_numbers_and_flags_are_normalised_like_others(tmp_path):
+    folder = made(tmp_path / "cache")
+    sets = {"made": Set(str(folder), columns=COLUMNS)}
+    mixed = open_mixture(config(folder, sets=sets, normalise="bounds"))
+    assert mixed.statistics["made"].columns["state/count"].max == 1000 * (len(LENGTHS) - 1) + LENGTHS[-1] - 1
+    count = mixed.batch(range(sum(LENGTHS)))["observation"]["state/count"]
+    assert count.dtype == np.float32 and count.min() == -1 and count.max() == 1
+
+
 def test_memory_does_not_grow(folder):
     """Beyond what waits, which varies: half of the batches that are handed out meanwhile would be four times as much."""
     chosen = config(folder, threads=1, prefetch=1)

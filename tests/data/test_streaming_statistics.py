@@ -5,8 +5,9 @@ import pytest
 
 from jaxrl.types import ArraySpec
 from jaxrl_data import commands
+from jaxrl_data.configured import statistics_needed
 from jaxrl_data.dataset import Dataset
-from jaxrl_data.episode import Episode, Features
+from jaxrl_data.episode import BadEpisode, Episode, Features
 from jaxrl_data.stream_source import open_mixed
 from jaxrl_data.streaming.members import Streamed
 from tests.data.episodes import dataset, picture, png
@@ -20,16 +21,16 @@ def test_statistics_are_named_and_fit_or_the_command_is_told(sets, tmp_path, mon
     def chosen(validation=0.0, **changes):
         return config(sets={"made": Streamed("made", columns=COLUMNS, **changes)}, normalise="bounds", validation=validation)
 
-    with pytest.raises(ValueError, match=r"made: its statistics are needed.*`jaxrl data stats made --split train --out FILE` makes them"):
+    with pytest.raises(ValueError, match=r"made: its statistics are needed.*`jaxrl data stats --config FILE.py` makes them"):
         open_mixed(chosen())
-    with pytest.raises(ValueError, match=rf"there are no statistics of made; `jaxrl data stats made --split train --out {path}"):
+    with pytest.raises(ValueError, match="there are no statistics of made; `jaxrl data stats --config FILE.py`"):
         open_mixed(chosen(statistics=str(path)))
     assert commands.main(["stats", "made", "--out", str(path)]) == 0
     whole = np.concatenate([batch["action"][batch["mask"][..., 0] > 0] for batch, _ in take(chosen(statistics=str(path)), 40)])
     assert whole.min() == pytest.approx(-1, abs=1e-5) and whole.max() == pytest.approx(1, abs=1e-5)
     mixed = open_mixed(chosen(statistics=str(path)))
     assert mixed.statistics["made"].columns["state/pose"].max[0] == max(EVERY)
-    with pytest.raises(ValueError, match="one share held out; `jaxrl data stats made .* --validation 0.4` makes them"):
+    with pytest.raises(ValueError, match="one share held out; `jaxrl data stats --config FILE.py` makes them"):
         open_mixed(chosen(0.4, statistics=str(path)))
     assert commands.main(["stats", "made", "--validation", "0.4", "--out", str(path)]) == 0
     assert open_mixed(chosen(0.4, statistics=str(path))).statistics["made"].steps < len(EVERY)
@@ -60,7 +61,7 @@ def test_a_set_of_the_table_is_normalised_by_what_its_row_makes_of_it(sets, tmp_
     one = Streamed("bridge", standard="bridge_dataset", statistics=path)
     chosen = config(sets={"bridge": one}, normalise="bounds", lanes=1)
     assert commands.main(["stats", "bridge", "--out", path]) == 0
-    with pytest.raises(ValueError, match="of stored columns of bridge, .* --standard bridge_dataset` makes them"):
+    with pytest.raises(ValueError, match="of stored columns of bridge, .*`jaxrl data stats --config FILE.py` makes them"):
         open_mixed(chosen)
     assert commands.main(["stats", "bridge", "--standard", "bridge_dataset", "--out", path]) == 0
     action = np.concatenate([batch["action"][:, 0] for batch, _ in take(chosen, 2)])  # 16 steps: an epoch, the last ones dropped
@@ -78,3 +79,38 @@ def test_sizes_are_steps_where_all_sets_tell_them(sets, tmp_path, monkeypatch):
     assert np.mean(open_mixed(config(sets=both)).order.sets(0, 7000)) == pytest.approx(1 / 7, abs=0.01)
     both["short"] = Streamed("short", columns=COLUMNS)
     assert np.mean(open_mixed(config(sets=both)).order.sets(0, 7000)) == pytest.approx(1 / 2, abs=0.01)
+
+
+def test_bad_episodes_are_left_out_where_the_config_says_so(sets, tmp_path):
+    path = tmp_path / "made.json"
+    plain = sets["made"]
+
+    def read(first, last, columns=None):
+        for number, one in enumerate(plain.read(first, last, columns), first):
+            if number == 2:
+                one.arrays["action"][3] = np.inf
+            yield one
+
+    sets["made"] = plain._replace(read=read)
+    named = {"made": Streamed("made", columns=COLUMNS | {"state/count": "count"}, statistics=str(path))}
+    (_, _, strict) = next(statistics_needed(config(sets=named, normalise="bounds")))
+    with pytest.raises(BadEpisode, match="episode 2: action is inf in dimension 0 of step 3"):
+        strict(lambda episodes: None)
+    (_, size, make) = next(statistics_needed(config(sets=named, normalise="bounds", quarantine=True)))
+    with pytest.warns(UserWarning, match="episode 2: left out, because .*action is inf"):
+        held, _ = make(lambda episodes: None)
+    assert (size, held.episodes) == (len(LENGTHS), len(LENGTHS) - 1)
+    assert held.columns["state/count"].max == max(EVERY)
+    with pytest.warns(UserWarning, match="episode 2: left out"):
+        drawn = [batch for batch, _ in take(config(sets=named, normalise="bounds", quarantine=True), 40)]
+    assert all(np.isfinite(batch["action"]).all() for batch in drawn)
+    assert max(batch["observation"]["state/count"].max() for batch in drawn) == 1
+
+
+def test_statistics_of_stored_columns_lack_whole_numbers(sets, tmp_path, monkeypatch):
+    path = tmp_path / "stored.json"
+    monkeypatch.setattr(commands, "opened", lambda options: sets[options.path])
+    assert commands.main(["stats", "made", "--out", str(path)]) == 0
+    named = {"made": Streamed("made", columns=COLUMNS | {"state/count": "count"}, statistics=str(path))}
+    with pytest.raises(ValueError, match="holds no statistics of state/count of made; `jaxrl data stats --config FILE.py` makes them"):
+        open_mixed(config(sets=named, normalise="bounds"))

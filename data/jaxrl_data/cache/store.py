@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxrl_data.cache.layout import CACHE, EPISODES, INDEX, Plan, column_file, from_json, shard_folder
 from jaxrl_data.episode import Features
+from jaxrl_data.stored import fingerprint
 
 _OPEN = 256  # files at a time
 _TOLD = 8  # shards whose names and texts are remembered
@@ -181,5 +182,5 @@ def open_store(folder: str | Path) -> Store:
         shard, *_ = place(episode)
         return dict(words(shard)["episodes"][episode - (shard_ends[shard - 1] if shard else 0)])
 
-    fingerprint = f"{plan.fingerprint}-{plan.size}"
-    return Store(plan.name, plan.split, plan.features, fingerprint, lengths, hashes, arrays, images, texts, told, files.close)
+    mark = fingerprint(hashes.tobytes())  # of what is held: an episode that was left out, or no longer is, makes it another
+    return Store(plan.name, plan.split, plan.features, mark, lengths, hashes, arrays, images, texts, told, files.close)

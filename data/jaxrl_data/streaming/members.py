@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_data.cache.shard import LeftOut, content_hash, usable
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features, length
-from jaxrl_data.members import Meaning, Part, Set, held_out, meaning
+from jaxrl_data.members import Meaning, Part, Set, finite, held_out, meaning
 from jaxrl_data.open import open_apart, splits
 from jaxrl_data.selection import steps_of
 from jaxrl_data.streaming.lanes import cut
@@ -139,7 +139,7 @@ def chosen(episodes: Iterator[Episode], choice: Choice) -> Iterator[Episode]:
 
 
 def _standardised(stream: Stream, raw: Episode, choice: Choice) -> Episode:
-    found = stream.meaning.standardise(raw)
+    found = finite(stream.meaning.standardise(raw))
     return found._replace(
         arrays={name: column for name, column in found.arrays.items() if choice.wants(name)},
         images={name: column for name, column in found.images.items() if choice.wants(name)},
@@ -151,23 +151,30 @@ def _bytes(episode: Episode) -> int:
     return arrays + sum(len(image) for column in episode.images.values() for image in column)
 
 
+def read_episodes(stream: Stream, first: int, last: int, choice: Choice, note: Callable[[str, str], None]) -> Iterator[Episode]:
+    """Of the episodes `first` to `last` - 1 those of the wanted part, standardised.
+
+    Bad ones are told to `note` with the reason, if there is a quarantine, else raised as BadEpisode.
+    """
+    left_out = list[LeftOut]()
+    for raw in chosen(usable(stream.dataset, first, last, choice.quarantine, left_out), choice):
+        try:
+            yield _standardised(stream, raw, choice)
+        except ValueError as error:
+            if not choice.quarantine:
+                raise BadEpisode(first, f"{stream.given.path}: {error}") from error
+            note(raw.name, str(error))
+    for one in left_out:
+        note(f"{stream.dataset.name}, {stream.dataset.split}, episode {one.episode}", one.reason)
+
+
 def read_block(stream: Stream, place: int, choice: Choice, note: Callable[[str, str], None]) -> Block:
     """The episodes of a block that are of the wanted part. Bad ones are told to `note` with the reason, if there is a quarantine.
 
     Raises:
         BadEpisode: one cannot be used, and there is no quarantine.
     """
-    found, left_out = list[Episode](), list[LeftOut]()
-    dataset, first, last = stream.dataset, int(stream.edges[place]), int(stream.edges[place + 1])
-    for raw in chosen(usable(dataset, first, last, choice.quarantine, left_out), choice):
-        try:
-            found.append(_standardised(stream, raw, choice))
-        except ValueError as error:
-            if not choice.quarantine:
-                raise BadEpisode(first, f"{stream.given.path}: {error}") from error
-            note(raw.name, str(error))
-    for one in left_out:
-        note(f"{dataset.name}, {dataset.split}, episode {one.episode}", one.reason)
+    found = list(read_episodes(stream, int(stream.edges[place]), int(stream.edges[place + 1]), choice, note))
     kept = tuple(steps_of(one, stream.given.idle) for one in found)
     counts = [length(one) if steps is None else len(steps) for one, steps in zip(found, kept, strict=True)]
     return Block(tuple(found), kept, np.cumsum(counts, dtype=np.int64), sum(map(_bytes, found)))

@@ -3,7 +3,6 @@
 Of a set whose steps or numbers are changed (`idle`, `transforms`) they are made by `--config`, which knows how; of others by the path too.
 """
 
-import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from jaxrl_data.episode import Episode
 from jaxrl_data.measured import Measured, rows, specs
 from jaxrl_data.members import Set, meaning
 from jaxrl_data.statistics import Statistics, Summary, float_columns, load, statistics, summarise
-from jaxrl_data.streaming.members import Choice, Stream, chosen
+from jaxrl_data.streaming.members import Choice, Stream, chosen, read_episodes
 
 
 def _definition(standard: str, of_standard: str, validation: float) -> str:
@@ -49,16 +48,21 @@ def summary_of(
     return summarise(dataset._replace(read=read), float_columns, definition, first, last, specs, advance)
 
 
-def configured(stream: Stream, measured: Measured, validation: float, advance: Callable[[int], Any]) -> Statistics:
-    """Those that a config needs, by house names. Reads every episode of the set once."""
-    plain = not stream.given.standard and not validation
+def configured(
+    stream: Stream, measured: Measured, choice: Choice, note: Callable[[str, str], None], advance: Callable[[int], Any]
+) -> Statistics:
+    """Those that a config needs, by house names. Reads every episode of the set once.
+
+    Bad ones are told to `note`, if there is a quarantine, else raised as BadEpisode.
+    """
+    plain = not stream.given.standard and not choice.validation
     dataset = without_images(stream.dataset) if plain else stream.dataset
     columns = specs(measured, stream.features)
 
     def read(first: int, last: int) -> Iterator[Episode]:
-        return map(stream.meaning.standardise, chosen(dataset.read(first, last), Choice("train", validation)))
+        return read_episodes(stream._replace(dataset=dataset), first, last, choice, note)
 
-    told = _configured(stream, measured, validation)
+    told = _configured(stream, measured, choice.validation)
     return statistics(
         summarise(dataset._replace(read=read), lambda one: rows(measured, one, columns), told, specs=columns, advance=advance)
     )
@@ -68,23 +72,13 @@ def _configured(stream: Stream, measured: Measured, validation: float) -> str:
     return "-".join(word for word in (stream.meaning.definition, measured.definition, f"{validation:g}") if word)
 
 
-def command(stream: Stream, measured: Measured, validation: float, out: str) -> str:
-    """What makes the statistics that a config needs."""
-    if measured.definition:
-        return "jaxrl data stats --config FILE.py"
-    words = ["jaxrl", "data", "stats", stream.given.path, "--split", stream.dataset.split, "--out", out or "FILE"]
-    words += ["--standard", stream.given.standard] if stream.given.standard else []
-    words += ["--validation", f"{validation:g}"] if validation else []
-    return shlex.join(words)
-
-
 def statistics_of(stream: Stream, measured: Measured, validation: float) -> Statistics:
     """Those of the file that the set names, by house names.
 
     Raises ValueError that tells the command to make them: no file is named or there, or it is one of other data or other columns.
     """
     path = stream.given.statistics
-    makes = f"`{command(stream, measured, validation, path)}` makes them"
+    makes = "`jaxrl data stats --config FILE.py` makes them"
     if not path:
         raise ValueError(f"{stream.given.path}: its statistics are needed, and the config names no file (statistics: FILE); {makes}")
     if not epath.Path(path).exists():
@@ -107,4 +101,6 @@ def statistics_of(stream: Stream, measured: Measured, validation: float) -> Stat
     if stream.given.standard:
         return held
     named = {own: held.columns[name] for own, name in stream.given.columns.items() if name in held.columns}
+    if lacking := sorted(specs(measured, stream.features).keys() - named.keys()):
+        raise ValueError(f"{path}: holds no statistics of {lacking[0]} of {stream.given.path}; {makes}")
     return held._replace(columns=named)
