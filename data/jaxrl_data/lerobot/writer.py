@@ -23,7 +23,7 @@ from jaxrl_data.episode import Episode, Features, check, length
 from jaxrl_data.lerobot import columns, encode
 from jaxrl_data.lerobot.summary import image_summary, merged, summary
 from jaxrl_data.origin import Origin, unchanged
-from jaxrl_data.writer import Writer, local, locked, plain, put, put_json, streamed, synced
+from jaxrl_data.writer import Writer, begun, local, locked, plain, put, put_json, streamed, synced
 
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -85,6 +85,7 @@ def lerobot_writer(
         if codec != IMAGE and (spec.dtype != "uint8" or spec.shape[-1] not in (3, "channels")):
             raise ValueError(f"{name}: is {spec.dtype} {spec.shape}, and a video is uint8 with 3 channels; write with codec={IMAGE!r}")
     folder = local(path)
+    begun(folder, "LeRobot", "meta/info.json", f"meta/{origins.FILE}")
     free = locked(folder)
     try:
         state = _open(folder, features, fps, robot_type, codec, data_mb, video_mb)
