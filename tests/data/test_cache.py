@@ -169,6 +169,12 @@ def test_another_data_set_or_folder_is_refused(cache, tmp_path):
     (tmp_path / "other" / "file").touch()
     with pytest.raises(ValueError, match="is not empty, and holds no cache"):
         prepare(plan(str(cache)), tmp_path / "other")
+    for path, message in (("other/file", "other/file: is a file, and should be a folder"), ("gs://robots/x", "to a local folder")):
+        with pytest.raises(ValueError, match=message):
+            prepare(plan(str(cache)), tmp_path / path if "://" not in path else path)
+    with pytest.raises(ValueError, match="processes is 0"):
+        prepare(plan(str(cache)), tmp_path / "new", processes=0)
+    assert not (tmp_path / "new").exists(), "or the next call would find a cache that was begun"
     with pytest.raises(ValueError, match=r"holds made/1.0.0, split train, of other contents or columns"):
         prepare(plan(str(cache), without=("front",)), cache)
     with pytest.raises(ValueError, match="was begun with 3 episodes in a shard"):
