@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 
 from jaxrl.ops.suggestion import suggestion
+from jaxrl.types import ArraySpec
 from jaxrl_data.cache.store import Store, open_store
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Episode, Features
@@ -67,7 +68,7 @@ def _is_vector(own: str) -> bool:
 
 @dataclass(frozen=True)
 class Columns:
-    """House names for the columns of a file. States and actions that are integers or flags become float32; all else stays as it is."""
+    """House names for the columns of a file. Integers and flags of states and actions become float32, a state of one number a vector."""
 
     columns: Mapping[str, str]
 
@@ -77,24 +78,27 @@ class Columns:
         def named(table: Mapping[str, Any]) -> dict[str, Any]:
             return {own: table[name] for own, name in self.columns.items() if name in table}
 
-        arrays = {
-            own: array.astype(np.float32) if _is_vector(own) and array.dtype.kind in "biu" else array
-            for own, array in named(episode.arrays).items()
-        }
+        arrays = {own: self._rows(array) if _is_vector(own) else array for own, array in named(episode.arrays).items()}
         return episode._replace(arrays=arrays, images=named(episode.images), texts=named(episode.texts))
 
     def features(self, raw: Features) -> Features:
         """Of what comes out."""
         arrays = {own: raw.arrays[name] for own, name in self.columns.items() if name in raw.arrays}
         return Features(
-            {
-                own: replace(spec, dtype="float32") if _is_vector(own) and np.dtype(spec.dtype).kind in "biu" else spec
-                for own, spec in arrays.items()
-            },
+            {own: self._spec(spec) if _is_vector(own) else spec for own, spec in arrays.items()},
             {own: raw.images[name] for own, name in self.columns.items() if name in raw.images},
             tuple(own for own, name in self.columns.items() if name in raw.texts),
             raw.rate,
         )
+
+    @staticmethod
+    def _rows(array: np.ndarray) -> np.ndarray:
+        rows = array.astype(np.float32) if array.dtype.kind in "biu" else array
+        return rows[:, None] if rows.ndim == 1 else rows
+
+    @staticmethod
+    def _spec(spec: ArraySpec) -> ArraySpec:
+        return replace(spec, shape=spec.shape or (1,), dtype="float32" if np.dtype(spec.dtype).kind in "biu" else spec.dtype)
 
 
 def finite(episode: Episode) -> Episode:
@@ -175,7 +179,8 @@ def meaning(one: Set, raw: Features) -> Meaning:
         if name not in known:
             raise ValueError(f"{one.path}: {own} is to be the column {name}, which is not there; {suggestion(name, known)}")
     if "action" not in one.columns:
-        raise ValueError(f"{one.path}: columns name no action; add one, such as {{'action': {known[0]!r}}}")
+        such = f", such as {{'action': {next(iter(raw.arrays))!r}}}" if raw.arrays else ", of which this set has none"
+        raise ValueError(f"{one.path}: columns name no action; add an array{such}")
     _check_kinds(one, raw)
     named = Columns(dict(one.columns))
     needed = tuple(name for name in one.columns.values() if name in raw.arrays)
