@@ -148,6 +148,18 @@ def test_bad_episodes_end_it_or_are_listed(tmp_path, monkeypatch):
         prepare(plan("memory"), tmp_path / "b", quarantine=True)
 
 
+def test_metadata_may_hold_what_is_no_number(tmp_path, monkeypatch):
+    """As RLDS and LeRobot bring it."""
+
+    def read(first, last, columns=None):
+        return (one._replace(metadata={"score": float("nan"), "best": float("inf")}) for one in dataset(LENGTHS).read(first, last, columns))
+
+    from_memory(monkeypatch, dataset(LENGTHS)._replace(read=read))
+    prepare(plan("memory"), tmp_path)
+    kept = next(open_dataset(str(tmp_path)).read(0, 1)).metadata
+    assert np.isnan(kept["score"]) and kept["best"] == float("inf")
+
+
 def test_a_set_that_ends_too_soon_is_told_of(tmp_path, monkeypatch):
     short = dataset(LENGTHS)
     from_memory(monkeypatch, short._replace(read=lambda first, last: dataset(LENGTHS).read(first, min(last, 4))))
