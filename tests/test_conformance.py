@@ -257,6 +257,7 @@ def assert_policy(path: str, policy: Policy, params: Params) -> None:
     assert shapes(after) == shapes(carry), f"{path}: the carry must keep its structure"
     assert spec_of(extras, ("row",)) == {name: ArraySpec(("row", *s.shape), s.dtype) for name, s in spec.extras.items()}
     assert_equal((chunk, after, extras), act(params, observation, carry, keys))
+    assert shapes(policy.remember(observation, after)) == shapes(carry), f"{path}: the carry must keep its structure"
     others = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b[1:]]), observation, draw(spec.observation, 3, jax.random.key(5)))
     other_keys = jnp.concatenate([keys[:1], jax.random.split(jax.random.key(6), 2)])
     assert_equal(rows((chunk, after, extras), slice(1)), rows(act(params, others, carry, other_keys), slice(1)))
