@@ -41,7 +41,6 @@ from jaxrl.types import (
     HostEnv,
     Key,
     Mirror,
-    Network,
     Objective,
     Params,
     Policy,
@@ -50,6 +49,7 @@ from jaxrl.types import (
     Reflection,
     Source,
     Spec,
+    StatefulNetwork,
 )
 from tests.hosts import on_host
 from tests.probes import PROBES, lines, probe_env, with_pictures
@@ -107,7 +107,7 @@ def recording() -> Recording:
     return Recording(seen, arrays["action"], np.zeros(6, np.float32), ends, SPEC, final, np.array([True, False, True]))
 
 
-def network() -> Network:
+def network() -> StatefulNetwork:
     return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
@@ -162,7 +162,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Mapping[str, Source]: lambda: {name: demonstrations.demonstrations(demonstrations.Config(4), recording()) for name in "ab"},
     Mapping[str, float]: lambda: {"bc": 1.0},
     Mirror: mirror,
-    Network: network,
+    StatefulNetwork: network,
     PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(PIXELS, SEEING.spec),
     Policy: env_policy,
     PolicySpec: lambda: SPEC,

@@ -317,7 +317,7 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     seen = {name: reads(stream.features, mixed.spec) for name, stream in mixed.streams.items()}
     marks = {name: stream.dataset.fingerprint for name, stream in mixed.streams.items()}
     held = mixed.statistics if config.normalise or common else {}
-    return Loaded(source, spec, normaliser(spec, common), config.history, seen, mixed.making.transforms, marks, held)
+    return Loaded(source, spec, normaliser(spec, common, config.scale), config.history, seen, mixed.making.transforms, marks, held)
 
 
 def _common(config: Config, mixed: Mixed) -> Statistics | None:

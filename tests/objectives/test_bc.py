@@ -63,20 +63,20 @@ def test_sample_is_the_chunk_of_the_network():
     params, statistics = objective.init(jax.random.key(0))
     chunk = objective.sample(params, statistics, BATCH["observation"], jax.random.split(jax.random.key(3), 5))
     assert chunk.shape == (5, 4, 2)
-    np.testing.assert_array_equal(chunk, network.apply(params["bc"], BATCH["observation"]))
+    np.testing.assert_array_equal(chunk, network.apply(params["bc"], statistics["bc"], BATCH["observation"])[0])
 
 
 def test_only_state_reaches_the_network():
     observation = SPEC.observation | {"privileged/mass": ArraySpec((1,))}
     network = state_mlp.state_mlp(state_mlp.Config(hidden=(8,)), observation, (4, 2))
-    assert network.init(jax.random.key(0))["hidden_0"]["kernel"].shape == (5, 8)
+    assert network.init(jax.random.key(0))[0]["hidden_0"]["kernel"].shape == (5, 8)
 
 
 @pytest.mark.parametrize(
     ("observation", "message"),
     [
         ({"privileged/mass": ArraySpec((1,))}, "needs at least one state/<group> observation; offered are privileged/mass"),
-        ({"state/scan": ArraySpec((4, 4))}, "takes vectors, but state/scan has the shape"),
+        ({"state/scan": ArraySpec((4, 4, 2))}, "takes states .* but state/scan has the shape"),
     ],
 )
 def test_observations_that_no_mlp_takes(observation, message):
