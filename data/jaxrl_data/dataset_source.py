@@ -20,6 +20,7 @@ from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.running_statistics import init as no_statistics
 from jaxrl.types import ArraySpec, Key, Metrics, Params, PolicySpec, Source, Spec
 from jaxrl_data.episode import Features
+from jaxrl_data.kept_samples import row_bytes
 from jaxrl_data.members import statistics_of
 from jaxrl_data.mixture import Mixture
 from jaxrl_data.order import rows_of_host
@@ -251,11 +252,6 @@ def batch_spec(config: Mixture, batch_size: int, told: Spec) -> dict[str, ArrayS
     return out
 
 
-def row_bytes(told: Spec) -> int:
-    """Of one sample in a batch."""
-    return sum(int(np.prod([int(n) for n in one.shape], dtype=np.int64)) * np.dtype(one.dtype).itemsize for one in told.values())
-
-
 def memory(config: Config, samples: Samples, hosts: int = 1) -> dict[str, int]:
     """Bytes that reading holds on one of the hosts, whatever the size of the data sets' contents: their indices, batches, processes.
 
@@ -266,4 +262,6 @@ def memory(config: Config, samples: Samples, hosts: int = 1) -> dict[str, int]:
     index = _EPISODE * sum(len(one.member.lengths) for one in samples.fed.values())
     held = row_bytes(samples.spec) * config.batch_size // hosts * waiting * max(config.processes, 1)
     found = {"host/data/index": index * (config.processes + 1), "host/data/batches": held}
+    if samples.kept_bytes:
+        found["host/data/samples"] = samples.kept_bytes * (config.processes or 1)
     return found | ({"host/data/processes": config.processes * _PROCESS} if config.processes else {})

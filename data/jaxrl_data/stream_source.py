@@ -22,7 +22,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.cores import cores
 from jaxrl.types import Key, Metrics, Params, Source, Spec
-from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, reads, row_bytes
+from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, reads
+from jaxrl_data.kept_samples import row_bytes
 from jaxrl_data.mixture import Making, Mixture, making, measured_of
 from jaxrl_data.order import Order, Share, hashed, order, weights
 from jaxrl_data.samples import begun, fill, nested, note, random_of, room_for
