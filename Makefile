@@ -7,7 +7,7 @@ ARGS ?=
 
 # What each installation holds; all share .venv.
 EXTRAS_train := envs
-EXTRAS_dev := envs,suite,bench,data,beam,dev
+EXTRAS_dev := envs,suite,bench,data,beam,vla,dev
 EXTRAS_bench := envs,suite,warp,adapters,bench
 EXTRAS_warp := warp
 
