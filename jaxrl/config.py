@@ -46,6 +46,7 @@ _EXTRA_OF = {
     "tensorflow_datasets": "data",
     "rlds": "data",
     "pyarrow": "data",
+    "tokenizers": "vla",
     "grpc": "serve",
     "wandb": "wandb",
     "brax": "adapters",
