@@ -1,5 +1,6 @@
 """From a config to the parts of a run. Every section is checked before anything is compiled."""
 
+import sys
 import typing
 import warnings
 from collections.abc import Callable, Mapping
@@ -181,6 +182,12 @@ def _objectives(settings: Settings) -> dict[str, tuple[Section, Section, float]]
     return table
 
 
+def _output_shape(make_objective: Callable[..., Any], config: Any, spec: PolicySpec) -> tuple[Any, ...]:
+    """Of what a network puts out for each row: a chunk, unless the objective's module has an `output_shape` that says else."""
+    own = getattr(sys.modules[make_objective.__module__], "output_shape", None)
+    return own(config, spec) if own else (spec.horizon, *spec.action.shape)
+
+
 def _supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
     """A weighted table of objectives, each with a network of its own."""
     make, config = part(settings.algorithm, "algorithm", "config.algorithm")
@@ -190,8 +197,9 @@ def _supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatist
         where = f"config.objectives.{name}"
         make_network, network = part(of_network, "network", f"{where}.network")
         make_objective, objective = part(own, "objective", where)
-        output = (spec.horizon, *spec.action.shape)
-        objectives[name] = make_objective(objective, spec, make_network(network, spec.observation, output))
+        objectives[name] = make_objective(
+            objective, spec, make_network(network, spec.observation, _output_shape(make_objective, objective, spec))
+        )
     return make(config, objectives, weights, normaliser)
 
 
