@@ -367,7 +367,7 @@ def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
     if env is not None:
         check_acts_in(env, loaded.spec, f"the recording {settings.data.path if settings.data else None}")
     learnt = loaded.spec._replace(horizon=source.horizon)
-    algorithm = _with_policies(settings, _supervised(settings, learnt, recording.statistics(loaded)))
+    algorithm = _with_policies(settings, _supervised(settings, learnt, recording.statistics(loaded, source.scale)))
     return Parts(env, algorithm, make_source(source, loaded, mesh), learnt=learnt)
 
 
