@@ -36,6 +36,7 @@ PACKAGES = {
     "adapter": "jaxrl_envs.adapters",
     "wrapper": "jaxrl_envs.wrappers",
     "policy": "jaxrl_envs.scripted",
+    "policy wrapper": "jaxrl.policies",
 }
 _EXTRA_OF = {
     "mujoco": "envs",
