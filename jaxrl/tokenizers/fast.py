@@ -186,6 +186,7 @@ def load(path: str | os.PathLike[str]) -> Definition:
         kind, version = fields.pop("tokenizer"), fields.pop("version")
         if (kind, version) != ("fast", VERSION):
             raise ValueError(f"it is a tokenizer {kind!r} of version {version}, and this code reads 'fast' of version {VERSION}")
+        _bytes.pieces(fields["bpe"])
         return Definition(**fields)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: is no FAST tokenizer ({error})") from error
@@ -251,13 +252,15 @@ def fast(definition: Definition) -> Fast:
                 if faults == "raise":
                     raise WrongTokens(f"sequence {row} of {len(tokens)}: {fault}") from error
             told.append(fault)
-        whole = whole.reshape(-1, *shape)
-        return Decoded((rows.T @ (whole / definition.scale)).astype(np.float32), whole, known, tuple(told))
+        of_chunks = whole.reshape(-1, *shape)
+        return Decoded((rows.T @ (of_chunks / definition.scale)).astype(np.float32), of_chunks, known, tuple(told))
 
     def decode(tokens: Tokens, faults: Faults = "raise") -> Decoded:
         return decode_all(tokens, None, faults)
 
     def decode_prefix(tokens: Tokens, count: int | None = None, faults: Faults = "raise") -> Decoded:
+        if count is not None and not 0 <= count <= total:
+            raise ValueError(f"count is {count}, but a chunk of {shape} has from 0 to {total} numbers")
         return decode_all(tokens, total if count is None else count, faults)
 
     return Fast(max(pieces) + 1, encode, decode, decode_prefix)

@@ -143,6 +143,7 @@ except ImportError as error:
         ({"tokenizer": "slow"}, "tokenizer 'slow'"),
         ({"more": 1}, "unexpected keyword argument 'more'"),
         ({"horizon": 0}, "horizon, dims and scale must be positive"),
+        ({"bpe": {}}, "'model'"),
     ],
 )
 def test_other_files_are_refused(change, message, tmp_path):
@@ -228,6 +229,7 @@ def test_the_device_does_what_follows_the_characters():
         (lambda: fit(Config(vocabulary=20), CHUNKS), "takes .* tokens, but vocabulary is 20"),
         (lambda: fit(CONFIG, 1e5 * CHUNKS), "more than characters; normalise"),
         (lambda: FAST.encode(CHUNKS[:, :5]), "takes chunks \\[N, 8, 3\\], got the shape \\(200, 5, 3\\)"),
+        (lambda: FAST.decode_prefix(TOKENS, 25), "count is 25, but a chunk of \\(8, 3\\) has from 0 to 24 numbers"),
         (lambda: Config(scale=0.0), "scale is 0.0, but must be positive"),
         (lambda: Config(vocabulary=1), "vocabulary must be at least 2"),
     ],
