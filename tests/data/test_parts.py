@@ -112,7 +112,8 @@ def test_a_pipeline_writes_what_one_process_does(tmp_path: Path, to: str, monkey
     pytest.importorskip("apache_beam")
     monkeypatch.setattr(parts, "_SMALLEST", 2)
     first, out, expected = alone("lerobot", tmp_path / "first"), tmp_path / "beam", tmp_path / "alone"
-    words = ["convert", str(first), "--to", to, "--name", "made", "--without", "wide", "--codec", "libx264", "--out"]
+    own = {"rlds": ["--name", "made"], "lerobot": ["--codec", "libx264"]}[to]
+    words = ["convert", str(first), "--to", to, *own, "--without", "wide", "--out"]
     assert main([*words, str(expected)]) == 0
     for _ in range(2):  # the second time there is nothing to do
         assert main([*words, str(out), "--beam", "direct_num_workers=1"]) == 0
