@@ -1,5 +1,6 @@
 """One data set of a mixture, opened: which of its steps may be drawn, and the sample of each."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,9 +67,23 @@ def _is_vector(own: str) -> bool:
     return own == ACTION or own.startswith("state/")
 
 
+def _as_vectors(array: np.ndarray) -> np.ndarray:
+    """[T, n], of floats."""
+    array = array.astype(np.float32) if array.dtype.kind in "biu" else array
+    return array if array.ndim == 2 else array.reshape(len(array), -1)
+
+
+def _of_vectors(spec: ArraySpec) -> ArraySpec:
+    """What `_as_vectors` makes of a column."""
+    spec = replace(spec, dtype="float32") if np.dtype(spec.dtype).kind in "biu" else spec
+    return spec if len(spec.shape) == 1 else replace(spec, shape=(math.prod(map(int, spec.shape)),), names=())
+
+
 @dataclass(frozen=True)
 class Columns:
-    """House names for the columns of a file. Integers and flags of states and actions become float32, a state of one number a vector."""
+    """House names for the columns of a file. Integers and flags of states and actions become float32, and states of one number, or of
+    several axes such as points, vectors; all else stays as it is.
+    """
 
     columns: Mapping[str, str]
 
@@ -78,27 +93,18 @@ class Columns:
         def named(table: Mapping[str, Any]) -> dict[str, Any]:
             return {own: table[name] for own, name in self.columns.items() if name in table}
 
-        arrays = {own: self._rows(array) if _is_vector(own) else array for own, array in named(episode.arrays).items()}
+        arrays = {own: _as_vectors(array) if _is_vector(own) else array for own, array in named(episode.arrays).items()}
         return episode._replace(arrays=arrays, images=named(episode.images), texts=named(episode.texts))
 
     def features(self, raw: Features) -> Features:
         """Of what comes out."""
         arrays = {own: raw.arrays[name] for own, name in self.columns.items() if name in raw.arrays}
         return Features(
-            {own: self._spec(spec) if _is_vector(own) else spec for own, spec in arrays.items()},
+            {own: _of_vectors(spec) if _is_vector(own) else spec for own, spec in arrays.items()},
             {own: raw.images[name] for own, name in self.columns.items() if name in raw.images},
             tuple(own for own, name in self.columns.items() if name in raw.texts),
             raw.rate,
         )
-
-    @staticmethod
-    def _rows(array: np.ndarray) -> np.ndarray:
-        rows = array.astype(np.float32) if array.dtype.kind in "biu" else array
-        return rows[:, None] if rows.ndim == 1 else rows
-
-    @staticmethod
-    def _spec(spec: ArraySpec) -> ArraySpec:
-        return replace(spec, shape=spec.shape or (1,), dtype="float32" if np.dtype(spec.dtype).kind in "biu" else spec.dtype)
 
 
 def finite(episode: Episode) -> Episode:
