@@ -7,7 +7,7 @@ ARGS ?=
 
 # What each installation holds; all share .venv.
 EXTRAS_train := envs
-EXTRAS_dev := envs,suite,bench,data,beam,dev
+EXTRAS_dev := envs,suite,bench,data,beam,vla,pusht,dev
 EXTRAS_bench := envs,suite,warp,adapters,bench
 EXTRAS_warp := warp
 
@@ -65,4 +65,5 @@ $(BIN)/pip:
 
 .venv/installed-%: setup.cfg setup.py constraints.txt | $(BIN)/pip
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --use-pep517 -c constraints.txt -e '.[$(EXTRAS_$*)]'
+	$(if $(findstring pusht,$(EXTRAS_$*)),$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt gym-pusht)
 	@touch $@

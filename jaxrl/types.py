@@ -60,6 +60,12 @@ class PolicySpec(NamedTuple):
     extras: Spec = {}  # what it returns beside the chunk, per row; collectors keep it in `Transition.extras`
 
 
+def _forgets(observation: Observation, carry: PyTree) -> PyTree:
+    """The `remember` of policies that look only when they are asked."""
+    del observation
+    return carry
+
+
 class Policy(NamedTuple):
     """Observation and carry in, action chunk out. Batched: every array has a leading axis `[B]`, `key` holds one key per row."""
 
@@ -67,6 +73,8 @@ class Policy(NamedTuple):
     init: Callable[[int], PyTree]  # batch size -> carry (RNN state, history, chunk in flight)
     act: Callable[..., tuple[Array, PyTree, dict[str, Array]]]
     # (params, observation, carry, key [B], context=None) -> chunk [B, horizon, action_dim], carry, extras
+    remember: Callable[[Observation, PyTree], PyTree] = _forgets
+    # (observation, carry) -> carry: takes in what is seen while a chunk is executed, where `act` is not asked
 
 
 class Algorithm(NamedTuple):

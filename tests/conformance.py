@@ -42,7 +42,6 @@ from jaxrl.types import (
     HostEnv,
     Key,
     Mirror,
-    Network,
     Objective,
     Params,
     Policy,
@@ -51,11 +50,13 @@ from jaxrl.types import (
     Reflection,
     Source,
     Spec,
+    StatefulNetwork,
 )
 from tests.hosts import on_host
 from tests.probes import PROBES, lines, probe_env, with_pictures
 
 OFF_POLICY = (ActorQ, PixelActorQ, QNetwork)  # networks of off-policy methods
+AROUND_CHUNKS = ("blended", "history", "latency_matched", "receding_horizon", "smoothed", "temporal_ensemble")
 PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
 
 
@@ -107,7 +108,7 @@ def recording() -> Recording:
     return Recording(seen, arrays["action"], np.zeros(6, np.float32), ends, SPEC, final, np.array([True, False, True]))
 
 
-def network() -> Network:
+def network() -> StatefulNetwork:
     return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
@@ -123,6 +124,11 @@ def remembering() -> ActorCritic:
 
 def env_policy(env: Env = ENV) -> Policy:
     return constant(PolicySpec({"state/which": env.spec.observation["state/which"]}, env.spec.action), 0.1)
+
+
+def chunked() -> Policy:
+    """Looks at two steps and predicts twelve."""
+    return constant(PolicySpec({"state/which": ArraySpec((2, 3))}, ENV.spec.action, 12, rate=10.0), 0.1)
 
 
 def replayed() -> Source:
@@ -163,7 +169,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Mapping[str, Source]: lambda: {name: demonstrations.demonstrations(demonstrations.Config(4), recording()) for name in "ab"},
     Mapping[str, float]: lambda: {"bc": 1.0},
     Mirror: mirror,
-    Network: network,
+    StatefulNetwork: network,
     PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(PIXELS, SEEING.spec),
     Policy: env_policy,
     PolicySpec: lambda: SPEC,
@@ -217,6 +223,7 @@ def drawn_env() -> Env:
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
     "jaxrl.replay.host_replay": {Source: lambda: collector(SEEING)},
     "jaxrl.replay.mirrored": {Source: replayed},
+    **{f"jaxrl.policies.{name}": {Policy: chunked} for name in AROUND_CHUNKS},
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
     "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},
     "jaxrl.networks.actor_q": {EnvSpec | PolicySpec: lambda: ENV.spec},

@@ -36,6 +36,7 @@ from jaxrl.types import (
     PyTree,
     RecurrentNetwork,
     Source,
+    StatefulNetwork,
 )
 from tests.conformance import (
     KEY,
@@ -61,7 +62,7 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.bonuses": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, ActorCritic, Denoiser, *OFF_POLICY),
+    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Denoiser, *OFF_POLICY),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env,),
@@ -76,7 +77,7 @@ def test_every_module_is_found(package):
     found = {path for returned in PACKAGES[package] for path in factories(returned)}
     for path in modules():
         parent, _, name = path.rpartition(".")
-        if parent == package and not name.startswith("_") and name != "interface":  # which says what a package's modules make
+        if parent == package and not name.startswith("_") and name != "interface":  # which holds contracts
             wanted = " or ".join(returned.__name__ for returned in PACKAGES[package])
             assert f"{path}.{name}" in found, f"{path} has no factory `{name}(...) -> {wanted}`; write one, or begin the file's name with _"
 
@@ -145,6 +146,24 @@ def test_network(path, factory):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, atol=1e-5), time_major, output)
         single = part.apply(params, rows(x, slice(1, 2)))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[1], atol=1e-5), single, output)
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(StatefulNetwork))
+def test_stateful_network(path, factory):
+    """One that an objective learns with, from observations to any shape."""
+    network, x = build(path, factory), draw(SPEC.observation, 3)
+    params, statistics = network.init(KEY)
+    assert_equal((params, statistics), network.init(KEY))
+    assert not [name for name, shape in flatten_names(shapes((params, statistics))).items() if shape.startswith("weak")]
+    for name in flatten_names(params):
+        assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"
+    output, same = network.apply(params, statistics, x)
+    assert output.shape == (3, *SUPPLIES["output_shape"]()) and output.dtype == jnp.float32
+    assert_equal(same, statistics)
+    alone, _ = network.apply(params, statistics, rows(x, slice(1, 2)))
+    np.testing.assert_allclose(alone[0], output[1], atol=1e-5)
+    _, after = network.apply(params, statistics, x, jax.random.key(1), train=True)
+    assert shapes(after) == shapes(statistics)
 
 
 RECURRENT = [
@@ -262,6 +281,7 @@ def assert_policy(path: str, policy: Policy, params: Params) -> None:
     assert shapes(after) == shapes(carry), f"{path}: the carry must keep its structure"
     assert spec_of(extras, ("row",)) == {name: ArraySpec(("row", *s.shape), s.dtype) for name, s in spec.extras.items()}
     assert_equal((chunk, after, extras), act(params, observation, carry, keys))
+    assert shapes(policy.remember(observation, after)) == shapes(carry), f"{path}: the carry must keep its structure"
     others = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b[1:]]), observation, draw(spec.observation, 3, jax.random.key(5)))
     other_keys = jnp.concatenate([keys[:1], jax.random.split(jax.random.key(6), 2)])
     assert_equal(rows((chunk, after, extras), slice(1)), rows(act(params, others, carry, other_keys), slice(1)))
@@ -386,5 +406,5 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, ActorCritic, Denoiser, *OFF_POLICY, Policy, Source, Env):
+    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, Denoiser, *OFF_POLICY, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"

@@ -22,7 +22,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.cores import cores
 from jaxrl.types import Key, Metrics, Params, Source, Spec
-from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, reads, row_bytes
+from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, reads
+from jaxrl_data.kept_samples import row_bytes
 from jaxrl_data.mixture import Making, Mixture, making, measured_of
 from jaxrl_data.order import Order, Share, hashed, order, weights
 from jaxrl_data.samples import begun, fill, nested, note, random_of, room_for
@@ -317,7 +318,7 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     seen = {name: reads(stream.features, mixed.spec) for name, stream in mixed.streams.items()}
     marks = {name: stream.dataset.fingerprint for name, stream in mixed.streams.items()}
     held = mixed.statistics if config.normalise or common else {}
-    return Loaded(source, spec, normaliser(spec, common), config.history, seen, mixed.making.transforms, marks, held)
+    return Loaded(source, spec, normaliser(spec, common, config.scale), config.history, seen, mixed.making.transforms, marks, held)
 
 
 def _common(config: Config, mixed: Mixed) -> Statistics | None:

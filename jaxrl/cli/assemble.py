@@ -1,5 +1,6 @@
 """From a config to the parts of a run. Every section is checked before anything is compiled."""
 
+import sys
 import typing
 import warnings
 from collections.abc import Callable, Mapping
@@ -83,6 +84,7 @@ class Settings:
     bonus: Section = field(default_factory=dict)  # paid for what is new, such as jaxrl.bonuses.rnd
     curriculum: Section = field(default_factory=dict)  # by default jaxrl.curricula.static
     objectives: dict[str, Section] = field(default_factory=dict)
+    policies: tuple[Section, ...] = ()  # around what was learnt from data, such as jaxrl.policies.receding_horizon; the innermost first
     data: Recorded | None = None
     demonstrations: Section = field(default_factory=dict)  # of data, in each batch beside what is replayed
     training: fit.Config = field(default_factory=fit.Config)
@@ -121,6 +123,8 @@ def resolved(settings: Settings) -> dict[str, Any]:
             "weight": weight,
             "network": _whole(network, "network", f"{where}.network"),
         }
+    if settings.policies:
+        whole["policies"] = [_whole(one, "policy wrapper", f"config.policies[{i}]") for i, one in enumerate(settings.policies)]
     return whole
 
 
@@ -136,6 +140,7 @@ class Parts(NamedTuple):
     algorithm: Algorithm
     source: Source
     data: Data | None = None
+    learnt: PolicySpec | None = None  # of what is learnt, inside of `config.policies`; None: that of the algorithm's policy
 
 
 def environment(settings: Settings) -> Env | HostEnv | None:
@@ -177,6 +182,12 @@ def _objectives(settings: Settings) -> dict[str, tuple[Section, Section, float]]
     return table
 
 
+def _output_shape(make_objective: Callable[..., Any], config: Any, spec: PolicySpec) -> tuple[Any, ...]:
+    """Of what a network puts out for each row: a chunk, unless the objective's module has an `output_shape` that says else."""
+    own = getattr(sys.modules[make_objective.__module__], "output_shape", None)
+    return own(config, spec) if own else (spec.horizon, *spec.action.shape)
+
+
 def _supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
     """A weighted table of objectives, each with a network of its own."""
     make, config = part(settings.algorithm, "algorithm", "config.algorithm")
@@ -186,9 +197,26 @@ def _supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatist
         where = f"config.objectives.{name}"
         make_network, network = part(of_network, "network", f"{where}.network")
         make_objective, objective = part(own, "objective", where)
-        output = (spec.horizon, *spec.action.shape)
-        objectives[name] = make_objective(objective, spec, make_network(network, spec.observation, output))
+        objectives[name] = make_objective(
+            objective, spec, make_network(network, spec.observation, _output_shape(make_objective, objective, spec))
+        )
     return make(config, objectives, weights, normaliser)
+
+
+def _with_policies(settings: Settings, algorithm: Algorithm) -> Algorithm:
+    """`algorithm` whose policy, once deployed, acts through `config.policies`, and remembers what it reads of the past."""
+    around = list(settings.policies)
+    past = {"steps": settings.source.get("history", 1), "stride": settings.source.get("history_stride", 1)}
+    if past["steps"] > 1:
+        around.insert(0, {"name": "history", **past})
+    policy = algorithm.policy
+    for place, section in enumerate(around, len(settings.policies) - len(around)):
+        make, config = part(section, "policy wrapper", f"config.policies[{place}]")
+        try:
+            policy = make(config, policy)
+        except ValueError as error:
+            raise ValueError(f"config.policies[{place}], {section['name']}: {error}") from error
+    return algorithm._replace(policy=policy)
 
 
 def _refuse(settings: Settings, *sections: str) -> None:
@@ -303,7 +331,7 @@ def _loaded(settings: Settings) -> Recording:
 
 
 def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
-    _refuse(settings, "objectives", *(() if settings.demonstrations else ("data",)))
+    _refuse(settings, "objectives", "policies", *(() if settings.demonstrations else ("data",)))
     make_source, source = part(settings.source, "source", "config.source")
     env = _acted_in(settings, Env, HOST_ROLLOUT)
     algorithm = _acting(settings, env.spec)
@@ -320,7 +348,7 @@ def _rollout(settings: Settings, mesh: Mesh | None) -> Parts:
 def _host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     if mesh is not None:
         raise ValueError("config.devices: simulators on the host are stepped for one device; set it to 1")
-    _refuse(settings, "objectives", "curriculum", "mirror", *(() if settings.demonstrations else ("data",)))
+    _refuse(settings, "objectives", "policies", "curriculum", "mirror", *(() if settings.demonstrations else ("data",)))
     make_source, source = part(settings.source, "source", "config.source")
     env = _acted_in(settings, HostEnv, ROLLOUT)
     algorithm = _acting(settings, env.spec)
@@ -338,8 +366,9 @@ def _memory(settings: Settings, mesh: Mesh | None) -> Parts:
     env = environment(settings)
     if env is not None:
         check_acts_in(env, loaded.spec, f"the recording {settings.data.path if settings.data else None}")
-    algorithm = _supervised(settings, loaded.spec._replace(horizon=source.horizon), recording.statistics(loaded))
-    return Parts(env, algorithm, make_source(source, loaded, mesh))
+    learnt = loaded.spec._replace(horizon=source.horizon)
+    algorithm = _with_policies(settings, _supervised(settings, learnt, recording.statistics(loaded)))
+    return Parts(env, algorithm, make_source(source, loaded, mesh), learnt=learnt)
 
 
 def _dataset(settings: Settings, mesh: Mesh | None) -> Parts:
@@ -348,9 +377,10 @@ def _dataset(settings: Settings, mesh: Mesh | None) -> Parts:
     make_source, config = part(settings.source, "source", "config.source")
     loaded = make_source(config, mesh)
     env = environment(settings)
+    algorithm = _with_policies(settings, _supervised(settings, loaded.spec, loaded.normaliser))
     if env is not None:
-        check_acts_in(env, loaded.spec, "a policy of these data sets")
-    return Parts(env, _supervised(settings, loaded.spec, loaded.normaliser), loaded.source, loaded)
+        check_acts_in(env, algorithm.policy.spec, "a policy of these data sets")
+    return Parts(env, algorithm, loaded.source, loaded, loaded.spec)
 
 
 # What each source is fed with decides how the rest is put together.
@@ -386,4 +416,4 @@ def for_evaluation(settings: Settings, spec: PolicySpec, env: Env | HostEnv | No
             raise ValueError("config.objectives: missing; what learns from data needs one, such as jaxrl.objectives.bc")
         return _acting(settings, env.spec)
     shapes = dict(spec.observation) | {"action": ArraySpec(spec.action.shape, spec.action.dtype)}
-    return _supervised(settings, spec, running_statistics.init(shapes))
+    return _with_policies(settings, _supervised(settings, spec, running_statistics.init(shapes)))

@@ -122,8 +122,8 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
     if env is None:
         raise ValueError(f"{workdir}: its config has no env, so there is nothing to act in; add one with --config.env.name=...")
     spec = specs.from_json(meta["spec"])
-    check_acts_in(env, spec, "the policy of this run")
     algorithm = for_evaluation(settings, spec, env)
+    check_acts_in(env, algorithm.policy.spec, "the policy of this run")
     template = jax.eval_shape(algorithm.init, jax.random.key(0))
     num_seeds = settings.training.num_seeds
     if num_seeds > 1:

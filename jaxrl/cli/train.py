@@ -160,7 +160,7 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
     # A resumed run has its memory: whoever filled it is not needed again.
     parts, whole = assemble(dataclasses.replace(settings, filler=None) if options.resume else settings, mesh), resolved(settings)
     evaluate = _evaluation_along_the_way(settings, parts)
-    meta = meta_of(whole, parts.algorithm.policy.spec)
+    meta = meta_of(whole, parts.learnt or parts.algorithm.policy.spec)
     if parts.data is not None:
         meta["data"] = parts.data.kept()
     there = _refuse_other(options, meta, parts.data)

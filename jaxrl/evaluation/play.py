@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops.worlds import finite_rows, world_keys
+from jaxrl.ops.worlds import finite_rows, where_rows, world_keys
 from jaxrl.types import Array, Env, Key, Observation, Params, Policy, PyTree, TimeStep
 
 
@@ -87,11 +87,13 @@ def play(
             act_key, step_key = jax.random.split(jax.random.fold_in(run_key, first))
             chunk, memory, _ = policy.act(params, worlds.observation, memory, world_keys(act_key, jnp.arange(size)), None)
 
-            def execute(worlds: _Worlds, k: Array) -> tuple[_Worlds, tuple[Array, Any]]:
-                return one(worlds, chunk[:, k], parameters, jax.random.fold_in(step_key, k))
+            def execute(carry: tuple[_Worlds, PyTree], k: Array) -> tuple[tuple[_Worlds, PyTree], tuple[Array, Any]]:
+                worlds, memory = carry
+                memory = where_rows(jnp.full(size, k > 0), policy.remember(worlds.observation, memory), memory)
+                worlds, out = one(worlds, chunk[:, k], parameters, jax.random.fold_in(step_key, k))
+                return (worlds, memory), out
 
-            worlds, out = jax.lax.scan(execute, worlds, jnp.arange(executed))
-            return (worlds, memory), out
+            return jax.lax.scan(execute, (worlds, memory), jnp.arange(executed))
 
         carry = (_Worlds(state, observation, ~no, no, no), policy.init(size))
         (worlds, _), out = jax.lax.scan(infer, carry, jnp.arange(-(-steps // executed)))

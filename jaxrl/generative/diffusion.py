@@ -1,11 +1,11 @@
-"""Denoising diffusion: noise on chunks, what networks may be asked to predict, and samplers.
+"""Samplers of denoising diffusion.
 
 A sampler is a table of numbers, for all of them take steps of one form (`Steps`); one loop runs them all. The numbers are those of
 diffusers' schedulers: DDPMScheduler (fixed_small), DDIMScheduler (eta 0) and DPMSolverMultistepScheduler.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,33 +13,8 @@ import numpy as np
 
 from jaxrl.generative.rows import Denoise, Known, hold
 from jaxrl.generative.schedules import Schedule
+from jaxrl.losses.denoising import Prediction, converted, diffused
 from jaxrl.types import Array
-
-Prediction = Literal["epsilon", "sample", "v"]
-
-
-def add_noise(chunk: Array, noise: Array, signal: Array, sigma: Array) -> Array:
-    """`signal * chunk + sigma * noise`."""
-    return signal * chunk + sigma * noise
-
-
-def target(prediction: Prediction, chunk: Array, noise: Array, signal: Array, sigma: Array) -> Array:
-    """What a network is to answer: the noise, the chunk, or v (Salimans and Ho 2022, https://arxiv.org/abs/2202.00512)."""
-    return {"epsilon": noise, "sample": chunk, "v": signal * noise - sigma * chunk}[prediction]
-
-
-def as_chunk(prediction: Prediction, output: Array, noisy: Array, signal: Array, sigma: Array) -> Array:
-    """The chunk that follows from a network's answer."""
-    if prediction == "epsilon":
-        return (noisy - sigma * output) / signal
-    return output if prediction == "sample" else signal * noisy - sigma * output
-
-
-def as_noise(prediction: Prediction, output: Array, noisy: Array, signal: Array, sigma: Array) -> Array:
-    """The noise that follows from a network's answer."""
-    if prediction == "sample":
-        return (noisy - signal * output) / sigma
-    return output if prediction == "epsilon" else signal * output + sigma * noisy
 
 
 class Steps(NamedTuple):
@@ -49,8 +24,7 @@ class Steps(NamedTuple):
     """
 
     time: np.ndarray  # [N] in [0, 1): the step of the schedule, as a fraction of their number
-    signal: np.ndarray  # [N + 1] of x before each step, and after the last
-    sigma: np.ndarray  # [N + 1]
+    alpha_bar: np.ndarray  # [N + 1] of x before each step, and after the last, where it is 1
     noisy: np.ndarray  # [N], and so are the rest
     sample: np.ndarray
     before: np.ndarray
@@ -83,25 +57,25 @@ def linspace(total: int, number: int) -> np.ndarray:
     return np.linspace(0, total - 1, number + 1).round()[:0:-1].astype(int)
 
 
-def _levels(schedule: Schedule, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Time [N], and signal and sigma [N + 1] of these steps and of a chunk without noise."""
-    return steps / len(schedule.betas), np.append(schedule.signal[steps], 1.0), np.append(schedule.sigma[steps], 0.0)
+def _levels(schedule: Schedule, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Time [N] and alpha_bar [N + 1] of these steps and of a chunk without noise."""
+    return steps / len(schedule.betas), np.append(schedule.alpha_bar[steps], 1.0)
 
 
 def ddpm(schedule: Schedule, number: int) -> Steps:
     """Ancestral sampling with the posterior's own variance (Ho et al. 2020, https://arxiv.org/abs/2006.11239, equations 6 and 7)."""
-    time, signal, sigma = _levels(schedule, leading(len(schedule.betas), number))
-    left, variance, variance_after = (signal[:-1] / signal[1:]) ** 2, sigma[:-1] ** 2, sigma[1:] ** 2
-    sample = signal[1:] * (1.0 - left) / variance
+    time, alpha_bar = _levels(schedule, leading(len(schedule.betas), number))
+    left, variance, variance_after = alpha_bar[:-1] / alpha_bar[1:], 1.0 - alpha_bar[:-1], 1.0 - alpha_bar[1:]
+    sample = np.sqrt(alpha_bar[1:]) * (1.0 - left) / variance
     noisy = np.sqrt(left) * variance_after / variance
     fresh = np.sqrt(variance_after / variance * (1.0 - left))
-    return Steps(time, signal, sigma, noisy, sample, 0 * time, 0 * time, fresh)
+    return Steps(time, alpha_bar, noisy, sample, 0 * time, 0 * time, fresh)
 
 
 def ddim(schedule: Schedule, number: int) -> Steps:
     """The deterministic one (Song et al. 2021, https://arxiv.org/abs/2010.02502, equation 12 with eta 0)."""
-    time, signal, sigma = _levels(schedule, leading(len(schedule.betas), number))
-    return Steps(time, signal, sigma, 0 * time, signal[1:], 0 * time, sigma[1:], 0 * time)
+    time, alpha_bar = _levels(schedule, leading(len(schedule.betas), number))
+    return Steps(time, alpha_bar, 0 * time, np.sqrt(alpha_bar[1:]), 0 * time, np.sqrt(1.0 - alpha_bar[1:]), 0 * time)
 
 
 def dpm_solver(schedule: Schedule, number: int) -> Steps:
@@ -109,13 +83,14 @@ def dpm_solver(schedule: Schedule, number: int) -> Steps:
 
     Its steps are those of `linspace`, the default of diffusers for this one.
     """
-    time, signal, sigma = _levels(schedule, linspace(len(schedule.betas), number))
+    time, alpha_bar = _levels(schedule, linspace(len(schedule.betas), number))
+    signal, sigma = np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar)
     noisy = sigma[1:] / sigma[:-1]
-    first = signal[1:] - signal[:-1] * noisy  # of first order; exp(-h) without its logarithms
-    log = np.log(signal[:-1] / sigma[:-1])  # half the logarithm of signal to noise, lambda in the paper; infinite after the last step
-    ratio = np.zeros_like(time)  # h of this step to twice that of the last; 0 makes a step of first order
-    ratio[1:-1] = np.diff(log)[1:] / np.diff(log)[:-1] / 2
-    return Steps(time, signal, sigma, noisy, first * (1.0 + ratio), -first * ratio, 0 * time, 0 * time)
+    first = signal[1:] - signal[:-1] * noisy  # of a step of first order
+    h = np.diff(np.log(signal[:-1] / sigma[:-1]))  # of all steps but the last, whose is infinite
+    ratio = np.zeros_like(time)  # of a step's h to twice that of the step before; 0 where a step is of first order
+    ratio[1:-1] = h[1:] / h[:-1] / 2
+    return Steps(time, alpha_bar, noisy, first * (1.0 + ratio), -first * ratio, 0 * time, 0 * time)
 
 
 SAMPLERS: dict[str, Callable[[Schedule, int], Steps]] = {"ddpm": ddpm, "ddim": ddim, "dpm_solver": dpm_solver}
@@ -135,27 +110,24 @@ def sample(
     The chunk that the network makes out is clipped to +-`clip` at each step, 0 does not clip. Known steps are put in place at each step,
     with the noise that belongs there: that of the step, or that of the start where steps add none.
     """
-    random = bool(steps.fresh.any())
-    levels = {"signal": steps.signal[:-1], "sigma": steps.sigma[:-1], "signal_after": steps.signal[1:], "sigma_after": steps.sigma[1:]}
-    whole = levels | {name: getattr(steps, name) for name in ("time", "noisy", "sample", "before", "epsilon", "fresh")}
-    tables = {name: jnp.asarray(table, jnp.float32) for name, table in whole.items()}
+    random, table = bool(steps.fresh.any()), steps._asdict()
+    table |= {"alpha_bar": steps.alpha_bar[:-1], "alpha_bar_after": steps.alpha_bar[1:]}
+    rounded = {name: jnp.asarray(numbers, jnp.float32) for name, numbers in table.items()}
 
     def step(carry: tuple[Array, Array], at: tuple[Array, dict[str, Array]]) -> tuple[tuple[Array, Array], None]:
         (x, before), (i, now) = carry, at
         output = denoise(x, jnp.broadcast_to(now["time"], x.shape[:1]))
-        level = now["signal"], now["sigma"]
-        chunk = as_chunk(prediction, output, x, *level)
+        chunk = converted(output, x, now["alpha_bar"], prediction, "sample")
         if clip:
             chunk = jnp.clip(chunk, -clip, clip)
         after = now["noisy"] * x + now["sample"] * chunk + now["before"] * before
-        if steps.epsilon.any():
-            after = after + now["epsilon"] * as_noise(prediction, output, x, *level)
+        if steps.epsilon.any():  # of the network's own answer, as diffusers has it, not of the clipped chunk
+            after = after + now["epsilon"] * converted(output, x, now["alpha_bar"], prediction, "epsilon")
         added = noise(i) if random else start
         if random:
             after = after + now["fresh"] * added
-        after = hold(known, after, lambda c: add_noise(c, added, now["signal_after"], now["sigma_after"]))
-        return (after, chunk), None
+        return (hold(known, after, lambda c: diffused(c, added, now["alpha_bar_after"])), chunk), None
 
-    first = hold(known, start, lambda c: add_noise(c, start, tables["signal"][0], tables["sigma"][0]))
-    (x, _), _ = jax.lax.scan(step, (first, jnp.zeros_like(start)), (jnp.arange(len(steps.time)), tables))
-    return x
+    first = hold(known, start, lambda c: diffused(c, start, rounded["alpha_bar"][0]))
+    (x, _), _ = jax.lax.scan(step, (first, jnp.zeros_like(start)), (jnp.arange(len(steps.time)), rounded))
+    return hold(known, x, lambda chunk: chunk)

@@ -1,8 +1,4 @@
-"""Flow matching along straight lines: times to train at, and integrators.
-
-Time 1 is noise and 0 is the chunk, and a network's answer is d x / d time = noise - chunk, as in openpi and the opposite of the papers
-(Lipman et al. 2023, https://arxiv.org/abs/2210.02747; Liu et al. 2023, https://arxiv.org/abs/2209.03003).
-"""
+"""Flow matching along straight lines: times to train at, and integrators. Time is that of `losses.denoising`: 1 is noise, 0 a chunk."""
 
 from collections.abc import Callable
 
@@ -11,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.generative.rows import Denoise, Known, hold
+from jaxrl.losses.denoising import velocity
 from jaxrl.types import Array, Key
 
 
@@ -25,16 +22,6 @@ def beta(key: Key, shape: tuple[int, ...]) -> Array:
 
 
 TIMES: dict[str, Callable[[Key, tuple[int, ...]], Array]] = {"uniform": uniform, "beta": beta}
-
-
-def interpolate(chunk: Array, noise: Array, time: Array) -> Array:
-    """`time * noise + (1 - time) * chunk`."""
-    return time * noise + (1.0 - time) * chunk
-
-
-def velocity(chunk: Array, noise: Array) -> Array:
-    """What a network is to answer."""
-    return noise - chunk
 
 
 def _euler(field: Denoise, x: Array, time: Array, dt: Array) -> Array:

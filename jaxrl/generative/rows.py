@@ -18,11 +18,6 @@ class Known(NamedTuple):
     mask: Array  # [B, H, 1] bool, what is known
 
 
-def column(x: Array) -> Array:
-    """One number for each row, [B], beside chunks [B, H, A]."""
-    return x[:, None, None]
-
-
 def numbered(key: Key, i: Array | int) -> Key:
     """Draw i of each row, [B]."""
     return jax.vmap(lambda k: jax.random.fold_in(k, i))(key)

@@ -9,20 +9,17 @@ Name = Literal["squaredcos_cap_v2", "linear"]
 
 
 class Schedule(NamedTuple):
-    """Of T steps [T], the first of which has the least noise: a chunk there is `signal * chunk + sigma * noise`.
+    """Of T steps [T], the first of which has the least noise.
 
     In float64, since what samplers need are differences of these; they are rounded to float32 where arrays are made of them.
     """
 
     betas: np.ndarray  # variance that each step adds
     alpha_bar: np.ndarray  # what is left of the chunk's variance, the cumulative product of 1 - betas
-    signal: np.ndarray  # sqrt(alpha_bar)
-    sigma: np.ndarray  # sqrt(1 - alpha_bar)
 
 
 def _of(betas: np.ndarray) -> Schedule:
-    alpha_bar = np.cumprod(1.0 - betas)
-    return Schedule(betas, alpha_bar, np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar))
+    return Schedule(betas, np.cumprod(1.0 - betas))
 
 
 def linear(num_steps: int, first: float = 1e-4, last: float = 0.02) -> Schedule:

@@ -1,11 +1,11 @@
-"""Multi-layer perceptron from the state groups of an observation to an array of any shape, such as an action chunk."""
+"""Multi-layer perceptron from the states of an observation to an array of any shape, such as an action chunk."""
 
 import math
 from dataclasses import dataclass
 
-from jaxrl.networks._groups import concatenate, groups, width
+from jaxrl.networks._observation import encoder
 from jaxrl.networks.mlp import mlp
-from jaxrl.types import Array, Key, Network, Observation, Params, Spec
+from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork
 
 
 @dataclass(frozen=True)
@@ -17,17 +17,21 @@ class Config:
     final_scale: float = 1.0
 
 
-def state_mlp(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Network:
-    """Every `state/<group>`, each `[B, n]`, side by side, to `[B, *output_shape]`.
+def state_mlp(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> StatefulNetwork:
+    """Every `state/<group>`, each [B, n] or, of all steps of a history, [B, history, n], side by side, to `[B, *output_shape]`.
 
     Raises:
-        ValueError: there is no state group, or one is not a vector.
+        ValueError: there is no state group, or one is no vector.
     """
-    names = groups(observation, "state_mlp")
-    network = mlp(width(observation, names), config.hidden, math.prod(output_shape), config.activation, config.final_scale)
+    seen = encoder(observation, "state_mlp")
+    network = mlp(seen.steps * seen.size, config.hidden, math.prod(output_shape), config.activation, config.final_scale)
 
-    def apply(params: Params, x: Observation, key: Key | None = None, train: bool = False) -> Array:
-        output = network.apply(params, concatenate(x, names), key, train)
-        return output.reshape(*output.shape[:-1], *output_shape)
+    def init(key: Key) -> tuple[Params, PyTree]:
+        return network.init(key), {}
 
-    return Network(network.init, apply)
+    def apply(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
+        features, _ = seen.network.apply({}, {}, x)
+        output = network.apply(params, features.reshape(*features.shape[:-2], -1), key, train)
+        return output.reshape(*output.shape[:-1], *output_shape), statistics
+
+    return StatefulNetwork(init, apply)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl.generative import diffusion as process
 from jaxrl.generative import rows, schedules
+from jaxrl.losses.denoising import Prediction, diffused, diffusion_target
 from jaxrl.losses.regression import squared_error
 from jaxrl.networks.interface import Denoiser
 from jaxrl.ops.specs import check_continuous, with_axes
@@ -24,7 +25,7 @@ class Config:
 
     num_steps: int = 100
     schedule: schedules.Name = "squaredcos_cap_v2"
-    prediction: process.Prediction = "epsilon"
+    prediction: Prediction = "epsilon"
     sampler: Literal["ddpm", "ddim", "dpm_solver"] = "ddpm"
     inference_steps: int = 0
     clip_sample: float = 5.0
@@ -47,8 +48,8 @@ def diffusion(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
     """
     check_continuous(spec.action, "diffusion", "the policy")
     shape = (spec.horizon, int(spec.action.shape[0]))
-    noises, steps = schedules.schedule(config.schedule, config.num_steps), config.steps()
-    signals, sigmas = (jnp.asarray(table, jnp.float32) for table in (noises.signal, noises.sigma))
+    steps = config.steps()
+    alpha_bars = jnp.asarray(schedules.schedule(config.schedule, config.num_steps).alpha_bar, jnp.float32)
 
     def init(key: Key) -> tuple[Params, PyTree]:
         params, statistics = network.init(key)
@@ -61,12 +62,12 @@ def diffusion(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
         of_step, of_noise, of_encoder, of_network = jax.random.split(key, 4)
         step = jax.random.randint(of_step, action.shape[:1], 0, config.num_steps)
         noise = jax.random.normal(of_noise, action.shape)
-        level = rows.column(signals[step]), rows.column(sigmas[step])
+        alpha_bar = alpha_bars[step]
         condition, kept = network.encode(own, statistics["diffusion"], batch["observation"], of_encoder, train=True)
-        noisy, time = process.add_noise(chunk, noise, *level), step / config.num_steps
+        noisy, time = diffused(chunk, noise, alpha_bar), step / config.num_steps
         output = network.denoise(own, noisy, time, condition, of_network, train=True)
-        elements = squared_error(output, process.target(config.prediction, chunk, noise, *level))
-        return elements, mask, statistics | {"diffusion": kept}, {}
+        target = diffusion_target(config.prediction, chunk, noise, alpha_bar)
+        return squared_error(output, target), mask, statistics | {"diffusion": kept}, {}
 
     def sample(params: Params, statistics: PyTree, observation: Observation, key: Key, context: Any = None) -> Array:
         own = params["diffusion"]

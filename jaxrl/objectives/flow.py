@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl.generative import flow as lines
 from jaxrl.generative import rows
+from jaxrl.losses.denoising import interpolated, velocity
 from jaxrl.losses.regression import squared_error
 from jaxrl.networks.interface import Denoiser
 from jaxrl.ops.specs import check_continuous, with_axes
@@ -51,9 +52,9 @@ def flow(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
         time = lines.TIMES[config.time](of_time, action.shape[:1])
         noise = jax.random.normal(of_noise, action.shape)
         condition, kept = network.encode(own, statistics["flow"], batch["observation"], of_encoder, train=True)
-        noisy = lines.interpolate(chunk, noise, rows.column(time))
+        noisy = interpolated(chunk, noise, time)
         output = network.denoise(own, noisy, time, condition, of_network, train=True)
-        return squared_error(output, lines.velocity(chunk, noise)), mask, statistics | {"flow": kept}, {}
+        return squared_error(output, velocity(chunk, noise)), mask, statistics | {"flow": kept}, {}
 
     def sample(params: Params, statistics: PyTree, observation: Observation, key: Key, context: Any = None) -> Array:
         own = params["flow"]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxrl.distributed.mesh import data_mesh
-from jaxrl_data.dataset_source import Config, batches, dataset_source
+from jaxrl_data import kept_samples
+from jaxrl_data.dataset_source import Config, batches, dataset_source, mixture_of
 from jaxrl_data.members import Set, held_out, open_member
 from jaxrl_data.mixture import Images, Mixture
 from jaxrl_data.samples import open_mixture
@@ -50,6 +51,31 @@ def test_what_reads_does_not_change_what_is_read(folder, processes, threads):
     found = take(batches(config(folder, processes=processes, threads=threads)), 4)
     for one, other in zip(expected, found, strict=True):
         assert_same(one, other)
+
+
+def test_samples_of_numbers_are_kept_and_the_same(folder, monkeypatch):
+    columns = {name: of for name, of in COLUMNS.items() if not name.startswith(("image/", "task/")) and name != "state/count"}
+    chosen = config(folder, sets={one: Set(str(folder), columns=columns, weight=weight) for one, weight in (("a", 1.0), ("b", 2.0))})
+    samples = open_mixture(mixture_of(chosen))
+    assert samples.kept_bytes > 0 and dataset_source(chosen).source.allocation["host/data/samples"] == samples.kept_bytes
+    found = [jax.tree.map(np.array, batch) for batch in take(batches(chosen, samples=samples), 12)]
+    calls = []
+    monkeypatch.setattr(samples, "sample", lambda *drawn: calls.append(drawn))
+    again = take(batches(chosen, samples=samples), 12)
+    assert all(number >= 12 * 8 for number, *_ in calls), "what was made once is not made again"  # what is read ahead is beyond it
+    monkeypatch.setattr(kept_samples, "MOST", 0)
+    fresh = open_mixture(mixture_of(chosen))
+    assert fresh.kept_bytes == 0
+    for one, other, third in zip(found, again, take(batches(chosen, samples=fresh), 12), strict=True):
+        assert_same(one, other)
+        assert_same(one, third)
+
+
+def test_samples_with_images_or_chance_are_not_kept(folder):
+    assert open_mixture(mixture_of(config(folder))).kept_bytes == 0
+    columns = {name: of for name, of in COLUMNS.items() if not name.startswith(("image/", "task/")) and name != "state/count"}
+    dropped = ({"name": "proprioception_dropout", "probability": 0.5},)
+    assert open_mixture(mixture_of(config(folder, sets={"a": Set(str(folder), columns=columns)}, augment=dropped))).kept_bytes == 0
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
