@@ -40,6 +40,14 @@ class Config:
         return process.SAMPLERS[self.sampler](schedules.schedule(self.schedule, self.num_steps), self.inference_steps or self.num_steps)
 
 
+def errors(config: Config, denoise: rows.Denoise, chunk: Array, step: Array, noise: Array) -> Array:
+    """Squared, [B, H, A], of what `denoise` says of `chunk` under `noise` at `step` [B] of the diffusion."""
+    table = jnp.asarray(schedules.schedule(config.schedule, config.num_steps).alpha_bar, jnp.float32)
+    alpha_bar = table[step]
+    output = denoise(diffused(chunk, noise, alpha_bar), step / config.num_steps)
+    return squared_error(output, diffusion_target(config.prediction, chunk, noise, alpha_bar))
+
+
 def diffusion(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
     """A batch holds `observation` and `action` `[B, horizon, action_dim]`, and may hold `mask` of the same shape, 0 at padding.
 
@@ -49,7 +57,6 @@ def diffusion(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
     check_continuous(spec.action, "diffusion", "the policy")
     shape = (spec.horizon, int(spec.action.shape[0]))
     steps = config.steps()
-    alpha_bars = jnp.asarray(schedules.schedule(config.schedule, config.num_steps).alpha_bar, jnp.float32)
 
     def init(key: Key) -> tuple[Params, PyTree]:
         params, statistics = network.init(key)
@@ -61,13 +68,10 @@ def diffusion(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
         chunk = jnp.where(mask > 0, action, 0.0)
         of_step, of_noise, of_encoder, of_network = jax.random.split(key, 4)
         step = jax.random.randint(of_step, action.shape[:1], 0, config.num_steps)
-        noise = jax.random.normal(of_noise, action.shape)
-        alpha_bar = alpha_bars[step]
         condition, kept = network.encode(own, statistics["diffusion"], batch["observation"], of_encoder, train=True)
-        noisy, time = diffused(chunk, noise, alpha_bar), step / config.num_steps
-        output = network.denoise(own, noisy, time, condition, of_network, train=True)
-        target = diffusion_target(config.prediction, chunk, noise, alpha_bar)
-        return squared_error(output, target), mask, statistics | {"diffusion": kept}, {}
+        denoise = lambda noisy, time: network.denoise(own, noisy, time, condition, of_network, train=True)  # noqa: E731
+        elements = errors(config, denoise, chunk, step, jax.random.normal(of_noise, action.shape))
+        return elements, mask, statistics | {"diffusion": kept}, {}
 
     def sample(params: Params, statistics: PyTree, observation: Observation, key: Key, context: Any = None) -> Array:
         own = params["diffusion"]

@@ -31,6 +31,11 @@ class Config:
             raise ValueError(f"inference_steps is {self.inference_steps}, but must be at least 1")
 
 
+def errors(denoise: rows.Denoise, chunk: Array, time: Array, noise: Array) -> Array:
+    """Squared, [B, H, A], of what `denoise` says of the way from `noise` to `chunk` at `time` [B]."""
+    return squared_error(denoise(interpolated(chunk, noise, time), time), velocity(chunk, noise))
+
+
 def flow(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
     """A batch holds `observation` and `action` `[B, horizon, action_dim]`, and may hold `mask` of the same shape, 0 at padding.
 
@@ -49,12 +54,11 @@ def flow(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
         mask = batch.get("mask", jnp.ones(action.shape))
         chunk = jnp.where(mask > 0, action, 0.0)
         of_time, of_noise, of_encoder, of_network = jax.random.split(key, 4)
-        time = lines.TIMES[config.time](of_time, action.shape[:1])
-        noise = jax.random.normal(of_noise, action.shape)
         condition, kept = network.encode(own, statistics["flow"], batch["observation"], of_encoder, train=True)
-        noisy = interpolated(chunk, noise, time)
-        output = network.denoise(own, noisy, time, condition, of_network, train=True)
-        return squared_error(output, velocity(chunk, noise)), mask, statistics | {"flow": kept}, {}
+        denoise = lambda noisy, time: network.denoise(own, noisy, time, condition, of_network, train=True)  # noqa: E731
+        time = lines.TIMES[config.time](of_time, action.shape[:1])
+        elements = errors(denoise, chunk, time, jax.random.normal(of_noise, action.shape))
+        return elements, mask, statistics | {"flow": kept}, {}
 
     def sample(params: Params, statistics: PyTree, observation: Observation, key: Key, context: Any = None) -> Array:
         own = params["flow"]
