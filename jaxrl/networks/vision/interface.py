@@ -18,6 +18,7 @@ class Backbone(NamedTuple):
 
     network: StatefulNetwork
     size: int  # C
+    tokens: int  # beside the map
     grid: Callable[[int, int], tuple[int, int]]  # height, width -> rows, columns; raises ValueError where pictures of that size do not fit
     mean: tuple[float, float, float]  # of red, green and blue in [0, 1]
     deviation: tuple[float, float, float]

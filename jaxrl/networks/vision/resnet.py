@@ -123,4 +123,4 @@ def resnet(config: Config) -> Backbone:
             height, width = (height + 1) // 2, (width + 1) // 2
         return height, width
 
-    return Backbone(StatefulNetwork(init, apply), config.width * 2 ** (len(config.blocks) - 1), grid, *IMAGENET, "resnet")
+    return Backbone(StatefulNetwork(init, apply), config.width * 2 ** (len(config.blocks) - 1), 0, grid, *IMAGENET, "resnet")

@@ -131,4 +131,5 @@ def vit(config: Config) -> Backbone:
             raise ValueError(f"takes {config.image} x {config.image}, not {height} x {width}")
         return config.image // config.patch, config.image // config.patch
 
-    return Backbone(StatefulNetwork(init, apply), config.width, grid, *_PICTURES[config.family], config.family)
+    tokens = int(config.family != "siglip") + config.registers
+    return Backbone(StatefulNetwork(init, apply), config.width, tokens, grid, *_PICTURES[config.family], config.family)
