@@ -5,14 +5,14 @@ from collections.abc import Callable
 from jax.sharding import Mesh
 
 from jaxrl.cli.acting import acting, host_rollout, rollout
-from jaxrl.cli.imitation import dataset, memory, supervised, with_policies
+from jaxrl.cli.imitation import dataset, memory, overseen_rollout, supervised, with_policies
 from jaxrl.cli.settings import HOST_ROLLOUT, ROLLOUT, Parts, Settings
 from jaxrl.ops import running_statistics
 from jaxrl.types import Algorithm, ArraySpec, Env, HostEnv, PolicySpec
 
 # What each source is fed with decides how the rest is put together.
 SOURCES: dict[str, Callable[[Settings, Mesh | None], Parts]] = {
-    ROLLOUT: rollout,
+    ROLLOUT: lambda settings, mesh: (overseen_rollout if settings.objectives else rollout)(settings, mesh),
     HOST_ROLLOUT: host_rollout,
     "jaxrl.replay.memory": memory,
     "jaxrl_data.dataset_source": dataset,

@@ -2,15 +2,23 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
 
-from jaxrl.cli.settings import Parts, Settings, check_acts_in, environment, loaded_recording, objectives_of, refuse
+from jaxrl.cli import run as runs
+from jaxrl.cli.acting import acted_in
+from jaxrl.cli.settings import HOST_ROLLOUT, Parts, Settings, check_acts_in, environment, loaded_recording, objectives_of, refuse
 from jaxrl.config import part
+from jaxrl.evaluation.record import recorded
 from jaxrl.ops.running_statistics import RunningStatistics
-from jaxrl.replay import recording
-from jaxrl.types import Algorithm, PolicySpec
+from jaxrl.ops.specs import policy_spec
+from jaxrl.policies import overseen
+from jaxrl.replay import dagger, recording
+from jaxrl.types import Algorithm, Env, Params, Policy, PolicySpec, Source
+
+_MEASURED = 20  # episodes of an expert that what a student sees is normalised by
 
 
 def _output_shape(make_objective: Callable[..., Any], config: Any, spec: PolicySpec) -> tuple[Any, ...]:
@@ -72,3 +80,42 @@ def dataset(settings: Settings, mesh: Mesh | None) -> Parts:
     if env is not None:
         check_acts_in(env, algorithm.policy.spec, "a policy of these data sets")
     return Parts(env, algorithm, loaded.source, loaded, loaded.spec)
+
+
+def _expert(settings: Settings, env: Env) -> tuple[Policy, Params]:
+    """That of `config.expert`, or of the run `config.filler`."""
+    if bool(settings.expert) == bool(settings.filler):
+        raise ValueError("config.expert: name either a scripted policy there, or the folder of a run in config.filler, and not both")
+    if settings.filler:
+        loaded = runs.load(Path(settings.filler))
+        policy, params, who = loaded.algorithm.policy, loaded.params, f"the policy of config.filler, {settings.filler},"
+    else:
+        make, config = part(settings.expert, "policy", "config.expert")
+        policy, params, who = make(config), (), f"the policy of config.expert, {settings.expert['name']},"
+    check_acts_in(env, policy.spec, who)
+    return policy, params
+
+
+def overseen_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
+    """A student that learns from what an expert says of the states it comes to itself."""
+    refuse(settings, "networks", "bonus", "demonstrations", "mirror", "data")
+    make_source, source = part(settings.source, "source", "config.source")
+    env = acted_in(settings, Env, HOST_ROLLOUT)
+    if not settings.replay:
+        raise ValueError("config.replay.name: missing; what acts and imitates learns from a memory, jaxrl.replay.dagger")
+    make_replay, replay = part(settings.replay, "replay", "config.replay")
+    if not isinstance(replay, dagger.Config):
+        raise ValueError(f"config.replay.name: is {settings.replay['name']}, but what acts and imitates learns from jaxrl.replay.dagger")
+    expert, params = _expert(settings, env)
+    shown = recording.public(recorded(env, expert, params, _MEASURED, settings.training.seed))
+    learnt = policy_spec(env.spec)._replace(horizon=replay.horizon)
+    algorithm = with_policies(settings, supervised(settings, learnt, recording.statistics(shown)))
+    make_curriculum, chosen = part(settings.curriculum or {"name": "static"}, "curriculum", "config.curriculum")
+    curriculum = make_curriculum(chosen, env)
+
+    def collect(oversight: overseen.Config) -> Source:
+        return make_source(source, env, curriculum, overseen.overseen(oversight, algorithm.explore, expert, params), mesh)
+
+    own = overseen.Config(beta=1.0)  # the expert's
+    made = make_replay(replay, collect(settings.oversight), source.num_worlds, collect(own), mesh)
+    return Parts(env, algorithm, made, learnt=learnt)

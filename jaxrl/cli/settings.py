@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jaxrl.config import build, part, plain
 from jaxrl.ops.specs import check_spec
+from jaxrl.policies import overseen
 from jaxrl.replay import recording
 from jaxrl.replay.recording import Recording
 from jaxrl.rollout import environment as experiment
@@ -59,6 +60,8 @@ class Settings:
     algorithm: Section
     source: Section
     replay: Section = field(default_factory=dict)  # between a rollout and an algorithm that learns from memory
+    expert: Section = field(default_factory=dict)  # a scripted policy that tells a student what it should do, see jaxrl.policies.overseen
+    oversight: overseen.Config = field(default_factory=overseen.Config)  # who acts meanwhile, the student or the expert
     filler: str | None = None  # folder of the run whose policy makes the first steps in the memory; by default actions are random
     env: Section | None = None
     wrapper: Section = field(default_factory=dict)  # around env, such as jaxrl_envs.wrappers.pixels
