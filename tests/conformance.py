@@ -18,16 +18,18 @@ import pytest
 
 from jaxrl.algorithms import reinforce
 from jaxrl.curricula.static import fixed
-from jaxrl.networks import actor_q, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp
+from jaxrl.networks import actor_q, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp, unet1d
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.interface import Denoiser
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.objectives import bc
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
+from jaxrl.policies import overseen
 from jaxrl.policies.constant import constant
 from jaxrl.replay import demonstrations, replay
 from jaxrl.replay.recording import Recording
@@ -111,6 +113,11 @@ def network() -> StatefulNetwork:
     return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
+def denoiser() -> Denoiser:
+    config = unet1d.Config(**SMALL["jaxrl.networks.unet1d"])
+    return unet1d.unet1d(config, SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
 def remembering() -> ActorCritic:
     config = recurrent_actor_critic.Config(memory_size=4, actor_hidden=(8,), critic_hidden=(8,))
     return recurrent_actor_critic.recurrent_actor_critic(config, ENV.spec)
@@ -141,9 +148,9 @@ def mirror() -> Mirror:
     return Mirror({name: swapped(spec) for name, spec in ENV.spec.observation.items()}, swapped(ENV.spec.action))
 
 
-def collector(env: Env = ENV) -> Source:
+def collector(env: Env = ENV, policy: Policy | None = None) -> Source:
     """Unrolls of 4 steps in 4 worlds."""
-    return rollout.rollout(rollout.Config(4, 4, 4), env, fixed(env.sample), env_policy(env))
+    return rollout.rollout(rollout.Config(4, 4, 4), env, fixed(env.sample), policy or env_policy(env))
 
 
 # By the annotation of a parameter, or for plain numbers by its name.
@@ -154,6 +161,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
     Callable[[Key], Params]: lambda: ENV.sample,
     Curriculum: lambda: fixed(ENV.sample),
+    Denoiser: denoiser,
     Env: lambda: VARYING,
     EnvSpec: lambda: ENV.spec,
     HostEnv: lambda: on_host(ENV),
@@ -175,6 +183,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     "names": lambda: (),
     "num_worlds": lambda: 4,
     "params": lambda: (),
+    "expert_params": lambda: (),
     "input_size": lambda: 4,
     "output_shape": lambda: (2, 3),
     "output_size": lambda: 3,
@@ -182,11 +191,16 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
 # Fields of a Config that differ from its defaults, by module, to keep the arrays small.
 SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
+    "jaxrl.networks.transformer_denoiser": {"layers": 1, "heads": 2, "size": 8},
+    "jaxrl.networks.unet1d": {"channels": (4, 8), "groups": 2, "time_size": 4},
+    "jaxrl.objectives.diffusion": {"num_steps": 4},
+    "jaxrl.objectives.flow": {"inference_steps": 2},
     "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
     "jaxrl.replay.replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30},
     "jaxrl.replay.host_replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30, "image_gib": 0.01},
+    "jaxrl.replay.dagger": {"capacity": 80, "batch_size": 8, "horizon": 2, "initial_steps": 30},
     "jaxrl.replay.sequences": {"capacity": 80, "batch_size": 8, "num_updates": 2, "length": 5, "initial_steps": 30},
     "jaxrl.networks.pixel_actor_q": {"layers": PIXELS.layers, "features": PIXELS.features, "head": PIXELS.head},
     "jaxrl.networks.actor_q": {"actor": Torso(width=8), "critic": Torso(width=8, layer_norm=True, dropout=0.1)},
@@ -212,6 +226,7 @@ def drawn_env() -> Env:
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
     "jaxrl.replay.host_replay": {Source: lambda: collector(SEEING)},
     "jaxrl.replay.mirrored": {Source: replayed},
+    "jaxrl.replay.dagger": {Source: lambda: collector(policy=overseen.overseen(overseen.Config(), env_policy(), env_policy(), ()))},
     **{f"jaxrl.policies.{name}": {Policy: chunked} for name in AROUND_CHUNKS},
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
     "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},

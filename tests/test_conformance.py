@@ -19,6 +19,7 @@ import pytest
 
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
+from jaxrl.networks.interface import Denoiser
 from jaxrl.ops.paths import flatten_names
 from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
@@ -61,7 +62,7 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.bonuses": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, *OFF_POLICY),
+    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Denoiser, *OFF_POLICY),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env, HostEnv),
@@ -200,16 +201,21 @@ def stored_batch() -> dict[str, Any]:
 @pytest.mark.parametrize(("path", "factory"), cases(Objective))
 def test_objective(path, factory):
     objective = build(path, factory)
-    params, statistics = objective.init(KEY)
-    assert_equal((params, statistics), objective.init(KEY))
+    init = jax.jit(objective.init)
+    params, statistics = init(KEY)
+    assert_equal((params, statistics), init(KEY))
     batch = stored_batch()
     check_spec(objective.batch_spec, spec_of(batch), path, "the stored batch")
-    elements, mask, after, metrics = objective.loss(params, statistics, batch, KEY)
+    elements, mask, after, metrics = jax.jit(objective.loss)(params, statistics, batch, KEY)
     assert elements.shape == mask.shape and elements.shape[0] == 16 and jnp.isfinite(elements).all()
     assert shapes(after) == shapes(statistics) and all(value.shape == () for value in metrics.values())
     observation, keys = rows(batch["observation"], slice(3)), jax.random.split(KEY, 3)
-    chunk = objective.sample(params, statistics, observation, keys)
+    sample = jax.jit(objective.sample)
+    chunk = sample(params, statistics, observation, keys)
     assert chunk.shape == (3, objective.spec.horizon, *objective.spec.action.shape) and jnp.isfinite(chunk).all()
+    others = jax.tree.map(lambda x: x.at[1:].add(1.0), observation)
+    other_keys = jnp.concatenate([keys[:1], jax.random.split(jax.random.key(6), 2)])
+    assert_equal(chunk[0], sample(params, statistics, others, other_keys)[0])
 
 
 @pytest.mark.parametrize("garbage", [1e20, jnp.nan])
@@ -221,6 +227,7 @@ def test_padding_counts_neither_in_the_loss_nor_in_the_gradient(path, factory, g
     padded = batch["mask"] == 0
     assert padded.any() and not padded.all()
 
+    @jax.jit
     @jax.value_and_grad
     def mean(params, action):
         elements, mask, _, _ = objective.loss(params, statistics, batch | {"action": action}, KEY)
@@ -401,5 +408,5 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, *OFF_POLICY, Policy, Source, Env):
+    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, Denoiser, *OFF_POLICY, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"

@@ -70,19 +70,19 @@ def _is_vector(own: str) -> bool:
 def _as_vectors(array: np.ndarray) -> np.ndarray:
     """[T, n], of floats."""
     array = array.astype(np.float32) if array.dtype.kind in "biu" else array
-    return array.reshape(len(array), -1) if array.ndim > 2 else array
+    return array if array.ndim == 2 else array.reshape(len(array), -1)
 
 
 def _of_vectors(spec: ArraySpec) -> ArraySpec:
     """What `_as_vectors` makes of a column."""
     spec = replace(spec, dtype="float32") if np.dtype(spec.dtype).kind in "biu" else spec
-    return replace(spec, shape=(math.prod(map(int, spec.shape)),), names=()) if len(spec.shape) > 1 else spec
+    return spec if len(spec.shape) == 1 else replace(spec, shape=(math.prod(map(int, spec.shape)),), names=())
 
 
 @dataclass(frozen=True)
 class Columns:
-    """House names for the columns of a file. States and actions that are integers or flags become float32, and states of several axes, such
-    as points, vectors; all else stays as it is.
+    """House names for the columns of a file. Integers and flags of states and actions become float32, and states of one number, or of
+    several axes such as points, vectors; all else stays as it is.
     """
 
     columns: Mapping[str, str]
@@ -185,7 +185,8 @@ def meaning(one: Set, raw: Features) -> Meaning:
         if name not in known:
             raise ValueError(f"{one.path}: {own} is to be the column {name}, which is not there; {suggestion(name, known)}")
     if "action" not in one.columns:
-        raise ValueError(f"{one.path}: columns name no action; add one, such as {{'action': {known[0]!r}}}")
+        such = f", such as {{'action': {next(iter(raw.arrays))!r}}}" if raw.arrays else ", of which this set has none"
+        raise ValueError(f"{one.path}: columns name no action; add an array{such}")
     _check_kinds(one, raw)
     named = Columns(dict(one.columns))
     needed = tuple(name for name in one.columns.values() if name in raw.arrays)

@@ -263,6 +263,17 @@ def test_memory_does_not_grow(folder):
     assert held[1] < held[0] + 2 * planned + 50_000, held
 
 
+def test_a_state_of_one_number_is_a_vector(folder):
+    sets = {"made": Set(str(folder), columns={"state/count": "count", "action": "action"})}
+    loaded = dataset_source(config(folder, sets=sets))
+    assert loaded.spec.observation["state/count"].shape == (1,)
+    _, batch = loaded.source.next(loaded.source.init(jax.random.key(0), ()), (), jax.random.key(0))
+    first = np.asarray(batch["action"])[:, 0, 1] * 7  # the second action is a seventh of the count
+    np.testing.assert_allclose(batch["observation"]["state/count"], first[:, None], rtol=1e-6)
+    mean = [1000 * episode + step for episode, length in enumerate(LENGTHS) for step in range(length)]
+    np.testing.assert_allclose(loaded.normaliser.mean["state/count"], [np.mean(mean)], rtol=1e-6)
+
+
 def test_what_waits_in_memory_is_told_beforehand(folder):
     source = dataset_source(config(folder, prefetch=3)).source
     image, rest = 8 * 16 * 16 * 3, 8 * 4 * (3 + 6 + 6 + 2)  # of a batch: pose, action and mask, two entries of presence
@@ -277,7 +288,10 @@ def test_what_does_not_fit_is_refused(folder):
         (lambda: Mixture({}), "sets: empty"),
         (lambda: config(folder, batch_size=0), "batch_size is 0"),
         (lambda: open_member(Set(str(folder), columns={"action": "acton"})), "action is to be the column acton, .* did you mean action?"),
-        (lambda: open_member(Set(str(folder), columns={"state/a": "state"})), "columns name no action"),
+        (
+            lambda: open_member(Set(str(folder), columns={"state/a": "state"})),
+            "columns name no action; add an array, such as {'action': 'state'}",
+        ),
         (lambda: open_member(own, "validation", 0.0), "no episode is left for validation"),
         (lambda: batches(config(folder), hosts=3), "batch_size is 8, which 3 hosts do not divide"),
     ):
