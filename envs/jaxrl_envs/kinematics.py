@@ -56,6 +56,10 @@ def chain(model: mujoco.MjModel) -> Chain:
     )
 
 
+def _kind(model: mujoco.MjModel, joint: int) -> mujoco.mjtJoint:
+    return mujoco.mjtJoint(model.jnt_type[joint])
+
+
 def _links(model: mujoco.MjModel) -> tuple[list[dict[str, Any]], list[int]]:
     """The links from the world outwards, and the last one of each body."""
     still = {"before": 0, "place": _IDENTITY, "pivot": _NONE, "coordinate": 0, "reference": 0.0, "ball": False, "velocity": 0, "axes": []}
@@ -67,7 +71,7 @@ def _links(model: mujoco.MjModel) -> tuple[list[dict[str, Any]], list[int]]:
         joints = range(model.body_jntadr[body], model.body_jntadr[body] + model.body_jntnum[body])
         # A free joint tells where the body is in the world, whatever the place that the model gives it.
         parts = [part for joint in joints for part in _parts(model, joint)] or [{}]
-        free = any(model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE for joint in joints)
+        free = any(_kind(model, joint) == mujoco.mjtJoint.mjJNT_FREE for joint in joints)
         for k, part in enumerate(parts):
             links.append({**still, "before": before, "place": _IDENTITY if k or free else place, **part})
             before = len(links) - 1
@@ -77,7 +81,7 @@ def _links(model: mujoco.MjModel) -> tuple[list[dict[str, Any]], list[int]]:
 
 def _parts(model: mujoco.MjModel, joint: int) -> list[dict[str, Any]]:
     """The links of a joint, one behind the other."""
-    kind, axis, unit = model.jnt_type[joint], model.jnt_axis[joint], np.eye(3)
+    kind, axis, unit = _kind(model, joint), model.jnt_axis[joint], np.eye(3)
     coordinate, velocity = int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint])
     at = {"coordinate": coordinate, "velocity": velocity, "pivot": model.jnt_pos[joint].copy()}
     turning = {"ball": True, "axes": [(unit[k], _NONE) for k in range(3)]}
@@ -105,9 +109,9 @@ def _ancestors(before: np.ndarray) -> np.ndarray:
 
 
 def _ranges(model: mujoco.MjModel) -> np.ndarray:
-    """[V, 2] of hinges and slides that are limited; infinite of others, of balls too."""
-    ranges = np.tile([-np.inf, np.inf], (model.nv, 1))
+    """[nq, 2] of hinges and slides that are limited; infinite of others."""
+    ranges = np.tile([-np.inf, np.inf], (model.nq, 1))
     for joint in range(model.njnt):
-        if model.jnt_limited[joint] and model.jnt_type[joint] in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
-            ranges[model.jnt_dofadr[joint]] = model.jnt_range[joint]
+        if model.jnt_limited[joint] and _kind(model, joint) in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
+            ranges[model.jnt_qposadr[joint]] = model.jnt_range[joint]
     return ranges

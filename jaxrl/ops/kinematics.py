@@ -41,7 +41,7 @@ class Chain(NamedTuple):
     velocity_slide: Table  # [V, 3] likewise
     velocity_coordinate: Table  # [V] int, where in qpos a hinge or slide is; within the quaternion of a ball
     moves: Table  # [V, L] bool, whether the velocity moves the link
-    range: Table  # [V, 2] rad or m, infinite where there is no limit
+    range: Table  # [nq, 2] rad or m, infinite where there is no limit and of balls
 
 
 def link_poses(chain: Chain, qpos: Array) -> Array:

@@ -74,7 +74,7 @@ def rotate(quaternion: Array, vector: Array) -> Array:
 def angle_between(first: Array, second: Array) -> Array:
     """The angle [...] rad, from 0 to pi, between rotations as quaternions [..., 4]; its gradient is 0 where it has a kink, at 0 and pi."""
     between = multiply(inverse(first), second)
-    return 2 * jnp.arctan2(_length(between[..., 1:]), jnp.abs(between[..., 0]))
+    return 2 * jnp.arctan2(length(between[..., 1:]), jnp.abs(between[..., 0]))
 
 
 def to_matrix(quaternion: Array) -> Array:
@@ -124,7 +124,7 @@ def _dot(first: Array, second: Array) -> Array:
     return jnp.sum(first * second, axis=-1, keepdims=True)
 
 
-def _length(vector: Array) -> Array:
+def length(vector: Array) -> Array:
     """[..., n] to [...]; its gradient at 0 is 0."""
     square = jnp.sum(vector * vector, axis=-1)
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
@@ -165,7 +165,7 @@ def _to_euler(quaternion: Array) -> Array:
     sums, has_sum = _angle(x + z, w - y)
     differences, has_difference = _angle(x - z, w + y)
     sums, differences = jnp.where(has_sum, sums, differences), jnp.where(has_difference, differences, sums)
-    pitch = jnp.pi / 2 - 2 * jnp.arctan2(_length(jnp.stack((w - y, x + z), -1)), _length(jnp.stack((w + y, x - z), -1)))
+    pitch = jnp.pi / 2 - 2 * jnp.arctan2(length(jnp.stack((w - y, x + z), -1)), length(jnp.stack((w + y, x - z), -1)))
     angles = jnp.stack((sums + differences, pitch, sums - differences), -1)
     return angles - 2 * jnp.pi * jnp.round(angles / (2 * jnp.pi))
 
