@@ -99,21 +99,26 @@ def orthonormal(columns: Array) -> Array:
     What is given is a rotation to rounding errors, whatever the columns. Where they span no plane, the one of the two that is missing
     is an axis chosen by the function, and has no gradient; where they nearly span none, the gradient is as large as they are parallel.
     """
-    first, second = columns[..., :3], columns[..., 3:]
-    x = _unit(first, jnp.zeros_like(first).at[..., 0].set(1))
-    given = _unit(second, x)
-    across = given - _dot(x, given) * x
-    least = jnp.argmin(jnp.abs(x), axis=-1)
-    parallel = _dot(across, across) < (16 * jnp.finfo(x.dtype).eps) ** 2
-    y = _unit(jnp.where(parallel, jax.nn.one_hot(least, 3, dtype=x.dtype), across), x)
-    # Once more: of two columns that are nearly parallel, what the first pass leaves is mostly its rounding errors.
-    y = _unit(y - _dot(x, y) * x, x)
-    return jnp.stack((x, y, jnp.cross(x, y)), -1)
+    return jnp.vectorize(_gram_schmidt, signature="(6)->(3,3)")(columns)
 
 
 def normalised(quaternion: Array) -> Array:
     """Quaternions [..., 4] of any length as ones of length 1; those of length 0 as the identity, as in MuJoCo."""
     return _unit(quaternion, jnp.zeros_like(quaternion).at[..., 0].set(1))
+
+
+def _gram_schmidt(columns: Array) -> Array:
+    """[6] to [3, 3]."""
+    x = _unit(columns[:3], jnp.eye(3, dtype=columns.dtype)[0])
+    given = _unit(columns[3:], x)
+    # A reduction, which XLA works out once. Where the columns are nearly parallel, little but rounding errors is left: if y and z were
+    # computed from a difference each, which two loops may round in two ways, they would not be at right angles.
+    across = jnp.sum((jnp.eye(3, dtype=x.dtype) - jnp.outer(x, x)) * given[None], axis=-1)
+    least = jax.nn.one_hot(jnp.argmin(jnp.abs(x)), 3, dtype=x.dtype)
+    parallel = _dot(across, across) < (16 * jnp.finfo(x.dtype).eps) ** 2
+    y = _unit(jnp.where(parallel, least, across), x)
+    y = _unit(y - _dot(x, y) * x, x)  # once more, without what rounding left along x
+    return jnp.stack((x, y, jnp.cross(x, y)), -1)
 
 
 def _components(array: Array) -> list[Array]:
