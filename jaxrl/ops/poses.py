@@ -3,9 +3,7 @@
 A pose takes points from its own frame to the one that it is told in. Twists are arrays [..., 6], linear before angular.
 """
 
-import jax
 import jax.numpy as jnp
-import jaxlie
 
 from jaxrl.ops import rotations
 from jaxrl.types import Array
@@ -43,20 +41,32 @@ def absolute(base: Array, relative: Array) -> Array:
 
 def exp(twist: Array) -> Array:
     """The pose [..., 7] that the twist [..., 6] in m and rad leads to, held for one unit of time in the moving frame."""
-    with jax.default_matmul_precision("highest"):
-        return jnp.vectorize(lambda twist: jaxlie.SE3.exp(twist).wxyz_xyz, signature="(6)->(7)")(twist)
+    # Not jaxlie's, version 1.5.0: in float32 it takes turns of less than 3 mrad for none of them, and is wrong by as much of the way.
+    linear, turn = twist[..., :3], twist[..., 3:]
+    square, small, angle = _angle(turn)
+    once = jnp.where(small, 1 / 2 - square / 24, 2 * jnp.square(jnp.sin(angle / 2) / angle))
+    twice = jnp.where(small, 1 / 6 - square / 120, (angle - jnp.sin(angle)) / angle**3)
+    across = jnp.cross(turn, linear)
+    return jnp.concatenate((rotations.read(turn, "vector"), linear + once * across + twice * jnp.cross(turn, across)), -1)
 
 
 def log(pose: Array) -> Array:
     """The shortest twist [..., 6] in m and rad whose `exp` is the pose [..., 7]."""
-    with jax.default_matmul_precision("highest"):
-        return jnp.vectorize(lambda pose: jaxlie.SE3(pose).log(), signature="(7)->(6)")(pose)
+    turn, place = rotations.write(pose[..., :4], "vector"), pose[..., 4:]
+    square, small, angle = _angle(turn)
+    half = angle / 2
+    twice = jnp.where(small, 1 / 12 + square / 720, (1 - half * jnp.cos(half) / jnp.sin(half)) / angle**2)
+    across = jnp.cross(turn, place)
+    return jnp.concatenate((place - across / 2 + twice * jnp.cross(turn, across), turn), -1)
 
 
 def interpolate(first: Array, second: Array, share: Array | float) -> Array:
     """On the way from `first` (share 0) to `second` (share 1), both [..., 7], at a constant twist: along a screw, turning the short way."""
-    share = jnp.asarray(share, first.dtype)
-    return compose(first, exp(share[..., None] * log(relative_to(first, second))))
+
+    def one(first: Array, second: Array, share: Array) -> Array:
+        return compose(first, exp(share * log(relative_to(first, second))))
+
+    return jnp.vectorize(one, signature="(7),(7),()->(7)")(first, second, jnp.asarray(share, first.dtype))
 
 
 def to_matrix(pose: Array) -> Array:
@@ -69,3 +79,10 @@ def to_matrix(pose: Array) -> Array:
 def from_matrix(matrix: Array) -> Array:
     """Homogeneous matrices [..., 4, 4] as poses [..., 7]."""
     return jnp.concatenate((rotations.from_matrix(matrix[..., :3, :3]), matrix[..., :3, 3]), -1)
+
+
+def _angle(turn: Array) -> tuple[Array, Array, Array]:
+    """All [..., 1]: the square of the angle, whether it is too small to be divided by, and the angle, 1 where it is."""
+    square = jnp.sum(turn * turn, axis=-1, keepdims=True)
+    small = square < jnp.finfo(turn.dtype).eps ** 0.5
+    return square, small, jnp.sqrt(jnp.where(small, 1, square))
