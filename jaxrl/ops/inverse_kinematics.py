@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.ops import rotations
-from jaxrl.ops.kinematics import Chain, advance, difference, site_motion
+from jaxrl.ops.kinematics import Chain, advance, difference, like, site_motion
 from jaxrl.ops.rotations import length
 from jaxrl.types import Array
 
@@ -161,7 +161,7 @@ def _search_jvp(settings: Settings, primals: tuple, tangents: tuple) -> tuple:
 
 def _moved(chain: Chain, qpos: Array, change: Array) -> Array:
     """`advance`, and not past a limit by rounding."""
-    limits = jnp.asarray(chain.range, qpos.dtype)
+    limits = like(chain, qpos).range
     return jnp.clip(advance(chain, qpos, change), limits[:, 0], limits[:, 1])
 
 
@@ -203,7 +203,7 @@ def _clipped(vector: Array, longest: float) -> Array:
 
 def _bounds(chain: Chain, qpos: Array, dt: float) -> Array:
     """[V, 2] the velocities with which joints come to their limits in `dt`."""
-    return ((jnp.asarray(chain.range, qpos.dtype) - qpos[:, None]) / dt)[chain.velocity_coordinate]
+    return ((like(chain, qpos).range - qpos[:, None]) / dt)[chain.velocity_coordinate]
 
 
 def _within(matrix: Array, wanted: Array, leisure: Array, bounds: Array, speed: Array, damping: float) -> Array:

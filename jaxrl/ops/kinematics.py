@@ -50,13 +50,14 @@ def link_poses(chain: Chain, qpos: Array) -> Array:
     Each round joins paths that are twice as long, K in all, by a scan: the program has one composition however deep the tree is. Written
     out level by level, XLA on a CPU computes each level anew for every use by the next, in a time that is exponential in the depth.
     """
-    moved = qpos[chain.coordinate] - jnp.asarray(chain.reference, qpos.dtype)
+    chain = like(chain, qpos)
+    moved = qpos[chain.coordinate] - chain.reference
     turn = rotations.read(chain.hinge * moved[:, None], "vector")
     if len(chain.ball):
         turn = turn.at[chain.ball].set(_ball_rotations(chain, qpos))
-    shift = chain.slide * moved[:, None] + chain.pivot - rotations.rotate(turn, jnp.asarray(chain.pivot, qpos.dtype))
-    local = poses.compose(jnp.asarray(chain.place, qpos.dtype), jnp.concatenate((turn, shift), -1))
-    ended, _ = jax.lax.scan(lambda pose, before: (poses.compose(pose[before], pose), None), local, jnp.asarray(chain.ancestors))
+    shift = chain.slide * moved[:, None] + chain.pivot - rotations.rotate(turn, chain.pivot)
+    local = poses.compose(chain.place, jnp.concatenate((turn, shift), -1))
+    ended, _ = jax.lax.scan(lambda pose, before: (poses.compose(pose[before], pose), None), local, chain.ancestors)
     return ended
 
 
@@ -67,7 +68,7 @@ def body_poses(chain: Chain, qpos: Array) -> Array:
 
 def site_poses(chain: Chain, qpos: Array) -> Array:
     """[M, 7] in the frame of the world."""
-    return poses.compose(link_poses(chain, qpos)[chain.site_link], jnp.asarray(chain.site_place, qpos.dtype))
+    return poses.compose(link_poses(chain, qpos)[chain.site_link], like(chain, qpos).site_place)
 
 
 def jacobian(chain: Chain, links: Array, link: Array | int, point: Array) -> Array:
@@ -75,12 +76,22 @@ def jacobian(chain: Chain, links: Array, link: Array | int, point: Array) -> Arr
 
     `links` [L, 7] are the `link_poses`. Geometric: both in the frame of the world, and no derivative of any way to write a rotation.
     """
+    chain = like(chain, links)
     frame = links[chain.velocity_link]
-    axis = rotations.rotate(frame[:, :4], jnp.asarray(chain.velocity_hinge, links.dtype))
-    along = rotations.rotate(frame[:, :4], jnp.asarray(chain.velocity_slide, links.dtype))
-    arm = point[None] - poses.apply(frame, jnp.asarray(chain.pivot, links.dtype)[chain.velocity_link])
+    axis = rotations.rotate(frame[:, :4], chain.velocity_hinge)
+    along = rotations.rotate(frame[:, :4], chain.velocity_slide)
+    arm = point[None] - poses.apply(frame, chain.pivot[chain.velocity_link])
     columns = jnp.concatenate((jnp.cross(axis, arm) + along, axis), -1)
-    return jnp.where(jnp.asarray(chain.moves)[:, link][:, None], columns, 0).T
+    return jnp.where(chain.moves[:, link][:, None], columns, 0).T
+
+
+def site_motion(chain: Chain, qpos: Array, site: Array | int) -> tuple[Array, Array]:
+    """The pose of a site [7] and its `jacobian` [6, V]."""
+    chain = like(chain, qpos)
+    links = link_poses(chain, qpos)
+    link = chain.site_link[site]
+    pose = poses.compose(links[link], chain.site_place[site])
+    return pose, jacobian(chain, links, link, pose[4:])
 
 
 def site_jacobian(chain: Chain, qpos: Array, site: Array | int) -> Array:
@@ -88,18 +99,11 @@ def site_jacobian(chain: Chain, qpos: Array, site: Array | int) -> Array:
     return site_motion(chain, qpos, site)[1]
 
 
-def site_motion(chain: Chain, qpos: Array, site: Array | int) -> tuple[Array, Array]:
-    """The pose of a site [7] and its `jacobian` [6, V]."""
-    links = link_poses(chain, qpos)
-    link = jnp.asarray(chain.site_link)[site]
-    pose = poses.compose(links[link], jnp.asarray(chain.site_place, qpos.dtype)[site])
-    return pose, jacobian(chain, links, link, pose[4:])
-
-
 def body_jacobian(chain: Chain, qpos: Array, body: Array | int) -> Array:
     """`jacobian` [6, V] of a body's origin."""
+    chain = like(chain, qpos)
     links = link_poses(chain, qpos)
-    link = jnp.asarray(chain.body_link)[body]
+    link = chain.body_link[body]
     return jacobian(chain, links, link, links[link, 4:])
 
 
@@ -119,6 +123,11 @@ def difference(chain: Chain, qpos: Array, other: Array) -> Array:
         between = rotations.multiply(rotations.inverse(_ball_rotations(chain, qpos)), _ball_rotations(chain, other))
         change = change.at[_after(chain.ball_velocity, 3)].set(rotations.write(between, "vector"))
     return change
+
+
+def like(chain: Chain, values: Array) -> Chain:
+    """The chain as JAX's arrays, its numbers in the precision of `values`."""
+    return jax.tree.map(lambda x: jnp.asarray(x, values.dtype if jnp.issubdtype(x.dtype, jnp.floating) else None), chain)
 
 
 def _after(first: Table, size: int) -> Array:
