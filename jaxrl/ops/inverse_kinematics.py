@@ -18,6 +18,7 @@ from jaxrl.ops.rotations import length
 from jaxrl.types import Array
 
 _LOCKING = 4  # rounds in which joints that would leave their ranges are held and the others take over
+_BEND = 0.25  # see _step; twice what two links of any lengths need, stretched out
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Config:
     """`rows` are those parts of a pose that count: 0 to 2 the position along x, y, z of the world, 3 to 5 turning about them.
 
     `damping` is told in the unit of singular values, m: directions in which a radian of all joints moves the site by less are damped. So
-    velocities are at most the velocity that is asked for over `damping`, also where the arm is singular; elsewhere nothing is damped.
+    velocities are at most the velocity that is asked for over `damping`, also where the arm is singular.
     """
 
     dt: float = 0.02  # s, the time that a velocity is held
@@ -111,8 +112,8 @@ def solve(
     count. It ends at the tolerances [m, rad], where nothing moves any more, or after `iterations`. From one start it may end in a local
     minimum: try several by `vmap`.
 
-    The gradient is that of one more step (Bolte et al. 2023, https://arxiv.org/abs/2305.13768): with respect to `target` and `chain`,
-    exact for the shortest change of the configuration where the target is reached. It is 0 with respect to `qpos`.
+    The gradient is that of one more step (Bolte et al. 2023, https://arxiv.org/abs/2305.13768): with respect to `target` and `chain` that
+    of the implicit function, as far as the target is reached, by the shortest change of the configuration. It is 0 with respect to `qpos`.
     """
     whole = replace(config, dt=1.0, gain=1.0, speed=step, posture_gain=min(config.posture_gain, 1.0))
     found, count = _search((whole, iterations, position_tolerance, rotation_tolerance), chain, qpos, site, target, posture)
@@ -175,15 +176,20 @@ def _step(
     rows = np.array(config.rows)
     weight = jnp.asarray(np.where(rows < 3, 1.0, config.length), qpos.dtype)
     wanted = config.gain * _clipped(weight * off[rows], config.reach)
+    matrix = weight[:, None] * jacobian[rows][:, chosen]
+    # Paths bend: a step that is right by the Jacobian misses by its square times a lever times what is left of the error. Stretched out
+    # towards what is out of reach an arm would swing to and fro for ever, so large errors are damped as well (Chan and Lawrence 1988,
+    # "General inverse kinematics with the error damped pseudoinverse").
+    lever = jnp.max(length(matrix.T))
+    bend = _BEND * config.dt * length(wanted) * lever
     if twist is not None:
         wanted = wanted + weight * twist[rows]
-    matrix = weight[:, None] * jacobian[rows][:, chosen]
     leisure = jnp.zeros(len(chosen), qpos.dtype)
     if posture is not None:
         leisure = config.posture_gain * difference(chain, qpos, posture)[chosen]
     size = chain.moves.shape[0]
     speed = jnp.broadcast_to(jnp.asarray(config.speed, qpos.dtype), (size,))[chosen]
-    found = _within(matrix, wanted, leisure, _bounds(chain, qpos, config.dt)[chosen], speed, config.damping)
+    found = _within(matrix, wanted, leisure, _bounds(chain, qpos, config.dt)[chosen], speed, config.damping, bend)
     return jnp.zeros(size, qpos.dtype).at[chosen].set(found), off
 
 
@@ -206,7 +212,7 @@ def _bounds(chain: Chain, qpos: Array, dt: float) -> Array:
     return ((like(chain, qpos).range - qpos[:, None]) / dt)[chain.velocity_coordinate]
 
 
-def _within(matrix: Array, wanted: Array, leisure: Array, bounds: Array, speed: Array, damping: float) -> Array:
+def _within(matrix: Array, wanted: Array, leisure: Array, bounds: Array, speed: Array, damping: float, least: Array) -> Array:
     """`_damped`, slowed down to `speed` [n], within bounds [n, 2]: what exceeds one stays there, and the rest is solved anew without it.
 
     Baerlocher and Boulic 2004, "An inverse kinematics architecture enforcing an arbitrary number of strict priority levels", section 5.
@@ -216,7 +222,7 @@ def _within(matrix: Array, wanted: Array, leisure: Array, bounds: Array, speed: 
     def again(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], Array]:
         held, at, share = state
         rest = share * wanted - _product(matrix, at)
-        found = jnp.where(held, at, _damped(jnp.where(held[None], 0, matrix), rest, share * leisure, damping))
+        found = jnp.where(held, at, _damped(jnp.where(held[None], 0, matrix), rest, share * leisure, damping, least))
         slower = 1 / jnp.maximum(jnp.max(jnp.abs(found) / speed), 1)
         found = slower * found
         held = held | (found < low) | (found > high)
@@ -227,12 +233,13 @@ def _within(matrix: Array, wanted: Array, leisure: Array, bounds: Array, speed: 
     return jnp.clip(found[-1], low, high)
 
 
-def _damped(matrix: Array, wanted: Array, leisure: Array, damping: float) -> Array:
+def _damped(matrix: Array, wanted: Array, leisure: Array, damping: float, least: Array) -> Array:
     """The shortest x [n] for which matrix [m, n] x is `wanted` [m], damped where the matrix nearly loses rank, and `leisure` [n] within
     the directions that the matrix takes to 0.
 
-    The squared damping is what the square of the smallest singular value lacks to `damping` squared: Nakamura and Hanafusa 1986 with the
-    singular value in place of the manipulability. So no singular value s leads to more than 1 / damping: s / (s^2 + damping^2 - smallest^2).
+    The squared damping is what the square of the smallest singular value lacks to `damping` squared, or `least`: Nakamura and Hanafusa 1986
+    with the singular value in place of the manipulability. So no singular value s asks for more than 1 / damping of the joints, which is
+    the most that s / (s^2 + damping^2 - smallest^2) can be.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     square = _product(matrix, matrix.T) if wide else _product(matrix.T, matrix)
@@ -248,7 +255,7 @@ def _damped(matrix: Array, wanted: Array, leisure: Array, damping: float) -> Arr
 
     # A projection needs no damping to be bounded, and with it would move the site: a trace keeps the square invertible.
     aside = leisure - answer(_product(matrix, leisure), (damping / 50) ** 2)
-    return answer(wanted, jnp.maximum(damping**2 - smallest, 0)) + aside
+    return answer(wanted, jnp.maximum(damping**2 - smallest, least)) + aside
 
 
 def _product(first: Array, second: Array) -> Array:
