@@ -43,9 +43,8 @@ def train(head: str, folder: Path, demonstrations: Path) -> None:
     """Unless it is trained already."""
     if (folder / runs.EVALUATION).is_file():
         return
-    begun = folder.joinpath(runs.CHECKPOINTS).is_dir() and any(
-        entry.name.isdigit() for entry in folder.joinpath(runs.CHECKPOINTS).iterdir()
-    )
+    checkpoints = folder / runs.CHECKPOINTS
+    begun = checkpoints.is_dir() and any(entry.name.isdigit() for entry in checkpoints.iterdir())
     data = f"--config.data.path={demonstrations}"
     jaxrl("train", "--config", f"{CONFIG}:{head}", "--workdir", str(folder), data, *(["--resume"] if begun else []))
 
@@ -81,10 +80,9 @@ def main() -> None:
         folder = options.workdir / head
         train(head, folder, demonstrations)
         left, right = sides(folder)
-        rate = rate_interval(left + right, EPISODES)
-        rows.append(
-            f"| `{head}` | {left + right} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}] | {left} | {right} | {seconds(folder):.0f} |"
-        )
+        _, low, high, _ = rate_interval(left + right, EPISODES)
+        rate = f"{left + right} % [{100 * low:.1f}, {100 * high:.1f}]"
+        rows.append(f"| `{head}` | {rate} | {left} | {right} | {seconds(folder):.0f} |")
     text = "\n".join(rows) + "\n"
     (options.workdir / "table.md").write_text(text)
     print(text)
