@@ -9,7 +9,8 @@ import jax.numpy as jnp
 class Attention(nn.Module):
     """Queries [B, T, size] to what `keys` and `values`, both [B, S, size], hold.
 
-    Where `present` [B, S] is 0 nobody looks, and a query only where its row of `allowed` [T, S] is set. The softmax is one of float32, whatever the rest is. `dropout` is that of the weights, `start` how kernels begin.
+    Where `present` [B, S] is 0 nobody looks, and a query only where its row of `allowed` [T, S] is set. The softmax is one of float32,
+    whatever the rest is. `dropout` is that of the weights, `start` how kernels begin.
     """
 
     heads: int
