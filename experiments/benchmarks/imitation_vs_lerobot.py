@@ -178,7 +178,7 @@ def measured(name: str, peer: str, repeats: int, chunks: int) -> dict[str, dict[
         for which in live["ours"].ask("names"):
             ask = {side: partial(each.ask, "measure", which=which) for side, each in live.items()}
             for each in ask.values():
-                each(), each()  # compile and settle
+                each()  # compile and settle
             found[which] = harness.alternate(repeats if which == "train" else chunks, ask)
         return found
 

@@ -1,6 +1,6 @@
 """The transformer of Diffusion Policy (Chi et al. 2023, https://arxiv.org/abs/2303.04137), a decoder over observations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.networks import _denoising
+from jaxrl.networks._attention import Attention
 from jaxrl.networks._observation import encoder
 from jaxrl.networks.interface import Denoiser
+from jaxrl.networks.vision.pooling import Vision
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec
 
 
@@ -27,17 +29,18 @@ class Config:
     dropout: float = 0.3  # of attention, and of what each sub-layer adds
     embedding_dropout: float = 0.0
     time_scale: float = 100.0
+    vision: Vision = field(default_factory=Vision)  # of pictures, where there are some
 
     def __post_init__(self) -> None:
-        for field, least in (("layers", 1), ("heads", 1), ("condition_layers", 0)):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field} is {getattr(self, field)}, but must be at least {least}")
+        for name, least in (("layers", 1), ("heads", 1), ("condition_layers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {least}")
         _denoising.check_sinusoid(self.size, "size")
         if self.size % self.heads:
             raise ValueError(f"size is {self.size}, but must be a multiple of heads, {self.heads}")
-        for field in ("dropout", "embedding_dropout"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}, but must be in [0, 1)")
+        for name in ("dropout", "embedding_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be in [0, 1)")
 
 
 _normal = nn.initializers.normal(0.02)
@@ -51,23 +54,6 @@ def _norm(name: str) -> nn.Module:
     return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
 
 
-class _Attention(nn.Module):
-    config: Config
-    drop: bool
-
-    @nn.compact
-    def __call__(self, x: Any, memory: Any, mask: Any = None) -> Any:
-        """[B, T, size] attends to [B, S, size] where `mask` [T, S] is set, everywhere without one."""
-        size, heads = self.config.size, self.config.heads
-        split = lambda y: y.reshape(*y.shape[:2], heads, size // heads)  # noqa: E731
-        query, key, value = (split(_dense(size, name)(y)) for name, y in (("query", x), ("key", memory), ("value", memory)))
-        logits = jnp.einsum("bthd,bshd->bhts", query, key) * (size // heads) ** -0.5
-        if mask is not None:
-            logits = jnp.where(mask[None, None], logits, jnp.finfo(logits.dtype).min)
-        weights = nn.Dropout(self.config.dropout, deterministic=not self.drop, name="dropout")(nn.softmax(logits))
-        return _dense(size, "output")(jnp.einsum("bhts,bshd->bthd", weights, value).reshape(x.shape))
-
-
 class _Layer(nn.Module):
     """With the norm in front of each sub-layer. Without `memory`, it is one of an encoder."""
 
@@ -79,11 +65,14 @@ class _Layer(nn.Module):
         def dropped(y: Any, name: str) -> Any:
             return nn.Dropout(self.config.dropout, deterministic=not self.drop, name=name)(y)
 
+        def attended(y: Any, memory: Any, allowed: Any, name: str) -> Any:
+            attention = Attention(self.config.heads, self.config.dropout, _normal, name=f"{name}_attention")
+            return dropped(attention(y, memory, memory, drop=self.drop, allowed=allowed), f"{name}_dropout")
+
         y = _norm("self_norm")(x)
-        x = x + dropped(_Attention(self.config, self.drop, name="self_attention")(y, y, mask), "self_dropout")
+        x = x + attended(y, y, mask, "self")
         if memory is not None:
-            y = _Attention(self.config, self.drop, name="cross_attention")(_norm("cross_norm")(x), memory, memory_mask)
-            x = x + dropped(y, "cross_dropout")
+            x = x + attended(_norm("cross_norm")(x), memory, memory_mask, "cross")
         y = nn.gelu(_dense(4 * self.config.size, "hidden")(_norm("hidden_norm")(x)), approximate=False)
         return x + dropped(_dense(self.config.size, "output")(dropped(y, "hidden_dropout")), "output_dropout")
 
@@ -125,7 +114,7 @@ def transformer_denoiser(config: Config, observation: Spec, output_shape: tuple[
         ValueError: actions are no vectors, or the observation cannot be encoded.
     """
     horizon, action_dim = _denoising.chunk_shape(output_shape, "transformer_denoiser")
-    seen = encoder(observation, "transformer_denoiser")
+    seen = encoder(observation, "transformer_denoiser", config.vision)
     module = _Transformer(config, action_dim)
 
     def init(key: Key) -> tuple[Params, PyTree]:

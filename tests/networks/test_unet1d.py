@@ -10,6 +10,8 @@ import pytest
 from jaxrl.networks import _convolution_1d as convolutions
 from jaxrl.networks import unet1d
 from jaxrl.networks._denoising import mish
+from jaxrl.networks.vision.cameras import Config as Cameras
+from jaxrl.networks.vision.pooling import Vision
 from jaxrl.ops.paths import flatten_names
 from jaxrl.types import ArraySpec
 from tests.golden.transplants import unet as transplanted
@@ -86,6 +88,21 @@ def test_default_sizes():
     network = unet1d.unet1d(unet1d.Config(), {"state/all": ArraySpec((2, 66))}, (16, 2))  # PushT's, whose images come to 64 numbers
     params, _ = jax.eval_shape(network.init, jax.random.key(0))
     assert abs(sum(leaf.size for leaf in jax.tree.leaves(params)) / 251.5e6 - 1) < 2e-3
+
+
+def test_pictures_are_looked_at():
+    observation = {"state/arm": ArraySpec((2, 3)), "image/side": ArraySpec((2, 16, 16, 3), "uint8")}
+    vision = Vision(Cameras("resnet_debug"), keypoints=4, head=(6,))
+    network = unet1d.unet1d(unet1d.Config((8,), time_size=4, vision=vision), observation, (2, 1))
+
+    def run(key):
+        params, statistics = network.init(key)
+        seen = {"state/arm": jnp.ones((3, 2, 3)), "image/side": jnp.ones((3, 2, 16, 16, 3), jnp.uint8)}
+        condition, _ = network.encode(params, statistics, seen, key, train=True)
+        return condition, network.denoise(params, jnp.ones((3, 2, 1)), jnp.ones(3), condition)
+
+    condition, output = jax.eval_shape(run, jax.random.key(0))
+    assert condition.shape == (3, 2 * (3 + 6)) and output.shape == (3, 2, 1)
 
 
 @pytest.mark.parametrize(
