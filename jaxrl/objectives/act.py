@@ -27,8 +27,8 @@ def act(config: Config, spec: PolicySpec, network: Autoencoder) -> Objective:
     """L1 between a demonstrated chunk and what is made of a draw from its posterior, and the posterior's divergence.
 
     A batch holds `observation` and `action` `[B, horizon, action_dim]`, and may hold `mask` of the same shape, 0 at padded steps and
-    dimensions. The divergence of a row is spread over its elements that count: their mean over the batch is the mean of the distance over
-    elements that count, plus `kl_weight` times the mean of the divergence over rows that hold some. Samples are made of the latent vector 0.
+    dimensions. The divergence of a row is spread over those of its elements that count, so that their mean over the batch is the mean of
+    the distance, plus `kl_weight` times the mean of the divergence over rows that hold any. Samples are made of the latent vector 0.
     """
 
     def init(key: Key) -> tuple[Params, PyTree]:

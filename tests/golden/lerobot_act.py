@@ -2,9 +2,9 @@
 
     python tests/golden/lerobot_act.py tests/golden/lerobot_act.npz
 
-Weights, observations and noise follow from their names (`named.py`). `tests/objectives/test_act.py` compares: chunks, posteriors, losses and
-their slopes. 0.4.4 divides the L1 by all elements, padded ones too, so where some are padded the loss is that of LeRobot's later versions,
-which divide by those that are not.
+Weights, observations and noise follow from their names (`named.py`). `tests/objectives/test_act.py` compares: chunks, posteriors, losses
+and their slopes. 0.4.4 divides the L1 by all elements, padded ones too, so where some are padded the loss is that of LeRobot's later
+versions, which divide by those that are not.
 """
 
 import sys
