@@ -18,12 +18,12 @@ import pytest
 
 from jaxrl.algorithms import reinforce
 from jaxrl.curricula.static import fixed
-from jaxrl.networks import actor_q, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp, unet1d
+from jaxrl.networks import act, actor_q, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp, unet1d
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.networks.actor_q import ActorQ
-from jaxrl.networks.interface import Denoiser
+from jaxrl.networks.interface import Autoencoder, Denoiser
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.objectives import bc
@@ -113,6 +113,10 @@ def network() -> StatefulNetwork:
     return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
+def autoencoder() -> Autoencoder:
+    return act.act(act.Config(**SMALL["jaxrl.networks.act"]), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
 def denoiser() -> Denoiser:
     config = unet1d.Config(**SMALL["jaxrl.networks.unet1d"])
     return unet1d.unet1d(config, SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
@@ -158,6 +162,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Algorithm: lambda: reinforce.reinforce(reinforce.Config(), ENV.spec, SUPPLIES[ActorCritic]()),
     ActorQ: lambda: actor_q.actor_q(actor_q.Config(Torso(width=8), Torso(width=8)), ENV.spec),
     ActorQ | PixelActorQ: lambda: SUPPLIES[ActorQ](),
+    Autoencoder: autoencoder,
     ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
     Callable[[Key], Params]: lambda: ENV.sample,
     Curriculum: lambda: fixed(ENV.sample),
@@ -190,6 +195,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
 }
 # Fields of a Config that differ from its defaults, by module, to keep the arrays small.
 SMALL: dict[str, dict[str, Any]] = {
+    "jaxrl.networks.act": {"size": 8, "heads": 2, "hidden": 8, "encoder_layers": 1, "posterior_layers": 1, "latent_size": 2},
     "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
     "jaxrl.networks.transformer_denoiser": {"layers": 1, "heads": 2, "size": 8},
     "jaxrl.networks.unet1d": {"channels": (4, 8), "groups": 2, "time_size": 4},

@@ -19,7 +19,7 @@ import pytest
 
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
-from jaxrl.networks.interface import Denoiser
+from jaxrl.networks.interface import Autoencoder, Denoiser
 from jaxrl.ops.paths import flatten_names
 from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
@@ -62,7 +62,7 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.bonuses": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Denoiser, *OFF_POLICY),
+    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Autoencoder, Denoiser, *OFF_POLICY),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env, HostEnv),
@@ -75,9 +75,10 @@ PACKAGES: dict[str, tuple[type, ...]] = {
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_module_is_found(package):
     found = {path for returned in PACKAGES[package] for path in factories(returned)}
-    for path in modules():
+    for path, module in modules().items():
         parent, _, name = path.rpartition(".")
-        if parent == package and not name.startswith("_") and name != "interface":  # which holds contracts
+        is_package = hasattr(module, "__path__")  # of parts, such as jaxrl.networks.vision
+        if parent == package and not name.startswith("_") and name != "interface" and not is_package:  # interfaces hold contracts
             wanted = " or ".join(returned.__name__ for returned in PACKAGES[package])
             assert f"{path}.{name}" in found, f"{path} has no factory `{name}(...) -> {wanted}`; write one, or begin the file's name with _"
 
@@ -408,5 +409,5 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, Denoiser, *OFF_POLICY, Policy, Source, Env):
+    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, Autoencoder, Denoiser, *OFF_POLICY, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxrl.networks.actor_q import ActorQ
-from jaxrl.networks.interface import Denoiser
+from jaxrl.networks.interface import Autoencoder, Denoiser
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.ops.paths import flatten_names
@@ -95,3 +95,34 @@ def test_denoisers(path, factory):
     condition, after = network.encode(params, statistics, seen, jax.random.key(1), train=True)
     assert shapes(after) == shapes(statistics)
     assert network.denoise(params, noisy, time, condition, jax.random.key(2), train=True).shape == output.shape
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Autoencoder))
+def test_autoencoders(path, factory):
+    network = build(path, factory)
+    params, statistics = begun(path, network)
+    params, shape = disturbed(params), SUPPLIES["output_shape"]()
+    seen, chunk, latent = draw(SPEC.observation, 3), jax.random.normal(KEY, (3, *shape)), jax.random.normal(KEY, (3, network.latent_size))
+    mask = jnp.ones((3, shape[0])).at[1, -1].set(0.0)
+
+    @jax.jit
+    def run(seen, chunk, mask, latent):
+        condition, same = network.encode(params, statistics, seen)
+        assert shapes(same) == shapes(statistics)
+        return network.decode(params, latent, condition), network.posterior(params, seen, chunk, mask)
+
+    output, posterior = run(seen, chunk, mask, latent)
+    assert output.shape == (3, *shape) and output.dtype == jnp.float32 and jnp.isfinite(output).all()
+    assert all(part.shape == (3, network.latent_size) for part in posterior)
+    others = jax.tree.map(lambda x: x.at[1:].add(1.0), (seen, chunk, mask, latent))
+    assert_equal(rows((output, posterior), slice(1)), rows(run(*others), slice(1)))
+    alone = run(*rows((seen, chunk, mask, latent), slice(1, 2)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[1], atol=1e-5), alone, (output, posterior))
+    for changed in (others[0], chunk, mask, latent), (seen, chunk, mask, others[3]):
+        assert (run(*changed)[0][1:] != output[1:]).any((1, 2)).all(), f"{path}: the output must depend on observation and latent vector"
+    padded = run(seen, chunk.at[1, -1].set(9.0), mask, latent)
+    assert_equal(padded, (output, posterior))
+    assert all((part[1] != other[1]).any() for part, other in zip(run(seen, others[1], mask, latent)[1], posterior, strict=True))
+    condition, after = network.encode(params, statistics, seen, jax.random.key(1), train=True)
+    assert shapes(after) == shapes(statistics)
+    assert network.decode(params, latent, condition, jax.random.key(2), train=True).shape == output.shape

@@ -10,12 +10,13 @@ class Attention(nn.Module):
     """Queries [B, T, size] to what `keys` and `values`, both [B, S, size], hold.
 
     Where `present` [B, S] is 0 nobody looks, and a query only where its row of `allowed` [T, S] is set. The softmax is one of float32,
-    whatever the rest is. `dropout` is that of the weights, `start` how kernels begin.
+    whatever the rest is. `dropout` is that of the weights; `start` draws the kernels, `last_start` that of the output.
     """
 
     heads: int
     dropout: float = 0.0
     start: Any = nn.initializers.xavier_uniform()
+    last_start: Any = nn.initializers.xavier_uniform()
 
     @nn.compact
     def __call__(self, queries: Any, keys: Any, values: Any, present: Any = None, drop: bool = False, allowed: Any = None) -> Any:
@@ -31,4 +32,4 @@ class Attention(nn.Module):
         weights = nn.softmax(logits).astype(queries.dtype)
         weights = nn.Dropout(self.dropout, name="dropout")(weights, not drop)
         mixed = jnp.einsum("bhts,bshd->bthd", weights, value).reshape(queries.shape)
-        return nn.Dense(size, kernel_init=self.start, dtype=queries.dtype, name="output")(mixed)
+        return nn.Dense(size, kernel_init=self.last_start, dtype=queries.dtype, name="output")(mixed)

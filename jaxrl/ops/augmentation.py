@@ -29,8 +29,8 @@ def crop(images: Array, height: int, width: int, key: Key | None = None) -> Arra
     """A part of each of the images [B, rows, columns, C]: at a random place of its own, without a key the middle."""
     batch, rows, columns, channels = images.shape
     if key is None:
-        top, left = round((rows - height) / 2), round((columns - width) / 2)
-        return images[:, top : top + height, left : left + width]
+        y, x = round((rows - height) / 2), round((columns - width) / 2)
+        return images[:, y : y + height, x : x + width]
     down, across = jax.random.split(key)
     top = jax.random.randint(down, (batch,), 0, rows - height + 1)
     left = jax.random.randint(across, (batch,), 0, columns - width + 1)
@@ -38,7 +38,9 @@ def crop(images: Array, height: int, width: int, key: Key | None = None) -> Arra
 
 
 def random_rotation(images: Array, key: Key, degrees: float) -> Array:
-    """Float images [B, height, width, C], each turned about its middle by up to `degrees`; between pixels linear, beyond the border as at it."""
+    """Float images [B, height, width, C], each turned about its middle by up to `degrees`: linear between pixels, and beyond the border as
+    at it.
+    """
     batch, height, width, channels = images.shape
     angle = jax.random.uniform(key, (batch, 1, 1), minval=-1.0) * math.radians(degrees)
     y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")

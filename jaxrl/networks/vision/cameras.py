@@ -25,8 +25,8 @@ class Config:
     need "batch".
 
     `crop` (height, width) is a part at a random place while training, and otherwise the middle. What follows is for training alone, by a
-    draw of its own for each camera and the same for all steps of a history: a `shift` of up to so many pixels, a `rotation` of up to so many
-    degrees, and another light (`ops.augmentation`). `cameras` names those to look at, without "image/"; none named are all.
+    draw of its own for each camera and the same for all steps of a history: a `shift` of up to so many pixels, a `rotation` of up to so
+    many degrees, and another light (`ops.augmentation`). `cameras` names those to look at, without "image/"; none named are all.
     """
 
     kind: str = "resnet18"
@@ -66,7 +66,7 @@ class Config:
 
 
 class Cameras(NamedTuple):
-    """`network` maps an observation [B, ...] to the `Features` of each camera [B, steps, ...], by name; parameters are {"backbone": ...}."""
+    """`network` maps an observation [B, ...] to the `Features` [B, steps, ...] of each camera by name; parameters are {"backbone": ...}."""
 
     network: StatefulNetwork
     grids: dict[str, tuple[int, int]]  # rows and columns of each camera's map
@@ -104,9 +104,8 @@ def _sizes(config: Config, observation: Spec, names: tuple[str, ...], who: str) 
     for name in names:
         shape, dtype = observation[name].shape, observation[name].dtype
         if len(shape) not in (3, 4) or shape[-1] != 3 or dtype != "uint8":
-            raise ValueError(
-                f"{who} takes pictures [height, width, 3] or [history, height, width, 3] of uint8, but {name} has the shape {shape} of {dtype}"
-            )
+            expected = "pictures [height, width, 3] or [history, height, width, 3] of uint8"
+            raise ValueError(f"{who} takes {expected}, but {name} has the shape {shape} of {dtype}")
         height, width = int(shape[-3]), int(shape[-2])
         if config.crop and (config.crop[0] > height or config.crop[1] > width):
             raise ValueError(f"{who}: crop is {config.crop}, but {name} is {height} x {width}; make it smaller")
@@ -123,7 +122,7 @@ def _seen(config: Config, x: Array, key: Key | None) -> Array:
     parts: list[Any] = [None] * 4 if key is None else list(jax.random.split(key, 4))
     x = jnp.moveaxis(x, 1, 3).reshape(batch, *x.shape[2:4], steps * 3)  # steps beside the colours, so that they move alike
     if config.crop:
-        x = augmentation.crop(x, *config.crop, parts[0])
+        x = augmentation.crop(x, config.crop[0], config.crop[1], parts[0])
     if config.shift and key is not None:
         x = augmentation.random_shift(x, parts[1], config.shift)
     x = x.astype(jnp.float32) / 255.0
@@ -181,12 +180,13 @@ def cameras(config: Config, observation: Spec, who: str) -> Cameras:
             spec = observation[name].shape
             picture = _seen(config, x[name].reshape(-1, steps, *spec[-3:]), own)
             rows[name] = picture.reshape(-1, *picture.shape[2:])
-        found = {}
+        found: dict[str, Features] = {}
         for group in groups:  # in one go
             owner, many = whose[group[0]], jnp.concatenate([rows[name] for name in group])
             features = look(params["backbone"][owner], statistics.get("backbone", {}).get(owner, {}), many)
-            parts = jax.tree.map(lambda leaf, n=len(group): leaf.reshape(n, *axes, steps, *leaf.shape[1:]), features)
-            found |= {name.removeprefix("image/"): jax.tree.map(lambda leaf, i=i: leaf[i], parts) for i, name in enumerate(group)}
+            count = (len(group), *axes, steps)
+            parts = [leaf.reshape(*count, *leaf.shape[1:]) for leaf in features]
+            found |= {name.removeprefix("image/"): Features(*(part[i] for part in parts)) for i, name in enumerate(group)}
         return {name: found[name] for name in grids}, statistics
 
     return Cameras(StatefulNetwork(init, apply), grids, eye.tokens, eye.size, steps)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from jaxrl.networks._attention import Attention
 from jaxrl.networks.vision import positions
-from jaxrl.networks.vision.cameras import cameras
 from jaxrl.networks.vision.cameras import Config as CamerasConfig
+from jaxrl.networks.vision.cameras import cameras
 from jaxrl.networks.vision.interface import Features
 from jaxrl.networks.vision.spatial_softmax import SpatialSoftmax
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork
@@ -121,10 +121,8 @@ def pooled(config: Vision, observation: Spec, who: str) -> Look:
     seen, module = cameras(config.cameras, observation, who), _Fused(config)
     if config.pool == "class" and not seen.tokens:
         raise ValueError(f"{who}: pool is 'class', but {config.cameras.kind} has no class token; take another pool")
-    blank = {
-        name: Features(jax.ShapeDtypeStruct((1, *grid, seen.size), jnp.float32), jax.ShapeDtypeStruct((1, seen.tokens, seen.size), jnp.float32))
-        for name, grid in seen.grids.items()
-    }
+    empty: Any = lambda *shape: jax.ShapeDtypeStruct((1, *shape, seen.size), jnp.float32)  # noqa: E731
+    blank = {name: Features(empty(*grid), empty(seen.tokens)) for name, grid in seen.grids.items()}
 
     def init(key: Key) -> tuple[Params, PyTree]:
         below, above = jax.random.split(key)

@@ -37,7 +37,9 @@ def build(spec=SPEC, cameras=None, only=False, **fields):
 
 
 def test_each_camera_is_changed_by_a_draw_of_its_own_and_all_steps_of_a_row_alike():
-    seen, params, statistics, apply = build(cameras={"shared": True, "crop": (16, 16), "shift": 2, "rotation": 9.0, **LIGHT}, state_dropout=0.5)
+    seen, params, statistics, apply = build(
+        cameras={"shared": True, "crop": (16, 16), "shift": 2, "rotation": 9.0, **LIGHT}, state_dropout=0.5
+    )
     assert (seen.steps, seen.size) == (2, 3 + 6 + 6)
     params = params | {"fused": dict.fromkeys(params["fused"], params["fused"]["camera_side"])}  # so that both cameras are seen alike
     x, calm = observed(6), None
@@ -81,7 +83,10 @@ def test_a_frozen_backbone_gets_no_gradient_and_what_adapts_it_does():
 
 
 def test_numbers_of_16_bits_and_a_class_token():
-    spec, x = {"image/side": ArraySpec((32, 32, 3), "uint8")}, {"image/side": jnp.arange(2 * 32 * 32 * 3, dtype=jnp.uint8).reshape(2, 32, 32, 3)}
+    spec, x = (
+        {"image/side": ArraySpec((32, 32, 3), "uint8")},
+        {"image/side": jnp.arange(2 * 32 * 32 * 3, dtype=jnp.uint8).reshape(2, 32, 32, 3)},
+    )
     looks = [encoder(spec, "the test", Vision(Cameras("vit_debug", bfloat16=bfloat16), "class")) for bfloat16 in (False, True)]
     params, statistics = jax.jit(looks[0].network.init)(KEY)
     exact, rounded = (jax.jit(look.network.apply)(params, statistics, x)[0] for look in looks)
