@@ -19,6 +19,7 @@ import pytest
 
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
+from jaxrl.networks.interface import Energy
 from jaxrl.ops.paths import flatten_names
 from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
@@ -61,7 +62,7 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.bonuses": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, *OFF_POLICY),
+    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Energy, *OFF_POLICY),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env, HostEnv),
@@ -208,8 +209,12 @@ def test_objective(path, factory):
     assert elements.shape == mask.shape and elements.shape[0] == 16 and jnp.isfinite(elements).all()
     assert shapes(after) == shapes(statistics) and all(value.shape == () for value in metrics.values())
     observation, keys = rows(batch["observation"], slice(3)), jax.random.split(KEY, 3)
-    chunk = objective.sample(params, statistics, observation, keys)
+    sample = jax.jit(objective.sample)
+    chunk = sample(params, statistics, observation, keys)
     assert chunk.shape == (3, objective.spec.horizon, *objective.spec.action.shape) and jnp.isfinite(chunk).all()
+    others = jax.tree.map(lambda x: x.at[1:].add(1.0), observation)
+    other_keys = jnp.concatenate([keys[:1], jax.random.split(jax.random.key(6), 2)])
+    assert_equal(chunk[0], sample(params, statistics, others, other_keys)[0])
 
 
 @pytest.mark.parametrize("garbage", [1e20, jnp.nan])
@@ -401,5 +406,5 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, *OFF_POLICY, Policy, Source, Env):
+    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, Energy, *OFF_POLICY, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"

@@ -1,4 +1,4 @@
-"""What the networks of off-policy methods must keep to; they are found as those of `test_conformance` are."""
+"""What the networks of off-policy methods and of objectives must keep to; they are found as those of `test_conformance` are."""
 
 import re
 from typing import Any
@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.interface import Energy
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.ops.paths import flatten_names
 from jaxrl.types import PyTree, StatefulNetwork
-from tests.conformance import CHOOSING, ENV, KEY, OFF_POLICY, SEEING, assert_equal, build, cases, draw, rows, shapes
+from tests.conformance import CHOOSING, ENV, KEY, OFF_POLICY, SEEING, SPEC, SUPPLIES, assert_equal, build, cases, draw, rows, shapes
 
 
 def stateful_parts(networks: Any) -> dict[str, tuple[StatefulNetwork, PyTree, int]]:
@@ -30,15 +31,21 @@ def stateful_parts(networks: Any) -> dict[str, tuple[StatefulNetwork, PyTree, in
     return parts | {"actor": (networks.actor, public, 0), "critic": (networks.critic, (seen, action), 1)}
 
 
+def begun(path: str, network: Any) -> tuple[PyTree, PyTree]:
+    """Parameters and statistics, which follow from the key alone and have types and names of their own."""
+    params, statistics = network.init(KEY)
+    assert_equal((params, statistics), network.init(KEY))
+    assert not [name for name, shape in flatten_names(shapes((params, statistics))).items() if shape.startswith("weak")]
+    for name in flatten_names(params):
+        assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"
+    return params, statistics
+
+
 @pytest.mark.parametrize(("path", "factory"), [case for returned in OFF_POLICY for case in cases(returned)])
 def test_off_policy_networks(path, factory):
     networks = build(path, factory)
     for part, x, axis in stateful_parts(networks).values():
-        params, statistics = part.init(KEY)
-        assert_equal((params, statistics), part.init(KEY))
-        assert not [name for name, shape in flatten_names(shapes((params, statistics))).items() if shape.startswith("weak")]
-        for name in flatten_names(params):
-            assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"
+        params, statistics = begun(path, part)
         output, same = part.apply(params, statistics, x)
         assert_equal(same, statistics)
         pairs = lambda f, a, b, axis=axis: jax.tree.map(lambda a, b: np.testing.assert_allclose(*f(a, b, axis), atol=1e-5), a, b)  # noqa: E731
@@ -56,3 +63,35 @@ def test_off_policy_networks(path, factory):
     value = networks.returns.mean(output)
     target = networks.returns.backup(output, value, jnp.zeros_like(value))
     assert target.shape == output.shape and networks.returns.loss(output, target).shape == value.shape == output.shape[:-1]
+
+
+def disturbed(params: PyTree) -> PyTree:
+    """Parameters none of which is 0, so that nothing is hidden from what follows it."""
+    keys = iter(jax.random.split(KEY, len(jax.tree.leaves(params))))
+    return jax.tree.map(lambda x: x + 0.3 * jax.random.normal(next(keys), x.shape), params)
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Energy))
+def test_energies(path, factory):
+    network = build(path, factory)
+    params, statistics = begun(path, network)
+    params = disturbed(params)
+    seen, chunks = draw(SPEC.observation, 3), jax.random.normal(KEY, (3, 4, *SUPPLIES["output_shape"]()))
+
+    @jax.jit
+    def run(seen, chunks):
+        condition, same = network.encode(params, statistics, seen)
+        assert shapes(same) == shapes(statistics)
+        return network.energy(params, chunks, condition)
+
+    output = run(seen, chunks)
+    assert output.shape == (3, 4) and output.dtype == jnp.float32 and jnp.isfinite(output).all()
+    others = jax.tree.map(lambda x: x.at[1:].add(1.0), (seen, chunks))
+    assert_equal(output[0], run(*others)[0])
+    np.testing.assert_allclose(run(*rows((seen, chunks), slice(1, 2)))[0], output[1], atol=1e-5)
+    np.testing.assert_allclose(run(seen, chunks[:, 2:3])[:, 0], output[:, 2], atol=1e-5)  # no chunk touches another
+    for changed in (others[0], chunks), (seen, others[1]):
+        assert (run(*changed)[1:] != output[1:]).all(), f"{path}: the energy must depend on observation and chunk"
+    condition, after = network.encode(params, statistics, seen, jax.random.key(1), train=True)
+    assert shapes(after) == shapes(statistics)
+    assert network.energy(params, chunks, condition, jax.random.key(2), train=True).shape == output.shape
