@@ -18,12 +18,12 @@ import pytest
 
 from jaxrl.algorithms import reinforce
 from jaxrl.curricula.static import fixed
-from jaxrl.networks import actor_q, energy_mlp, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp
+from jaxrl.networks import actor_q, energy_mlp, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp, unet1d
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.networks.actor_q import ActorQ
-from jaxrl.networks.interface import Energy
+from jaxrl.networks.interface import Denoiser, Energy
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.objectives import bc
@@ -112,6 +112,11 @@ def network() -> StatefulNetwork:
     return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
+def denoiser() -> Denoiser:
+    config = unet1d.Config(**SMALL["jaxrl.networks.unet1d"])
+    return unet1d.unet1d(config, SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
 def energy() -> Energy:
     config = energy_mlp.Config(**SMALL["jaxrl.networks.energy_mlp"])
     return energy_mlp.energy_mlp(config, SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
@@ -160,6 +165,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
     Callable[[Key], Params]: lambda: ENV.sample,
     Curriculum: lambda: fixed(ENV.sample),
+    Denoiser: denoiser,
     Energy: energy,
     Env: lambda: VARYING,
     EnvSpec: lambda: ENV.spec,
@@ -191,6 +197,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.energy_mlp": {"hidden": (8, 8)},
     "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
     "jaxrl.objectives.ibc": {"negatives": 4, "samples": 4, "gradient_penalty": 1.0},
+    "jaxrl.networks.transformer_denoiser": {"layers": 1, "heads": 2, "size": 8},
+    "jaxrl.networks.unet1d": {"channels": (4, 8), "groups": 2, "time_size": 4},
+    "jaxrl.objectives.diffusion": {"num_steps": 4},
+    "jaxrl.objectives.flow": {"inference_steps": 2},
     "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},

@@ -19,7 +19,7 @@ import pytest
 
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
-from jaxrl.networks.interface import Energy
+from jaxrl.networks.interface import Denoiser, Energy
 from jaxrl.ops.paths import flatten_names
 from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
@@ -62,7 +62,7 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.bonuses": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Energy, *OFF_POLICY),
+    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Denoiser, Energy, *OFF_POLICY),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env, HostEnv),
@@ -406,5 +406,5 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, Energy, *OFF_POLICY, Policy, Source, Env):
+    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, Denoiser, Energy, *OFF_POLICY, Policy, Source, Env):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"

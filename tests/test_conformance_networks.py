@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxrl.networks.actor_q import ActorQ
-from jaxrl.networks.interface import Energy
+from jaxrl.networks.interface import Denoiser, Energy
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.ops.paths import flatten_names
@@ -69,6 +69,31 @@ def disturbed(params: PyTree) -> PyTree:
     """Parameters none of which is 0, so that nothing is hidden from what follows it."""
     keys = iter(jax.random.split(KEY, len(jax.tree.leaves(params))))
     return jax.tree.map(lambda x: x + 0.3 * jax.random.normal(next(keys), x.shape), params)
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Denoiser))
+def test_denoisers(path, factory):
+    network = build(path, factory)
+    params, statistics = begun(path, network)
+    params, shape = disturbed(params), SUPPLIES["output_shape"]()
+    seen, noisy, time = draw(SPEC.observation, 3), jax.random.normal(KEY, (3, *shape)), jnp.array([0.0, 0.5, 1.0])
+
+    @jax.jit
+    def run(seen, noisy, time):
+        condition, same = network.encode(params, statistics, seen)
+        assert shapes(same) == shapes(statistics)
+        return network.denoise(params, noisy, time, condition)
+
+    output = run(seen, noisy, time)
+    assert output.shape == (3, *shape) and output.dtype == jnp.float32 and jnp.isfinite(output).all()
+    others = jax.tree.map(lambda x: x.at[1:].add(1.0), (seen, noisy, time))
+    assert_equal(output[0], run(*others)[0])
+    np.testing.assert_allclose(run(*rows((seen, noisy, time), slice(1, 2)))[0], output[1], atol=1e-5)
+    for changed in (others[0], noisy, time), (seen, others[1], time), (seen, noisy, others[2]):
+        assert (run(*changed)[1:] != output[1:]).any((1, 2)).all(), f"{path}: the output must depend on observation, noisy chunk and time"
+    condition, after = network.encode(params, statistics, seen, jax.random.key(1), train=True)
+    assert shapes(after) == shapes(statistics)
+    assert network.denoise(params, noisy, time, condition, jax.random.key(2), train=True).shape == output.shape
 
 
 @pytest.mark.parametrize(("path", "factory"), cases(Energy))

@@ -4,6 +4,7 @@ The whole state is the number of samples drawn so far: batch k holds the same ro
 and whenever it is made. Grain reads ahead.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.cores import cores
@@ -188,7 +190,7 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     On a mesh the batch is one array over all processes, shared out over the axis `data`; each process reads its own rows.
 
     Raises:
-        ValueError: sets do not fit together, or hosts or devices do not divide the batch.
+        ValueError: sets do not fit together, hosts hold different data, or hosts or devices do not divide the batch.
     """
     samples = open_mixture(mixture_of(config))
     hosts, host = (1, 0) if mesh is None else (jax.process_count(), jax.process_index())
@@ -221,7 +223,19 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     seen = {name: reads(one.member.features, samples.spec) for name, one in samples.fed.items()}
     changes = {name: one.transforms for name, one in samples.fed.items()}
     marks = {name: one.member.store.fingerprint for name, one in samples.fed.items()}
+    check_hosts(marks, hosts)
     return Loaded(source, spec, normaliser(spec, common, config.scale), config.history, seen, changes, marks, held)
+
+
+def check_hosts(marks: Mapping[str, str], hosts: int) -> None:
+    """Raises ValueError, on every host, that names a set of which they hold different data: one batch would be made of both."""
+    if hosts == 1:
+        return
+    own = [np.frombuffer(hashlib.sha256(mark.encode()).digest()[:8], np.uint32) for mark in marks.values()]
+    every = np.asarray(multihost_utils.process_allgather(np.stack(own)))  # [hosts, sets, 2]
+    for name, held in zip(marks, np.moveaxis(every, 1, 0), strict=True):
+        if odd := np.flatnonzero((held != held[0]).any(-1)).tolist():
+            raise ValueError(f"sets.{name}: host {odd[0]} holds other data or statistics than host 0; give all hosts the same")
 
 
 def reads(features: Features, told: Spec) -> dict[str, int | None]:

@@ -106,7 +106,8 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
 
     import jax
 
-    from jaxrl.cli.assemble import Settings, check_acts_in, environment, for_evaluation
+    from jaxrl.cli.assemble import for_evaluation
+    from jaxrl.cli.settings import Settings, check_acts_in, environment
     from jaxrl.ops import specs
     from jaxrl.training.provenance import versions
 

@@ -147,7 +147,8 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
         ValueError: a fault in the config, or a run that is there already and not to be resumed.
         OSError: the folder cannot be written to.
     """
-    from jaxrl.cli.assemble import Settings, assemble, resolved
+    from jaxrl.cli.assemble import assemble
+    from jaxrl.cli.settings import Settings, resolved
     from jaxrl.distributed.mesh import data_mesh
     from jaxrl.training import fit
     from jaxrl.training.checkpoint import open_checkpoints

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.networks._denoising import beside
 from jaxrl.networks._observation import encoder
 from jaxrl.networks.interface import Energy
 from jaxrl.networks.mlp import ACTIVATIONS
@@ -69,7 +70,7 @@ def energy_mlp(config: Config, observation: Spec, output_shape: tuple[int, ...])
         params, statistics = seen.network.init(of_encoder)
         made = {name: layer.init(k, jnp.zeros(sizes[name]))["params"] for (name, layer), k in zip(layers.items(), of_layers, strict=True)}
         made["rest"] = rest.init(of_rest, jnp.zeros(config.hidden[0]), drop=False)["params"]
-        return made | ({"encoder": params} if jax.tree.leaves(params) else {}), statistics
+        return beside(params, **made), statistics
 
     def encode(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
         features, statistics = seen.network.apply(params.get("encoder", {}), statistics, x, key, train)

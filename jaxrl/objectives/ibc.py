@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxrl.generative import rows
 from jaxrl.losses.contrastive import info_nce
 from jaxrl.networks.interface import Energy
 from jaxrl.ops.specs import check_continuous, with_axes
@@ -97,15 +98,6 @@ class Config:
         return self.limit * (1.0 + 2.0 * self.buffer)
 
 
-def _numbered(key: Key, i: Array | int) -> Key:
-    """Draw i of each row."""
-    return jax.vmap(lambda k: jax.random.fold_in(k, i))(key)
-
-
-def _normal(key: Key, shape: tuple[int, ...]) -> Array:
-    return jax.vmap(lambda k: jax.random.normal(k, shape))(key)
-
-
 def _uniform(config: Config, key: Key, shape: tuple[int, ...]) -> Array:
     return jax.vmap(lambda k: jax.random.uniform(k, shape, minval=-config.reach(), maxval=config.reach()))(key)
 
@@ -133,14 +125,14 @@ def _derivative_free(config: Config, energy: Any, chunks: Array, key: Key) -> Ar
         return _picked(chunks, _drawn(-energy(chunks), key, number))
 
     def again(chunks: Array, i: Array) -> tuple[Array, None]:
-        chosen, noise = _numbered(key, 2 * i), _numbered(key, 2 * i + 1)
-        chunks = draw(chunks, chosen, chunks.shape[1]) + own.noise * own.shrink**i * _normal(noise, chunks.shape[1:])
+        chosen, noise = rows.numbered(key, 2 * i), rows.numbered(key, 2 * i + 1)
+        chunks = draw(chunks, chosen, chunks.shape[1]) + own.noise * own.shrink**i * rows.normal(noise, chunks.shape[1:])
         return jnp.clip(chunks, -config.reach(), config.reach()) if own.choice == "best" else chunks, None
 
     chunks, _ = jax.lax.scan(again, chunks, jnp.arange(own.iterations - 1))
     if own.choice == "best":
         return _picked(chunks, energy(chunks).argmin(1, keepdims=True))[:, 0]
-    return draw(chunks, _numbered(key, 2 * own.iterations), 1)[:, 0]
+    return draw(chunks, rows.numbered(key, 2 * own.iterations), 1)[:, 0]
 
 
 def _slope(energy: Any, chunks: Array) -> Array:
@@ -159,7 +151,7 @@ def _langevin(config: Config, energy: Any, chunks: Array, key: Key, mask: Array 
         slope = _slope(energy, chunks)
         if own.gradient_clip:
             slope = jnp.clip(slope, -own.gradient_clip, own.gradient_clip)
-        move = length * (0.5 * slope + own.noise * _normal(_numbered(key, i), chunks.shape[1:]))
+        move = length * (0.5 * slope + own.noise * rows.normal(rows.numbered(key, i), chunks.shape[1:]))
         moved = jnp.clip(chunks - jnp.clip(move, -furthest, furthest), -config.reach(), config.reach())
         return moved if mask is None else jnp.where(mask > 0, moved, chunks), None
 
@@ -206,7 +198,7 @@ def ibc(config: Config, spec: PolicySpec, network: Energy) -> Objective:
         del context  # whatever is in flight
         own = params["ibc"]
         condition, _ = network.encode(own, statistics["ibc"], observation)
-        start, search = _numbered(key, 0), _numbered(key, 1)
+        start, search = rows.numbered(key, 0), rows.numbered(key, 1)
 
         def energy(chunks: Array) -> Array:
             return network.energy(own, chunks, condition)

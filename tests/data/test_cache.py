@@ -223,6 +223,16 @@ def test_a_pipeline_writes_the_same(cache, tmp_path):
     assert files(tmp_path / "beam") == files(tmp_path / "alone")
 
 
+def test_a_bad_episode_ends_a_pipeline_with_one_line(cache, tmp_path, caplog):
+    pytest.importorskip("apache_beam")
+    shutil.copytree(cache, tmp_path / "damaged")
+    (file,) = (tmp_path / "damaged/shard-00001").glob("image.*.bin")
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(ValueError, match="^made/1.0.0, episode 5: .*ends before byte.*; what is done stays, so repeat the command"):
+        prepare_on_beam(plan(str(tmp_path / "damaged"), episodes_per_shard=2), tmp_path / "beam")
+    assert "Traceback" not in caplog.text
+
+
 def test_a_million_episodes_open_at_once(tmp_path, cache):
     """The index of a set that large: what is opened, and no shard."""
     shutil.copytree(cache, tmp_path / "large")

@@ -17,6 +17,7 @@ import numpy as np
 from jaxrl_data.cache.layout import CACHE, HASHES, INDEX, LENGTHS, PLAN, Plan, from_json, shard_folder, to_json
 from jaxrl_data.cache.shard import LeftOut, kept, left_out_of, write_shard
 from jaxrl_data.open import open_dataset
+from jaxrl_data.pipeline import pipeline
 from jaxrl_data.placing import put
 from jaxrl_data.writer import local
 
@@ -148,18 +149,16 @@ def prepare_on_beam(plan: Plan, folder: str | Path, quarantine: bool = False, op
 
     Raises:
         ImportError: Apache Beam is not installed.
-        RuntimeError, or what the runner makes of it: an episode cannot be used.
+        ValueError: the folder holds something else, or an episode cannot be used.
     """
-    try:
-        import apache_beam as beam
-    except ImportError as error:
-        raise ImportError("prepare with Beam needs Apache Beam: pip install 'jaxrl[beam]'") from error
     folder = local(folder)
     missing = begin(plan, folder)
     if missing:
-        with beam.Pipeline(options=options) as pipeline:
+        with pipeline("prepare", options) as running:
+            import apache_beam as beam
+
             _ = (
-                pipeline
+                running
                 | "shards" >> beam.Create(missing)
                 | "spread" >> beam.Reshuffle()
                 | "write" >> beam.Map(lambda shard: make_shard(plan, folder, shard, quarantine)[0])

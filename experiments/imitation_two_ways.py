@@ -1,0 +1,35 @@
+"""Imitation of demonstrations that pass a post on either side, by the head named behind the file: imitation_two_ways.py:mixture.
+
+Paper: Florence et al. 2021, https://arxiv.org/abs/2109.00137, and Chi et al. 2023, https://arxiv.org/abs/2303.04137 (the point of it).
+Command: jaxrl eval --config experiments/scripted_two_ways.py --record data/two_ways.npz
+         jaxrl train --config experiments/imitation_two_ways.py:mixture --workdir runs/two_ways_mixture
+Device-hours: minutes of two CPU cores.
+Expected score: see docs/results.md. `mse` averages both ways and runs into the post; the others take one of them.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+MLP = {"name": "jaxrl.networks.state_mlp", "hidden": (256, 256), "activation": "relu"}
+HEADS: dict[str, dict[str, Any]] = {
+    "mse": {"name": "jaxrl.objectives.bc", "network": MLP},
+    "gaussian": {"name": "jaxrl.objectives.bc", "head": "gaussian", "network": MLP},
+    "mixture": {"name": "jaxrl.objectives.bc", "head": "mixture", "components": 5, "network": MLP},
+    "binned": {"name": "jaxrl.objectives.bc", "head": "binned", "bins": 64, "network": MLP},
+}
+
+
+def get_config(head: str = "mixture") -> ConfigDict:
+    config = ConfigDict()
+    config.env = ConfigDict({"name": "jaxrl_envs.tasks.two_ways"})
+    config.data = ConfigDict({"path": "data/two_ways.npz"})
+    config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": 256, "horizon": 16, "scale": "bounds"})
+    config.objectives = ConfigDict({head: {"weight": 1.0, **HEADS[head]}})
+    config.policies = ({"name": "receding_horizon", "executed_steps": 8},)
+    schedule = {"schedule": "warmup_cosine", "warmup_steps": 200, "decay_steps": 5_000}
+    optimizer = {"name": "adamw", "learning_rate": 1e-3, **schedule, "options": {"weight_decay": 1e-6}}
+    config.algorithm = ConfigDict({"name": "jaxrl.algorithms.supervised", "ema_decay": 0.999, "optimizer": optimizer})
+    config.training = ConfigDict({"total_updates": 5_000, "updates_per_call": 500})
+    config.evaluation = ConfigDict({"num_episodes": 100})
+    return config

@@ -1,0 +1,73 @@
+"""Parameters of torch modules as ours."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxrl.types import Params
+
+
+class Torch:
+    """The arrays whose names begin with `prefix`, as layers of ours."""
+
+    def __init__(self, arrays: Mapping[str, Any], prefix: str) -> None:
+        self.arrays = {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
+        self.read: set[str] = set()
+
+    def __call__(self, name: str) -> Any:
+        self.read.add(name)
+        return self.arrays[name]
+
+    def dense(self, name: str) -> Params:
+        """Linear, or a Conv1d with one tap."""
+        weight = self(f"{name}.weight")
+        return {"kernel": weight.reshape(weight.shape[:2]).T, "bias": self(f"{name}.bias")}
+
+    def norm(self, name: str) -> Params:
+        return {"scale": self(f"{name}.weight"), "bias": self(f"{name}.bias")}
+
+    def convolution(self, name: str) -> Params:
+        """Conv1d [outputs, inputs, taps] to [taps, inputs, outputs], ConvTranspose1d [inputs, outputs, taps] to [taps, outputs, inputs]."""
+        return {"kernel": self(f"{name}.weight").transpose(2, 1, 0), "bias": self(f"{name}.bias")}
+
+    def attention(self, name: str) -> Params:
+        """MultiheadAttention, whose first matrix has the rows of query, key and value."""
+        thirds = [np.split(np.asarray(self(f"{name}.in_proj_{kind}")), 3) for kind in ("weight", "bias")]
+        joint = {part: {"kernel": w.T, "bias": b} for part, w, b in zip(("query", "key", "value"), *thirds, strict=True)}
+        return joint | {"output": self.dense(f"{name}.out_proj")}
+
+    def whole(self, params: Params) -> Params:
+        """`params`, after all that torch has was read."""
+        assert self.read == set(self.arrays), f"not read: {set(self.arrays) - self.read}"
+        return params
+
+
+def unet(arrays: Mapping[str, Any], prefix: str = "") -> Params:
+    """LeRobot's DiffusionConditionalUnet1d."""
+    torch = Torch(arrays, prefix)
+
+    def residual(name: str) -> Params:
+        made: Params = {"film": torch.dense(f"{name}.cond_encoder.1")}
+        for i in range(2):
+            made |= {
+                f"convolution_{i}": torch.convolution(f"{name}.conv{i + 1}.block.0"),
+                f"norm_{i}": torch.norm(f"{name}.conv{i + 1}.block.1"),
+            }
+        return made | ({"residual": torch.dense(f"{name}.residual_conv")} if f"{name}.residual_conv.weight" in torch.arrays else {})
+
+    levels = 1 + max(int(name.split(".")[1]) for name in torch.arrays if name.startswith("down_modules"))
+    params: dict[str, Any] = {
+        "time_hidden": torch.dense("diffusion_step_encoder.1"),
+        "time_output": torch.dense("diffusion_step_encoder.3"),
+        "final_convolution": torch.convolution("final_conv.0.block.0"),
+        "final_norm": torch.norm("final_conv.0.block.1"),
+        "output": torch.dense("final_conv.1"),
+    }
+    for i in range(2):
+        params[f"middle_{i}"] = residual(f"mid_modules.{i}")
+        params |= {f"down_{level}_{i}": residual(f"down_modules.{level}.{i}") for level in range(levels)}
+        params |= {f"up_{levels - 1 - place}_{i}": residual(f"up_modules.{place}.{i}") for place in range(levels - 1)}
+    params |= {f"shrink_{level}": torch.convolution(f"down_modules.{level}.2") for level in range(levels - 1)}
+    params |= {f"grow_{levels - 1 - place}": torch.convolution(f"up_modules.{place}.2") for place in range(levels - 1)}
+    return torch.whole(params)
