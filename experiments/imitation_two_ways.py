@@ -17,16 +17,25 @@ HEADS: dict[str, dict[str, Any]] = {
     "gaussian": {"name": "jaxrl.objectives.bc", "head": "gaussian", "network": MLP},
     "mixture": {"name": "jaxrl.objectives.bc", "head": "mixture", "components": 5, "network": MLP},
     "binned": {"name": "jaxrl.objectives.bc", "head": "binned", "bins": 64, "network": MLP},
+    "ibc": {
+        "name": "jaxrl.objectives.ibc",
+        "negatives": 64,
+        "samples": 256,
+        "network": {"name": "jaxrl.networks.energy_mlp", "hidden": (128, 128), "dropout": 0.0},
+    },
 }
+# Steps that are predicted and executed, and rows of a batch, where they are others.
+SIZES: dict[str, tuple[int, int, int]] = {"ibc": (2, 1, 128)}
 
 
 def get_config(head: str = "mixture") -> ConfigDict:
     config = ConfigDict()
+    horizon, executed, batch_size = SIZES.get(head, (16, 8, 256))
     config.env = ConfigDict({"name": "jaxrl_envs.tasks.two_ways"})
     config.data = ConfigDict({"path": "data/two_ways.npz"})
-    config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": 256, "horizon": 16, "scale": "bounds"})
+    config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": batch_size, "horizon": horizon, "scale": "bounds"})
     config.objectives = ConfigDict({head: {"weight": 1.0, **HEADS[head]}})
-    config.policies = ({"name": "receding_horizon", "executed_steps": 8},)
+    config.policies = ({"name": "receding_horizon", "executed_steps": executed},)
     schedule = {"schedule": "warmup_cosine", "warmup_steps": 200, "decay_steps": 5_000}
     optimizer = {"name": "adamw", "learning_rate": 1e-3, **schedule, "options": {"weight_decay": 1e-6}}
     config.algorithm = ConfigDict({"name": "jaxrl.algorithms.supervised", "ema_decay": 0.999, "optimizer": optimizer})
