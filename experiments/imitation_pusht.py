@@ -15,13 +15,21 @@ from ml_collections import ConfigDict
 
 HISTORY, HORIZON, EXECUTED = 2, 16, 8
 
+UNET = {"name": "jaxrl.networks.unet1d", "channels": (64, 128, 256)}
 HEADS: dict[str, dict[str, Any]] = {
     "bc": {
         "name": "jaxrl.objectives.bc",
         "network": {"name": "jaxrl.networks.state_mlp", "hidden": (512, 512, 512), "activation": "relu"},
     },
+    "mixture": {
+        "name": "jaxrl.objectives.bc",
+        "head": "mixture",
+        "network": {"name": "jaxrl.networks.state_mlp", "hidden": (512, 512, 512), "activation": "relu"},
+    },
+    "diffusion": {"name": "jaxrl.objectives.diffusion", "clip_sample": 1.0, "network": UNET},
+    "flow": {"name": "jaxrl.objectives.flow", "network": UNET},
 }
-UPDATES = {"bc": 20_000}
+UPDATES = {"bc": 20_000, "mixture": 20_000, "diffusion": 30_000, "flow": 30_000}
 
 
 def get_config(head: str = "bc") -> ConfigDict:

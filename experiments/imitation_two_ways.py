@@ -12,11 +12,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 MLP = {"name": "jaxrl.networks.state_mlp", "hidden": (256, 256), "activation": "relu"}
+UNET = {"name": "jaxrl.networks.unet1d", "channels": (32, 64, 128), "time_size": 32}
 HEADS: dict[str, dict[str, Any]] = {
     "mse": {"name": "jaxrl.objectives.bc", "network": MLP},
     "gaussian": {"name": "jaxrl.objectives.bc", "head": "gaussian", "network": MLP},
     "mixture": {"name": "jaxrl.objectives.bc", "head": "mixture", "components": 5, "network": MLP},
     "binned": {"name": "jaxrl.objectives.bc", "head": "binned", "bins": 64, "network": MLP},
+    "diffusion": {"name": "jaxrl.objectives.diffusion", "clip_sample": 1.0, "sampler": "ddim", "inference_steps": 10, "network": UNET},
+    "flow": {"name": "jaxrl.objectives.flow", "network": UNET},
     "ibc": {
         "name": "jaxrl.objectives.ibc",
         "negatives": 64,

@@ -29,6 +29,7 @@ from jaxrl.networks.q_network import QNetwork
 from jaxrl.objectives import bc
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
+from jaxrl.policies import overseen
 from jaxrl.policies.constant import constant
 from jaxrl.replay import demonstrations, replay
 from jaxrl.replay.recording import Recording
@@ -152,9 +153,9 @@ def mirror() -> Mirror:
     return Mirror({name: swapped(spec) for name, spec in ENV.spec.observation.items()}, swapped(ENV.spec.action))
 
 
-def collector(env: Env = ENV) -> Source:
+def collector(env: Env = ENV, policy: Policy | None = None) -> Source:
     """Unrolls of 4 steps in 4 worlds."""
-    return rollout.rollout(rollout.Config(4, 4, 4), env, fixed(env.sample), env_policy(env))
+    return rollout.rollout(rollout.Config(4, 4, 4), env, fixed(env.sample), policy or env_policy(env))
 
 
 # By the annotation of a parameter, or for plain numbers by its name.
@@ -188,6 +189,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     "names": lambda: (),
     "num_worlds": lambda: 4,
     "params": lambda: (),
+    "expert_params": lambda: (),
     "input_size": lambda: 4,
     "output_shape": lambda: (2, 3),
     "output_size": lambda: 3,
@@ -206,6 +208,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
     "jaxrl.replay.replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30},
     "jaxrl.replay.host_replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30, "image_gib": 0.01},
+    "jaxrl.replay.dagger": {"capacity": 80, "batch_size": 8, "horizon": 2, "initial_steps": 30},
     "jaxrl.replay.sequences": {"capacity": 80, "batch_size": 8, "num_updates": 2, "length": 5, "initial_steps": 30},
     "jaxrl.networks.pixel_actor_q": {"layers": PIXELS.layers, "features": PIXELS.features, "head": PIXELS.head},
     "jaxrl.networks.actor_q": {"actor": Torso(width=8), "critic": Torso(width=8, layer_norm=True, dropout=0.1)},
@@ -231,6 +234,7 @@ def drawn_env() -> Env:
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
     "jaxrl.replay.host_replay": {Source: lambda: collector(SEEING)},
     "jaxrl.replay.mirrored": {Source: replayed},
+    "jaxrl.replay.dagger": {Source: lambda: collector(policy=overseen.overseen(overseen.Config(), env_policy(), env_policy(), ()))},
     **{f"jaxrl.policies.{name}": {Policy: chunked} for name in AROUND_CHUNKS},
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
     "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},

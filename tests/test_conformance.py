@@ -201,11 +201,12 @@ def stored_batch() -> dict[str, Any]:
 @pytest.mark.parametrize(("path", "factory"), cases(Objective))
 def test_objective(path, factory):
     objective = build(path, factory)
-    params, statistics = objective.init(KEY)
-    assert_equal((params, statistics), objective.init(KEY))
+    init = jax.jit(objective.init)
+    params, statistics = init(KEY)
+    assert_equal((params, statistics), init(KEY))
     batch = stored_batch()
     check_spec(objective.batch_spec, spec_of(batch), path, "the stored batch")
-    elements, mask, after, metrics = objective.loss(params, statistics, batch, KEY)
+    elements, mask, after, metrics = jax.jit(objective.loss)(params, statistics, batch, KEY)
     assert elements.shape == mask.shape and elements.shape[0] == 16 and jnp.isfinite(elements).all()
     assert shapes(after) == shapes(statistics) and all(value.shape == () for value in metrics.values())
     observation, keys = rows(batch["observation"], slice(3)), jax.random.split(KEY, 3)
@@ -226,6 +227,7 @@ def test_padding_counts_neither_in_the_loss_nor_in_the_gradient(path, factory, g
     padded = batch["mask"] == 0
     assert padded.any() and not padded.all()
 
+    @jax.jit
     @jax.value_and_grad
     def mean(params, action):
         elements, mask, _, _ = objective.loss(params, statistics, batch | {"action": action}, KEY)

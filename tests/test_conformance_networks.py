@@ -33,8 +33,9 @@ def stateful_parts(networks: Any) -> dict[str, tuple[StatefulNetwork, PyTree, in
 
 def begun(path: str, network: Any) -> tuple[PyTree, PyTree]:
     """Parameters and statistics, which follow from the key alone and have types and names of their own."""
-    params, statistics = network.init(KEY)
-    assert_equal((params, statistics), network.init(KEY))
+    init = jax.jit(network.init)
+    params, statistics = init(KEY)
+    assert_equal((params, statistics), init(KEY))
     assert not [name for name, shape in flatten_names(shapes((params, statistics))).items() if shape.startswith("weak")]
     for name in flatten_names(params):
         assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"

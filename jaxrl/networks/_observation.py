@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
+from jaxrl.networks.vision.cameras import names_of_cameras
+from jaxrl.networks.vision.pooling import Vision, pooled
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork
 
 
@@ -26,25 +29,39 @@ def _steps(observation: Spec, names: tuple[str, ...], who: str) -> int:
     return next(iter(lengths.values()))
 
 
-def encoder(observation: Spec, who: str) -> Encoder:
-    """Every `state/<group>`, [n] or [history, n], side by side in the order of their names.
+def encoder(observation: Spec, who: str, vision: Vision | None = None) -> Encoder:
+    """Every `state/<group>`, [n] or [history, n], side by side in the order of their names, and behind them what the cameras see.
+
+    Without `vision` pictures are not looked at. A key makes pictures different, and states drop out, where `train` is set.
 
     Raises:
-        ValueError: there is no state, one is no vector for each step, or their histories differ; `who` is the network that asks.
+        ValueError: there is neither a state nor a picture, a state is no vector for each step, their histories differ, or pictures are not
+            what `vision` takes; `who` is the network that asks.
     """
     names = tuple(sorted(name for name in observation if name.startswith("state/")))
-    if not names:
-        raise ValueError(f"{who} needs at least one state/<group> observation; offered are {', '.join(sorted(observation)) or 'none'}")
-    steps = _steps(observation, names, who)
+    look = pooled(vision, observation, who) if vision is not None and names_of_cameras(vision.cameras, observation, who) else None
+    if not names and look is None:
+        wanted = "state/<group>" if vision is None else "state/<group> or image/<camera>"
+        raise ValueError(f"{who} needs at least one {wanted} observation; offered are {', '.join(sorted(observation)) or 'none'}")
+    steps = _steps(observation, names, who) if names or look is None else look.steps
+    if look is not None and look.steps != steps:
+        raise ValueError(f"{who} takes states and pictures of one history, but states have {steps} steps and pictures {look.steps}")
+    if vision is not None and vision.state_dropout and look is None:
+        raise ValueError(f"{who}: state_dropout is {vision.state_dropout}, but without pictures nothing would be left to see; set it to 0")
     size = sum(int(observation[name].shape[-1]) for name in names)
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        del key
-        return {}, {}
+        return look.network.init(key) if look is not None else ({}, {})
 
     def apply(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
-        del params, key, train
         parts = [x[name] if len(observation[name].shape) == 2 else x[name][..., None, :] for name in names]
-        return jnp.concatenate(parts, -1), statistics
+        if look is None:
+            return jnp.concatenate(parts, -1), statistics
+        own, dropping = (None, None) if key is None else jax.random.split(key)
+        seen, statistics = look.network.apply(params, statistics, x, own, train)
+        if vision is not None and vision.state_dropout and train and dropping is not None:
+            kept = jax.random.bernoulli(dropping, 1.0 - vision.state_dropout, (*seen.shape[:-2], 1, 1))
+            parts = [jnp.where(kept, part, 0.0) for part in parts]
+        return jnp.concatenate([*parts, seen], -1), statistics
 
-    return Encoder(StatefulNetwork(init, apply), steps, size)
+    return Encoder(StatefulNetwork(init, apply), steps, size + (look.size if look is not None else 0))

@@ -1,10 +1,12 @@
-"""What an observation comes to as tokens: each of its groups is one, for each step of its history."""
+"""What an observation comes to as tokens: of each step of its history all that its cameras see is one, and each of its states."""
 
 from typing import NamedTuple
 
 import jax
 
 from jaxrl.networks._observation import encoder
+from jaxrl.networks.vision.cameras import names_of_cameras
+from jaxrl.networks.vision.pooling import Vision
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork
 
 
@@ -16,15 +18,18 @@ class Groups(NamedTuple):
     sizes: tuple[int, ...]  # of the features of each group
 
 
-def groups(observation: Spec, who: str) -> Groups:
-    """In the order of their names.
+def groups(observation: Spec, who: str, vision: Vision | None = None) -> Groups:
+    """Pictures, then states in the order of their names.
 
     Raises:
-        ValueError: as `encoder` does; `who` is the network that asks.
+        ValueError: as `encoder` does, or states are to drop out; `who` is the network that asks.
     """
-    encoder(observation, who)  # says what is wrong with all of it
-    names = tuple(sorted(name for name in observation if name.startswith("state/")))
-    each = {name: encoder({name: observation[name]}, who) for name in names}
+    encoder(observation, who, vision)  # says what is wrong with all of it
+    if vision is not None and vision.state_dropout:
+        raise ValueError(f"{who}: state_dropout is {vision.state_dropout}, but states are tokens here, which do not drop out; set it to 0")
+    pictures = names_of_cameras(vision.cameras, observation, who) if vision is not None else ()
+    each = {"pictures": encoder({name: observation[name] for name in pictures}, who, vision)} if pictures else {}
+    each |= {name: encoder({name: observation[name]}, who) for name in sorted(observation) if name.startswith("state/")}
 
     def init(key: Key) -> tuple[Params, PyTree]:
         keys = jax.random.split(key, len(each))

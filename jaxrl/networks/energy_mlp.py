@@ -13,16 +13,18 @@ from jaxrl.networks._denoising import beside
 from jaxrl.networks._observation import encoder
 from jaxrl.networks.interface import Energy
 from jaxrl.networks.mlp import ACTIVATIONS
+from jaxrl.networks.vision.pooling import Vision
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec
 
 
 @dataclass(frozen=True)
 class Config:
-    """`dropout` is the share of features that are left out of each hidden layer while learning."""
+    """`dropout` is the share of features that are left out of each hidden layer while learning. Without `vision` there are states alone."""
 
     hidden: tuple[int, ...] = (1024, 1024, 1024, 1024)
     activation: str = "relu"
     dropout: float = 0.1
+    vision: Vision | None = None
 
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:
@@ -49,14 +51,14 @@ class _Rest(nn.Module):
 
 
 def energy_mlp(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Energy:
-    """Every `state/<group>` of all steps of a history, and chunks of `output_shape`.
+    """What all steps of a history show, side by side, and chunks of `output_shape`.
 
     Of the first layer, the part that reads the observation is the condition: it is computed once for all chunks.
 
     Raises:
-        ValueError: there is no state group, one is no vector for each step, or their histories differ.
+        ValueError: there is nothing to see, it is not what an encoder takes, or histories differ.
     """
-    seen = encoder(observation, "energy_mlp")
+    seen = encoder(observation, "energy_mlp", config.vision)
     sizes = {"observation": seen.steps * seen.size, "chunk": math.prod(output_shape)}
     first = nn.initializers.normal((2.0 / sum(sizes.values())) ** 0.5)
     layers: dict[str, Any] = {

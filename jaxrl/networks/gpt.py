@@ -11,17 +11,19 @@ import jax.numpy as jnp
 from jaxrl.networks import _blocks
 from jaxrl.networks._denoising import beside
 from jaxrl.networks._tokens import groups
+from jaxrl.networks.vision.pooling import Vision
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork
 
 
 @dataclass(frozen=True)
 class Config:
-    """`layers` causal pre-norm blocks of `width`; `dropout` while training. The published sizes."""
+    """`layers` causal pre-norm blocks of `width`; `dropout` while training. The published sizes. Without `vision` there are states alone."""
 
     width: int = 512
     layers: int = 8
     heads: int = 8
     dropout: float = 0.1
+    vision: Vision | None = None
 
     def __post_init__(self) -> None:
         self.size()
@@ -58,15 +60,15 @@ class _GPT(nn.Module):
 
 
 def gpt(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> StatefulNetwork:
-    """Every `state/<group>` of all steps of a history, [B, history, n], to [B, *output_shape].
+    """What all steps of a history show, [B, history, ...], to [B, *output_shape].
 
-    One token for each group of a step, then a query; behind the present step further queries, one for each entry of the output's first
+    Of each step one token of its pictures and one of each state, then a query; behind the present step further queries, one for each entry of the output's first
     axis but the first. All queries are one learnt vector, which their places tell apart.
 
     Raises:
-        ValueError: there is no state group, one is no vector for each step, or their histories differ.
+        ValueError: there is nothing to see, it is not what an encoder takes, or histories differ.
     """
-    seen = groups(observation, "gpt")
+    seen = groups(observation, "gpt", config.vision)
     queries = output_shape[0] if len(output_shape) > 1 else 1
     module = _GPT(config, queries, math.prod(output_shape) // queries)
 

@@ -45,15 +45,15 @@ def test_spacings():
         schedules.schedule("linear", 0)
 
 
+@pytest.mark.parametrize("number", [4, 7])
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v"])
-@pytest.mark.parametrize("sampler", ["ddim", "dpm_solver"])
-def test_steps_of_diffusers_whatever_is_predicted(sampler, prediction):
-    steps = diffusion.SAMPLERS[sampler](schedules.schedule("squaredcos_cap_v2", 10), 5)
-    clip = 1.0 if sampler == "ddim" else 0.0  # the defaults of diffusers
-    output = jnp.asarray(GOLDEN["step/output"])
-    start = jnp.asarray(GOLDEN["step/noisy"])
-    found = diffusion.sample(steps, lambda x, time: output, start, lambda i: start, prediction, clip)
-    theirs = GOLDEN[f"step/{sampler}/{prediction}"]
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm_solver"])
+def test_steps_of_diffusers_whatever_is_predicted(sampler, prediction, number):
+    steps = diffusion.SAMPLERS[sampler](schedules.schedule("squaredcos_cap_v2", 10), number)
+    clip = 0.0 if sampler == "dpm_solver" else 1.0  # the defaults of diffusers
+    output, start, added = (jnp.asarray(GOLDEN[f"step/{name}"]) for name in ("output", "noisy", "added"))
+    found = diffusion.sample(steps, lambda x, time: output, start, lambda i: added[i], prediction, clip)
+    theirs = GOLDEN[f"step/{sampler}/{prediction}/{number}"]
     np.testing.assert_allclose(found, theirs, atol=1e-5 * max(1.0, np.abs(theirs).max()))
 
 

@@ -71,3 +71,30 @@ def unet(arrays: Mapping[str, Any], prefix: str = "") -> Params:
     params |= {f"shrink_{level}": torch.convolution(f"down_modules.{level}.2") for level in range(levels - 1)}
     params |= {f"grow_{levels - 1 - place}": torch.convolution(f"up_modules.{place}.2") for place in range(levels - 1)}
     return torch.whole(params)
+
+
+def transformer(arrays: Mapping[str, Any], prefix: str = "") -> Params:
+    """The transformer of Diffusion Policy."""
+    torch = Torch(arrays, prefix)
+    numbers = lambda part: sorted({int(name.split(".")[2]) for name in torch.arrays if name.startswith(f"{part}.layers.")})  # noqa: E731
+
+    def layer(name: str, norms: tuple[str, ...]) -> Params:
+        """Norms are counted in the order of the sub-layers."""
+        made: Params = {norm: torch.norm(f"{name}.norm{i + 1}") for i, norm in enumerate(norms)}
+        made |= {"hidden": torch.dense(f"{name}.linear1"), "output": torch.dense(f"{name}.linear2")}
+        made["self_attention"] = torch.attention(f"{name}.self_attn")
+        return made | ({"cross_attention": torch.attention(f"{name}.multihead_attn")} if "cross_norm" in norms else {})
+
+    params: dict[str, Any] = {
+        "action": torch.dense("input_emb"),
+        "action_positions": torch("pos_emb")[0],
+        "observation": torch.dense("cond_obs_emb"),
+        "condition_positions": torch("cond_pos_emb")[0],
+        "output_norm": torch.norm("ln_f"),
+        "output": torch.dense("head"),
+    }
+    params |= {f"layer_{i}": layer(f"decoder.layers.{i}", ("self_norm", "cross_norm", "hidden_norm")) for i in numbers("decoder")}
+    params |= {f"condition_{i}": layer(f"encoder.layers.{i}", ("self_norm", "hidden_norm")) for i in numbers("encoder")}
+    if not numbers("encoder"):
+        params |= {"condition_hidden": torch.dense("encoder.0"), "condition_output": torch.dense("encoder.2")}
+    return torch.whole(params)
