@@ -13,6 +13,11 @@ from ml_collections import ConfigDict
 
 MLP = {"name": "jaxrl.networks.state_mlp", "hidden": (256, 256), "activation": "relu"}
 UNET = {"name": "jaxrl.networks.unet1d", "channels": (32, 64, 128), "time_size": 32}
+CODES = {
+    "chunk": 8,
+    "codebooks": {"codes": 16, "size": 64},
+    "network": {"name": "jaxrl.networks.gpt", "width": 64, "layers": 2, "heads": 4},
+}
 HEADS: dict[str, dict[str, Any]] = {
     "mse": {"name": "jaxrl.objectives.bc", "network": MLP},
     "gaussian": {"name": "jaxrl.objectives.bc", "head": "gaussian", "network": MLP},
@@ -26,9 +31,11 @@ HEADS: dict[str, dict[str, Any]] = {
         "samples": 256,
         "network": {"name": "jaxrl.networks.energy_mlp", "hidden": (128, 128), "dropout": 0.0},
     },
+    "vqbet_codes": {"name": "jaxrl.objectives.vqbet", "stage": "codes", **CODES},
+    "vqbet": {"name": "jaxrl.objectives.vqbet", **CODES},
 }
 # Steps that are predicted and executed, and rows of a batch, where they are others.
-SIZES: dict[str, tuple[int, int, int]] = {"ibc": (2, 1, 128)}
+SIZES: dict[str, tuple[int, int, int]] = {"ibc": (2, 1, 128), "vqbet_codes": (10, 8, 256), "vqbet": (10, 8, 256)}
 
 
 def get_config(head: str = "mixture") -> ConfigDict:
@@ -44,4 +51,8 @@ def get_config(head: str = "mixture") -> ConfigDict:
     config.algorithm = ConfigDict({"name": "jaxrl.algorithms.supervised", "ema_decay": 0.999, "optimizer": optimizer})
     config.training = ConfigDict({"total_updates": 5_000, "updates_per_call": 500})
     config.evaluation = ConfigDict({"num_episodes": 100})
+    if head == "vqbet_codes":
+        config.algorithm.ema_decay = 0.0  # codebooks follow the encoder as it is, not its average
+    if head == "vqbet":
+        config.pretrained = "runs/two_ways_vqbet_codes"
     return config

@@ -26,7 +26,7 @@ from jaxrl.networks.actor_q import ActorQ
 from jaxrl.networks.interface import Denoiser, Energy
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.objectives import bc
+from jaxrl.objectives import bc, vqbet
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
 from jaxrl.policies import overseen
@@ -34,6 +34,7 @@ from jaxrl.policies.constant import constant
 from jaxrl.replay import demonstrations, replay
 from jaxrl.replay.recording import Recording
 from jaxrl.rollout import rollout
+from jaxrl.tokenizers import residual_vq
 from jaxrl.types import (
     Algorithm,
     ArraySpec,
@@ -111,6 +112,11 @@ def recording() -> Recording:
 
 def network() -> StatefulNetwork:
     return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
+def coder() -> StatefulNetwork:
+    shape = vqbet.output_shape(vqbet.Config(**SMALL["jaxrl.objectives.vqbet"]), SPEC)
+    return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, shape)
 
 
 def denoiser() -> Denoiser:
@@ -197,12 +203,14 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
 # Fields of a Config that differ from its defaults, by module, to keep the arrays small.
 SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.energy_mlp": {"hidden": (8, 8)},
+    "jaxrl.networks.gpt": {"width": 8, "layers": 1, "heads": 2},
     "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
     "jaxrl.objectives.ibc": {"negatives": 4, "samples": 4, "gradient_penalty": 1.0},
     "jaxrl.networks.transformer_denoiser": {"layers": 1, "heads": 2, "size": 8},
     "jaxrl.networks.unet1d": {"channels": (4, 8), "groups": 2, "time_size": 4},
     "jaxrl.objectives.diffusion": {"num_steps": 4},
     "jaxrl.objectives.flow": {"inference_steps": 2},
+    "jaxrl.objectives.vqbet": {"chunk": 1, "codebooks": residual_vq.Config(codes=3, size=4), "hidden": (8,), "offset_weight": 10.0},
     "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
@@ -232,6 +240,7 @@ def drawn_env() -> Env:
 
 # What a factory takes in place of what its parameter's type says, by module.
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
+    "jaxrl.objectives.vqbet": {StatefulNetwork: coder},
     "jaxrl.replay.host_replay": {Source: lambda: collector(SEEING)},
     "jaxrl.replay.mirrored": {Source: replayed},
     "jaxrl.replay.dagger": {Source: lambda: collector(policy=overseen.overseen(overseen.Config(), env_policy(), env_policy(), ()))},

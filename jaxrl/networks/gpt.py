@@ -17,7 +17,7 @@ from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulN
 
 @dataclass(frozen=True)
 class Config:
-    """`layers` causal pre-norm blocks of `width`; `dropout` while training. The published sizes. Without `vision` there are states alone."""
+    """`layers` causal pre-norm blocks of `width`, of the published sizes; `dropout` while training. Without `vision` it sees states alone."""
 
     width: int = 512
     layers: int = 8
@@ -62,8 +62,8 @@ class _GPT(nn.Module):
 def gpt(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> StatefulNetwork:
     """What all steps of a history show, [B, history, ...], to [B, *output_shape].
 
-    Of each step one token of its pictures and one of each state, then a query; behind the present step further queries, one for each entry of the output's first
-    axis but the first. All queries are one learnt vector, which their places tell apart.
+    Of each step one token of its pictures and one of each state, then a query; behind the present step further queries, one for each entry
+    of the output's first axis but the first. All queries are one learnt vector, which their places tell apart.
 
     Raises:
         ValueError: there is nothing to see, it is not what an encoder takes, or histories differ.

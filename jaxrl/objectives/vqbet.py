@@ -27,8 +27,9 @@ class Config:
     network has a query for each, and the policy acts by the first.
 
     `hidden` are the layers of encoder and decoder. Of "codes", `commitment` weighs what draws the encoder to the codebooks. Of "policy",
-    `code_weights` and `offset_weight` weigh the focal losses of the codes and the distance of what is predicted, which is that of codes
-    drawn at `temperature`, in training too.
+    `code_weights` and `offset_weight` weigh the focal losses of the codes and the distance of what is predicted. Codes are drawn at
+    `temperature`. The published loss predicts by codes that are "drawn" in training too: of two ways that are as likely, it pulls the
+    offsets of each to the other one. Those of the "true" codes of the chunk learn what these leave of it.
     """
 
     stage: Literal["codes", "policy"] = "policy"
@@ -38,6 +39,7 @@ class Config:
     commitment: float = 5.0
     code_weights: tuple[float, ...] = (5.0, 0.5)
     offset_weight: float = 10_000.0
+    offsets: Literal["drawn", "true"] = "drawn"
     gamma: float = 2.0
     temperature: float = 0.1
 
@@ -140,7 +142,7 @@ def vqbet(config: Config, spec: PolicySpec, network: StatefulNetwork) -> Objecti
         _, true = encode(statistics["codes"], statistics["codes"]["codebooks"], chunks)
         output, own = network.apply(params["vqbet"], statistics["vqbet"], batch["observation"], of_network, train=True)
         which = jax.random.categorical(of_codes, output[..., 0] / config.temperature)
-        decoded, predicted = chosen(output, statistics, which)
+        decoded, predicted = chosen(output, statistics, which if config.offsets == "drawn" else true.codes)
         distance = absolute_error(predicted, chunks)
         weights = jnp.asarray(config.code_weights).reshape(1, 1, -1)
         of_code = (focal(output[..., 0], true.codes, config.gamma) * weights).sum(-1)

@@ -122,9 +122,7 @@ def pooled(config: Vision, observation: Spec, who: str) -> Look:
     if config.pool == "class" and not seen.tokens:
         raise ValueError(f"{who}: pool is 'class', but {config.cameras.kind} has no class token; take another pool")
     blank = {
-        name: Features(
-            jax.ShapeDtypeStruct((1, *grid, seen.size), jnp.float32), jax.ShapeDtypeStruct((1, seen.tokens, seen.size), jnp.float32)
-        )
+        name: Features(jax.ShapeDtypeStruct((1, *grid, seen.size), jnp.float32), jax.ShapeDtypeStruct((1, seen.tokens, seen.size), jnp.float32))
         for name, grid in seen.grids.items()
     }
 

@@ -35,9 +35,7 @@ def build(spec=SPEC, cameras=None, **fields):
 
 
 def test_each_camera_is_changed_by_a_draw_of_its_own_and_all_steps_of_a_row_alike():
-    seen, params, statistics, apply = build(
-        cameras={"shared": True, "crop": (16, 16), "shift": 2, "rotation": 9.0, **LIGHT}, state_dropout=0.5
-    )
+    seen, params, statistics, apply = build(cameras={"shared": True, "crop": (16, 16), "shift": 2, "rotation": 9.0, **LIGHT}, state_dropout=0.5)
     assert (seen.steps, seen.size) == (2, 3 + 6 + 6)
     own = {name: leaf for name, leaf in params["fused"].items()}
     params = params | {"fused": {name: own["camera_side"] for name in own}}  # so that both cameras are seen alike
