@@ -169,8 +169,9 @@ def supervised(
         if context is not None:  # the chunk in flight, in the units of the data too
             context = context | {"prefix": running_statistics.normalise(stored, {"action": context["prefix"]}, clip=None)["action"]}
         everything = merge(params.frozen, params.params)
-        chunk = objectives[acting].sample(everything, params.statistics.objectives, observation, key, context)
-        return running_statistics.denormalise(stored, {"action": chunk})["action"], carry, {}
+        sampled = objectives[acting].sample(everything, params.statistics.objectives, observation, key, context)
+        chunk, extras = sampled if spec.extras else (sampled, {})
+        return running_statistics.denormalise(stored, {"action": chunk})["action"], carry, extras
 
     policy = Policy(spec, lambda batch_size: (), act)
     return Algorithm(init, update, policy, policy, behaviour, deployable, _batch_spec(objectives, config.named_sources))

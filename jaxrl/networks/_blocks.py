@@ -50,14 +50,13 @@ class Block(nn.Module):
     """
 
     size: Size
-    drop: bool
 
     @nn.compact
-    def __call__(self, x: Any, mask: Any, memory: Memory | None = None) -> Any:
+    def __call__(self, x: Any, mask: Any, drop: bool, memory: Memory | None = None) -> Any:
         width, heads = self.size.width, self.size.heads
 
         def dropped(y: Any, name: str) -> Any:
-            return nn.Dropout(self.size.dropout, deterministic=not self.drop, name=name)(y)
+            return nn.Dropout(self.size.dropout, deterministic=not drop, name=name)(y)
 
         y = norm("attention_norm")(x)
         query, key, value = (dense(width, name)(y).reshape(*y.shape[:2], heads, width // heads) for name in ("query", "key", "value"))

@@ -17,7 +17,7 @@ from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulN
 
 @dataclass(frozen=True)
 class Config:
-    """`layers` causal pre-norm blocks of `width`, of the published sizes; `dropout` while training. Without `vision` it sees states alone."""
+    """`layers` causal pre-norm blocks of `width`, as published; `dropout` while training. Without `vision` it sees states alone."""
 
     width: int = 512
     layers: int = 8
@@ -54,7 +54,7 @@ class _GPT(nn.Module):
         x = nn.Dropout(self.config.dropout, deterministic=not drop, name="dropout")(x)
         past = jnp.tril(jnp.ones((length, length), bool))
         for i in range(self.config.layers):
-            x = _blocks.Block(self.config.size(), drop, name=f"block_{i}")(x, past)
+            x = _blocks.Block(self.config.size(), name=f"block_{i}")(x, past, drop)
         x = _blocks.norm("norm")(x[:, -self.queries :])  # that of the present step, and those behind it
         return _blocks.dense(self.output_size, "output", _blocks.EVEN)(_blocks.dense(width, "features", bias=False)(x))
 
