@@ -33,9 +33,15 @@ HEADS: dict[str, dict[str, Any]] = {
     },
     "vqbet_codes": {"name": "jaxrl.objectives.vqbet", "stage": "codes", **CODES},
     "vqbet": {"name": "jaxrl.objectives.vqbet", **CODES},
+    "tokens": {
+        "name": "jaxrl.objectives.tokens",
+        "bins": 64,
+        "temperature": 1.0,
+        "network": {"name": "jaxrl.networks.token_decoder", "width": 64, "layers": 2, "heads": 4},
+    },
 }
 # Steps that are predicted and executed, and rows of a batch, where they are others.
-SIZES: dict[str, tuple[int, int, int]] = {"ibc": (2, 1, 128), "vqbet_codes": (10, 8, 256), "vqbet": (10, 8, 256)}
+SIZES: dict[str, tuple[int, int, int]] = {"ibc": (2, 1, 128), "vqbet_codes": (10, 8, 256), "vqbet": (10, 8, 256), "tokens": (8, 8, 128)}
 
 
 def get_config(head: str = "mixture") -> ConfigDict:

@@ -96,7 +96,7 @@ def _by_fast(config: Config, chunk: tuple[int, int]) -> _Code:
     tokenizer = fast.fast(definition)
     end, length = tokenizer.size, config.max_tokens or 2 * chunk[0] * chunk[1]
 
-    def on_host(x: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
+    def on_host(x: Any, counts: Any) -> tuple[np.ndarray, np.ndarray, Any]:
         """Tokens [B, L] with their end, how many there are with it, also where not all of them fit, and how many numbers were clipped."""
         present = np.flatnonzero(np.asarray(counts))
         found, clipped = tokenizer.encode(np.asarray(x)[present]) if len(present) else ([], 0)

@@ -72,7 +72,7 @@ def sampled(objective, params, statistics, size: int, key=KEY):
 def oracle(logits, written):
     """-log softmax in numpy."""
     logits = np.asarray(logits, np.float64)
-    return np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, np.asarray(written)[..., None], -1)[..., 0]
+    return np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, np.asarray(written, int)[..., None], -1)[..., 0]
 
 
 # Bins
@@ -162,7 +162,7 @@ def test_tokens_become_the_chunk_and_failures_zeros_that_are_told(tokenizer):
         written[row, : len(ids[row])] = ids[row]
     written[1, 0] = (written[1, 0] + 1) % one.size
     written[3] = written[0, 0]  # never ends
-    expected = one.decode([*ids[:1], list(written[1, : len(ids[1])]), ids[2]], faults="zeros")
+    expected = one.decode([*ids[:1], written[1, : len(ids[1])].tolist(), ids[2]], faults="zeros")
     objective, params, statistics = made(telling(20.0 * jax.nn.one_hot(written, vocabulary)), tokenizer=tokenizer)
     chunk, decoded = sampled(objective, params, statistics, 4)
     np.testing.assert_allclose(chunk[:3], expected.chunks, atol=1e-6)
