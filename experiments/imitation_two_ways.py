@@ -46,7 +46,8 @@ SIZES: dict[str, tuple[int, int, int]] = {"ibc": (2, 1, 128), "vqbet_codes": (10
 
 def get_config(head: str = "mixture") -> ConfigDict:
     config = ConfigDict()
-    horizon, executed, batch_size = SIZES.get(head, (16, 8, 256))
+    usual = 64 if HEADS[head]["network"] is UNET else 256  # a convolution over a chunk costs some ten times what the MLP does
+    horizon, executed, batch_size = SIZES.get(head, (16, 8, usual))
     config.env = ConfigDict({"name": "jaxrl_envs.tasks.two_ways"})
     config.data = ConfigDict({"path": "data/two_ways.npz"})
     config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": batch_size, "horizon": horizon, "scale": "bounds"})

@@ -149,9 +149,12 @@ def begun(folder: Path, kind: str, *signs: str) -> None:
     Raises:
         ValueError: the folder holds something else, beside which nobody would find what is written.
     """
-    found = sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
-    if found and not any((folder / sign).exists() for sign in signs):
-        raise ValueError(f"{folder}: is not empty ({found[0]}), and holds no {kind} data set; choose another folder")
+    if any((folder / sign).exists() for sign in signs):
+        return
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    found = next((file for file in files if not any(part.startswith(".") for part in file.parts)), None)  # hidden: of a killed writer
+    if found is not None:
+        raise ValueError(f"{folder}: is not empty ({found}), and holds no {kind} data set; choose another folder")
 
 
 @contextlib.contextmanager

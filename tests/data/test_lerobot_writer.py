@@ -277,6 +277,14 @@ def test_episodes_that_wait_keep_what_info_would_tell(tmp_path: Path) -> None:
     assert open_dataset(str(tmp_path / "killed")).size == 2
 
 
+def test_what_a_writer_leaves_that_is_killed_at_once_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/.jaxrl.json.part").touch()
+    with contextlib.closing(lerobot_writer(str(tmp_path), SMALL, 10, "arm")) as writer:
+        writer.add(small(0, 2))
+    assert open_dataset(str(tmp_path)).size == 1
+
+
 def test_a_killed_process_loses_at_most_the_open_episode(tmp_path: Path) -> None:
     import time
 
