@@ -58,6 +58,7 @@ class PolicySpec(NamedTuple):
     executed_steps: int = 1  # steps executed before the next inference
     rate: float = 0.0  # control rate [Hz]; 0 where time has no unit
     extras: Spec = {}  # what it returns beside the chunk, per row; collectors keep it in `Transition.extras`
+    # Of these, scalars named "policy/..." tell how it fares, and evaluations show them.
 
 
 def _forgets(observation: Observation, carry: PyTree) -> PyTree:
@@ -95,7 +96,8 @@ class Objective(NamedTuple):
     init: Callable[[Key], tuple[Params, PyTree]]  # key -> params, statistics
     loss: Callable[..., tuple[Array, Array, PyTree, Metrics]]
     # (params, statistics, batch, key) -> per-element loss, mask of the same shape, statistics, metrics
-    sample: Callable[..., Array]  # (params, statistics, observation, key [B], context=None) -> chunk [B, horizon, action_dim]
+    sample: Callable[..., Any]
+    # (params, statistics, observation, key [B], context=None) -> chunk [B, horizon, action_dim]; with `spec.extras`, that and these
     spec: PolicySpec
     batch_spec: Spec
 

@@ -18,15 +18,15 @@ import pytest
 
 from jaxrl.algorithms import reinforce
 from jaxrl.curricula.static import fixed
-from jaxrl.networks import act, actor_q, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp, unet1d
+from jaxrl.networks import act, actor_q, energy_mlp, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp, token_decoder, unet1d
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.networks.actor_q import ActorQ
-from jaxrl.networks.interface import Autoencoder, Denoiser
+from jaxrl.networks.interface import Autoencoder, Denoiser, Energy, TokenDecoder
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.objectives import bc
+from jaxrl.objectives import bc, tokens, vqbet
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
 from jaxrl.policies import overseen
@@ -34,6 +34,7 @@ from jaxrl.policies.constant import constant
 from jaxrl.replay import demonstrations, replay
 from jaxrl.replay.recording import Recording
 from jaxrl.rollout import rollout
+from jaxrl.tokenizers import residual_vq
 from jaxrl.types import (
     Algorithm,
     ArraySpec,
@@ -117,9 +118,26 @@ def autoencoder() -> Autoencoder:
     return act.act(act.Config(**SMALL["jaxrl.networks.act"]), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
+def coder() -> StatefulNetwork:
+    shape = vqbet.output_shape(vqbet.Config(**SMALL["jaxrl.objectives.vqbet"]), SPEC)
+    return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, shape)
+
+
+def teller() -> TokenDecoder:
+    config = token_decoder.Config(**SMALL["jaxrl.networks.token_decoder"])
+    return token_decoder.token_decoder(
+        config, SPEC.observation, tokens.output_shape(tokens.Config(**SMALL["jaxrl.objectives.tokens"]), SPEC)
+    )
+
+
 def denoiser() -> Denoiser:
     config = unet1d.Config(**SMALL["jaxrl.networks.unet1d"])
     return unet1d.unet1d(config, SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
+def energy() -> Energy:
+    config = energy_mlp.Config(**SMALL["jaxrl.networks.energy_mlp"])
+    return energy_mlp.energy_mlp(config, SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
 def remembering() -> ActorCritic:
@@ -167,6 +185,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Callable[[Key], Params]: lambda: ENV.sample,
     Curriculum: lambda: fixed(ENV.sample),
     Denoiser: denoiser,
+    Energy: energy,
     Env: lambda: VARYING,
     EnvSpec: lambda: ENV.spec,
     HostEnv: lambda: on_host(ENV),
@@ -176,6 +195,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Mapping[str, float]: lambda: {"bc": 1.0},
     Mirror: mirror,
     StatefulNetwork: network,
+    TokenDecoder: teller,
     PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(PIXELS, SEEING.spec),
     Policy: env_policy,
     PolicySpec: lambda: SPEC,
@@ -196,11 +216,17 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
 # Fields of a Config that differ from its defaults, by module, to keep the arrays small.
 SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.act": {"size": 8, "heads": 2, "hidden": 8, "encoder_layers": 1, "posterior_layers": 1, "latent_size": 2},
+    "jaxrl.networks.energy_mlp": {"hidden": (8, 8)},
+    "jaxrl.networks.gpt": {"width": 8, "layers": 1, "heads": 2},
     "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
+    "jaxrl.objectives.ibc": {"negatives": 4, "samples": 4, "gradient_penalty": 1.0},
+    "jaxrl.networks.token_decoder": {"width": 8, "layers": 2, "heads": 2},
     "jaxrl.networks.transformer_denoiser": {"layers": 1, "heads": 2, "size": 8},
     "jaxrl.networks.unet1d": {"channels": (4, 8), "groups": 2, "time_size": 4},
     "jaxrl.objectives.diffusion": {"num_steps": 4},
     "jaxrl.objectives.flow": {"inference_steps": 2},
+    "jaxrl.objectives.tokens": {"bins": 8, "temperature": 1.0},
+    "jaxrl.objectives.vqbet": {"chunk": 1, "codebooks": residual_vq.Config(codes=3, size=4), "hidden": (8,), "offset_weight": 10.0},
     "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
@@ -230,6 +256,7 @@ def drawn_env() -> Env:
 
 # What a factory takes in place of what its parameter's type says, by module.
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
+    "jaxrl.objectives.vqbet": {StatefulNetwork: coder},
     "jaxrl.replay.host_replay": {Source: lambda: collector(SEEING)},
     "jaxrl.replay.mirrored": {Source: replayed},
     "jaxrl.replay.dagger": {Source: lambda: collector(policy=overseen.overseen(overseen.Config(), env_policy(), env_policy(), ()))},

@@ -19,7 +19,7 @@ import pytest
 
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
-from jaxrl.networks.interface import Autoencoder, Denoiser
+from jaxrl.networks.interface import Autoencoder, Denoiser, Energy, TokenDecoder
 from jaxrl.ops.paths import flatten_names
 from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
@@ -62,7 +62,7 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.bonuses": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Autoencoder, Denoiser, *OFF_POLICY),
+    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Autoencoder, Denoiser, Energy, TokenDecoder, *OFF_POLICY),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
     "jaxrl_envs.tasks": (Env, HostEnv),
@@ -212,11 +212,13 @@ def test_objective(path, factory):
     assert shapes(after) == shapes(statistics) and all(value.shape == () for value in metrics.values())
     observation, keys = rows(batch["observation"], slice(3)), jax.random.split(KEY, 3)
     sample = jax.jit(objective.sample)
-    chunk = sample(params, statistics, observation, keys)
+    sampled = sample(params, statistics, observation, keys)
+    chunk, extras = sampled if objective.spec.extras else (sampled, {})
     assert chunk.shape == (3, objective.spec.horizon, *objective.spec.action.shape) and jnp.isfinite(chunk).all()
+    assert spec_of(extras, ("row",)) == {name: ArraySpec(("row", *s.shape), s.dtype) for name, s in objective.spec.extras.items()}
     others = jax.tree.map(lambda x: x.at[1:].add(1.0), observation)
     other_keys = jnp.concatenate([keys[:1], jax.random.split(jax.random.key(6), 2)])
-    assert_equal(chunk[0], sample(params, statistics, others, other_keys)[0])
+    assert_equal(rows(sampled, slice(1)), rows(sample(params, statistics, others, other_keys), slice(1)))
 
 
 @pytest.mark.parametrize("garbage", [1e20, jnp.nan])
@@ -409,5 +411,19 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, StatefulNetwork, ActorCritic, Autoencoder, Denoiser, *OFF_POLICY, Policy, Source, Env):
+    for returned in (
+        Algorithm,
+        Objective,
+        Network,
+        StatefulNetwork,
+        ActorCritic,
+        Autoencoder,
+        Denoiser,
+        Energy,
+        TokenDecoder,
+        *OFF_POLICY,
+        Policy,
+        Source,
+        Env,
+    ):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"

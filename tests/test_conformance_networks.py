@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxrl.networks.actor_q import ActorQ
-from jaxrl.networks.interface import Autoencoder, Denoiser
+from jaxrl.networks.interface import Autoencoder, Denoiser, Energy, TokenDecoder
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.ops.paths import flatten_names
@@ -126,3 +126,70 @@ def test_autoencoders(path, factory):
     condition, after = network.encode(params, statistics, seen, jax.random.key(1), train=True)
     assert shapes(after) == shapes(statistics)
     assert network.decode(params, latent, condition, jax.random.key(2), train=True).shape == output.shape
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Energy))
+def test_energies(path, factory):
+    network = build(path, factory)
+    params, statistics = begun(path, network)
+    params = disturbed(params)
+    seen, chunks = draw(SPEC.observation, 3), jax.random.normal(KEY, (3, 4, *SUPPLIES["output_shape"]()))
+
+    @jax.jit
+    def run(seen, chunks):
+        condition, same = network.encode(params, statistics, seen)
+        assert shapes(same) == shapes(statistics)
+        return network.energy(params, chunks, condition)
+
+    output = run(seen, chunks)
+    assert output.shape == (3, 4) and output.dtype == jnp.float32 and jnp.isfinite(output).all()
+    others = jax.tree.map(lambda x: x.at[1:].add(1.0), (seen, chunks))
+    assert_equal(output[0], run(*others)[0])
+    np.testing.assert_allclose(run(*rows((seen, chunks), slice(1, 2)))[0], output[1], atol=1e-5)
+    np.testing.assert_allclose(run(seen, chunks[:, 2:3])[:, 0], output[:, 2], atol=1e-5)  # no chunk touches another
+    for changed in (others[0], chunks), (seen, others[1]):
+        assert (run(*changed)[1:] != output[1:]).all(), f"{path}: the energy must depend on observation and chunk"
+    condition, after = network.encode(params, statistics, seen, jax.random.key(1), train=True)
+    assert shapes(after) == shapes(statistics)
+    assert network.energy(params, chunks, condition, jax.random.key(2), train=True).shape == output.shape
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(TokenDecoder))
+def test_token_decoders(path, factory):
+    """What `step` says, one token after the other, is what `logits` says of them all."""
+    network = build(path, factory)
+    params, statistics = begun(path, network)
+    params, (length, vocabulary) = disturbed(params), SUPPLIES["output_shape"]()
+    seen, tokens = draw(SPEC.observation, 3), jax.random.randint(KEY, (3, length), 0, vocabulary)
+
+    @jax.jit
+    def run(seen, tokens):
+        condition, same = network.encode(params, statistics, seen)
+        assert shapes(same) == shapes(statistics)
+        return network.logits(params, tokens, condition)
+
+    @jax.jit
+    def one_by_one(seen, tokens):
+        condition, _ = network.encode(params, statistics, seen)
+
+        def step(cache, last):
+            logits, after = network.step(params, last, cache, condition)
+            assert shapes(after) == shapes(cache), f"{path}: the cache must keep its structure"
+            return after, logits
+
+        last = jnp.concatenate([tokens[:, -1:], tokens[:, :-1]], 1)  # before the first one any token stands for it
+        return jnp.moveaxis(jax.lax.scan(step, network.begin(params, condition), last.T)[1], 0, 1)
+
+    output = run(seen, tokens)
+    assert output.shape == (3, length, vocabulary) and output.dtype == jnp.float32 and jnp.isfinite(output).all()
+    np.testing.assert_allclose(one_by_one(seen, tokens), output, atol=1e-5)
+    later = run(seen, tokens.at[:, 0].set((tokens[:, 0] + 1) % vocabulary))
+    assert_equal(later[:, 0], output[:, 0])  # no token is told by itself
+    assert (later[:, 1:] != output[:, 1:]).any((1, 2)).all(), f"{path}: a token must depend on those before it"
+    others = jax.tree.map(lambda x: x.at[1:].add(1.0), seen)
+    assert_equal(output[0], run(others, tokens)[0])
+    assert (run(others, tokens)[1:] != output[1:]).any((1, 2)).all(), f"{path}: tokens must depend on the observation"
+    np.testing.assert_allclose(run(*rows((seen, tokens), slice(1, 2)))[0], output[1], atol=1e-5)
+    condition, after = network.encode(params, statistics, seen, jax.random.key(1), train=True)
+    assert shapes(after) == shapes(statistics)
+    assert network.logits(params, tokens, condition, jax.random.key(2), train=True).shape == output.shape

@@ -26,6 +26,8 @@ def assemble(settings: Settings, mesh: Mesh | None = None) -> Parts:
     Raises:
         ValueError: a section is missing, or holds an unknown key, a wrong type or numbers that do not fit.
     """
+    if settings.pretrained and not settings.objectives:
+        raise ValueError("config.pretrained: is for what learns from data, and has no effect on what learns by acting; leave it out")
     name = settings.source.get("name")
     if name not in SOURCES:
         raise ValueError(f"config.source.name: expected one of {', '.join(SOURCES)}, got {name!r}")

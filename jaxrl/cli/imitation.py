@@ -1,17 +1,21 @@
 """The parts of a run that learns from what others did."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 
+from jaxrl.algorithms.supervised import Behaviour
 from jaxrl.cli import run as runs
 from jaxrl.cli.acting import acted_in
 from jaxrl.cli.settings import HOST_ROLLOUT, Parts, Settings, check_acts_in, environment, loaded_recording, objectives_of, refuse
 from jaxrl.config import part
 from jaxrl.evaluation.record import recorded
+from jaxrl.ops.paths import flatten_names, merge
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import policy_spec
 from jaxrl.policies import overseen
@@ -58,6 +62,29 @@ def with_policies(settings: Settings, algorithm: Algorithm) -> Algorithm:
     return algorithm._replace(policy=policy)
 
 
+def _learner(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
+    """One that is to be trained, from `config.pretrained` on where there is one."""
+    return with_policies(settings, _begun(settings, supervised(settings, spec, normaliser), normaliser))
+
+
+def _begun(settings: Settings, algorithm: Algorithm, normaliser: RunningStatistics) -> Algorithm:
+    """`algorithm` that begins with what the run `config.pretrained` deploys."""
+    if settings.pretrained is None:
+        return algorithm
+    learnt = runs.learnt(Path(settings.pretrained))
+    if not isinstance(learnt, Behaviour):
+        raise ValueError(f"config.pretrained: {settings.pretrained} is a run that learnt by acting; name one that learnt from data")
+    before, now = (flatten_names({"mean": n.mean, "variance": n.variance}) for n in (learnt.statistics.normaliser, normaliser))
+    if other := [name for name in sorted(before.keys() & now.keys()) if not np.allclose(before[name], now[name], rtol=1e-3, atol=1e-6)]:
+        warnings.warn(
+            f"config.pretrained: {settings.pretrained} learnt from numbers that are scaled otherwise than here: {', '.join(other)} differ; "
+            "what it knows of them is shifted",
+            stacklevel=2,
+        )
+    given = flatten_names(merge(learnt.frozen, learnt.params)) | flatten_names(learnt.statistics.objectives)
+    return algorithm._replace(init=lambda key, pretrained=None: algorithm.init(key, given | flatten_names(pretrained or {})))
+
+
 def memory(settings: Settings, mesh: Mesh | None) -> Parts:
     refuse(settings, "networks", "bonus", "curriculum", "replay", "filler", "demonstrations", "mirror")
     make_source, source = part(settings.source, "source", "config.source")
@@ -66,7 +93,7 @@ def memory(settings: Settings, mesh: Mesh | None) -> Parts:
     if env is not None:
         check_acts_in(env, loaded.spec, f"the recording {settings.data.path if settings.data else None}")
     learnt = loaded.spec._replace(horizon=source.horizon)
-    algorithm = with_policies(settings, supervised(settings, learnt, recording.statistics(loaded, source.scale)))
+    algorithm = _learner(settings, learnt, recording.statistics(loaded, source.scale))
     return Parts(env, algorithm, make_source(source, loaded, mesh), learnt=learnt)
 
 
@@ -76,7 +103,7 @@ def dataset(settings: Settings, mesh: Mesh | None) -> Parts:
     make_source, config = part(settings.source, "source", "config.source")
     loaded = make_source(config, mesh)
     env = environment(settings)
-    algorithm = with_policies(settings, supervised(settings, loaded.spec, loaded.normaliser))
+    algorithm = _learner(settings, loaded.spec, loaded.normaliser)
     if env is not None:
         check_acts_in(env, algorithm.policy.spec, "a policy of these data sets")
     return Parts(env, algorithm, loaded.source, loaded, loaded.spec)
@@ -109,7 +136,7 @@ def overseen_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     expert, params = _expert(settings, env)
     shown = recording.public(recorded(env, expert, params, _MEASURED, settings.training.seed))
     learnt = policy_spec(env.spec)._replace(horizon=replay.horizon)
-    algorithm = with_policies(settings, supervised(settings, learnt, recording.statistics(shown)))
+    algorithm = _learner(settings, learnt, recording.statistics(shown))
     make_curriculum, chosen = part(settings.curriculum or {"name": "static"}, "curriculum", "config.curriculum")
     curriculum = make_curriculum(chosen, env)
 

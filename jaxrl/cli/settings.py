@@ -63,6 +63,7 @@ class Settings:
     expert: Section = field(default_factory=dict)  # a scripted policy that tells a student what it should do, see jaxrl.policies.overseen
     oversight: overseen.Config = field(default_factory=overseen.Config)  # who acts meanwhile, the student or the expert
     filler: str | None = None  # folder of the run whose policy makes the first steps in the memory; by default actions are random
+    pretrained: str | None = None  # folder of a run on data; what it has learnt, and what its objectives keep, is where this one begins
     env: Section | None = None
     wrapper: Section = field(default_factory=dict)  # around env, such as jaxrl_envs.wrappers.pixels
     hidden: tuple[str, ...] = ()

@@ -158,8 +158,11 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
     settings, workdir = configs.build(Settings, config, "config"), options.workdir
     enable_compilation_cache()
     mesh = data_mesh(settings.devices)
-    # A resumed run has its memory: whoever filled it is not needed again.
-    parts, whole = assemble(dataclasses.replace(settings, filler=None) if options.resume else settings, mesh), resolved(settings)
+    # A resumed run has its memory and parameters: whoever filled or taught it is not needed again.
+    parts, whole = (
+        assemble(dataclasses.replace(settings, filler=None, pretrained=None) if options.resume else settings, mesh),
+        resolved(settings),
+    )
     evaluate = _evaluation_along_the_way(settings, parts)
     meta = meta_of(whole, parts.learnt or parts.algorithm.policy.spec)
     if parts.data is not None:

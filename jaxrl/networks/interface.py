@@ -38,3 +38,17 @@ class Autoencoder(NamedTuple):
     # (params, observation, chunk [B, H, A], mask [B, H], key=None, train=False) -> mean [B, Z], log variance [B, Z] of the latent vector
     decode: Callable[..., Array]  # (params, latent [B, Z], condition, key=None, train=False) -> chunk [B, H, A]
     latent_size: int  # Z
+
+
+class TokenDecoder(NamedTuple):
+    """Says of each token of a sequence how likely each of V is, after the tokens before it and given an observation.
+
+    `logits` has all of a sequence, while learning; `step` one after the other, while acting, from a cache of what it has read.
+    """
+
+    init: Callable[[Key], tuple[Params, PyTree]]  # key -> params, statistics
+    encode: Callable[..., tuple[Any, PyTree]]  # (params, statistics, observation, key=None, train=False) -> condition [B, ...], statistics
+    logits: Callable[..., Array]  # (params, tokens [B, L], condition, key=None, train=False) -> [B, L, V], of each given those before it
+    begin: Callable[[Params, Any], PyTree]  # (params, condition) -> cache, of a sequence without a token yet
+    step: Callable[..., tuple[Array, PyTree]]  # (params, last token [B], cache, condition) -> logits [B, V] of the next, cache
+    # Before there is a last token, any stands for it.

@@ -66,7 +66,7 @@ class _Layer(nn.Module):
             return nn.Dropout(self.config.dropout, deterministic=not self.drop, name=name)(y)
 
         def attended(y: Any, memory: Any, allowed: Any, name: str) -> Any:
-            attention = Attention(self.config.heads, self.config.dropout, _normal, name=f"{name}_attention")
+            attention = Attention(self.config.heads, self.config.dropout, _normal, _normal, name=f"{name}_attention")
             return dropped(attention(y, memory, memory, drop=self.drop, allowed=allowed), f"{name}_dropout")
 
         y = _norm("self_norm")(x)

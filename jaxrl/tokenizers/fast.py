@@ -4,8 +4,8 @@ The cosine transform of a normalised chunk along time, times `scale`, rounded; a
 these whole numbers is a character, `chr(number - minimum)`, and byte-pair encoding merges what often comes together.
 
 `fit` makes a `Definition`, all that there is to keep; `fast` makes functions of it. Only fitting and encoding need the package
-`tokenizers` (pip install "jaxrl[vla]"). `numbers` and `chunks` are the part before the characters in JAX: what decodes to whole numbers on
-the host becomes a chunk on a device.
+`tokenizers` (pip install "jaxrl[vla]"). In JAX, `numbers` and `chunks` are the part before the characters, and `read` the characters:
+tokens become a chunk on a device, without the host.
 """
 
 import json
@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -100,6 +101,63 @@ def numbers(x: Array, scale: float) -> Array:
 def chunks(numbers: Array, scale: float) -> Array:
     """The inverse, float32; each dimension is off by at most `0.5 / scale` in the root mean square over the chunk."""
     return dct.idct(numbers.astype(jnp.float32) / scale)
+
+
+class Pieces(NamedTuple):
+    """What each token is in bytes, as arrays, so that tokens can be read on a device."""
+
+    data: Array  # uint8 [size, longest]
+    lengths: Array  # int32 [size]; 0 where there is no such token
+
+
+def pieces(definition: Definition) -> Pieces:
+    """Of all tokens."""
+    known = _bytes.pieces(definition.bpe)
+    data = np.zeros((max(known) + 1, max(map(len, known.values()))), np.uint8)
+    lengths = np.zeros(len(data), np.int32)
+    for token, piece in known.items():
+        data[token, : len(piece)], lengths[token] = list(piece), len(piece)
+    return Pieces(jnp.asarray(data), jnp.asarray(lengths))
+
+
+def read(definition: Definition, pieces: Pieces, tokens: Array, count: Array) -> tuple[Array, Array]:
+    """As `decode` of `fast` reads the first `count` [B] of `tokens` [B, L]: numbers int32 [B, H, D] and which rows make them, bool [B].
+
+    The numbers of other rows are 0.
+    """
+    total = definition.horizon * definition.dims
+    room = total * len(chr(definition.maximum - definition.minimum).encode())
+
+    def one(tokens: Array, count: Array) -> tuple[Array, Array]:
+        inside = jnp.arange(len(tokens)) < count
+        known = (tokens >= 0) & (tokens < len(pieces.lengths)) & (pieces.lengths[tokens] > 0)
+        size = jnp.where(inside & known, pieces.lengths[tokens], 0)
+        ends = jnp.cumsum(size)
+        offset = jnp.arange(pieces.data.shape[1])
+        places = jnp.where(offset[None] < size[:, None], (ends - size)[:, None] + offset[None], room)
+        data = jnp.zeros(room, jnp.int32).at[places].set(pieces.data[tokens].astype(jnp.int32), mode="drop")
+        numbers, whole = _characters(data, ends[-1], total)
+        whole &= (known | ~inside).all() & (ends[-1] <= room) & (numbers <= definition.maximum - definition.minimum).all()
+        return jnp.where(whole, numbers + definition.minimum, 0).reshape(definition.horizon, definition.dims), whole
+
+    return jax.vmap(one)(tokens, count)
+
+
+def _characters(data: Array, length: Array, total: int) -> tuple[Array, Array]:
+    """The numbers of the characters that the first `length` bytes are in UTF-8, [total], and whether these are so many, and no more."""
+    here = jnp.arange(len(data)) < length
+    first = here & ((data & 0xC0) != 0x80)
+    number = jnp.cumsum(first) - 1
+    wide = jnp.where(data < 0x80, 1, jnp.where(data >> 5 == 6, 2, jnp.where(data >> 4 == 14, 3, 0)))  # bytes that it begins
+    follow = [jnp.concatenate([data[i:], jnp.zeros(i, data.dtype)]) & 0x3F for i in (1, 2)]
+    double, triple = (data & 0x1F) << 6 | follow[0], (data & 0xF) << 12 | follow[0] << 6 | follow[1]
+    character = jnp.where(wide == 1, data, jnp.where(wide == 2, double, triple))
+    least = jnp.where(wide == 1, 0, jnp.where(wide == 2, 0x80, 0x800))  # what could be written shorter is no UTF-8
+    found = jnp.zeros(total, jnp.int32).at[jnp.where(first, number, total)].set(character, mode="drop")
+    bytes_each = jnp.zeros(total, jnp.int32).at[jnp.where(here & (number >= 0), number, total)].add(1, mode="drop")
+    expected = jnp.zeros(total, jnp.int32).at[jnp.where(first, number, total)].set(wide, mode="drop")
+    good = (number[-1] + 1 == total) & (bytes_each == expected).all() & (~first | (character >= least) & (wide > 0)).all()
+    return found, good & ((number >= 0) | ~here).all()
 
 
 # Fitting

@@ -98,3 +98,56 @@ def transformer(arrays: Mapping[str, Any], prefix: str = "") -> Params:
     if not numbers("encoder"):
         params |= {"condition_hidden": torch.dense("encoder.0"), "condition_output": torch.dense("encoder.2")}
     return torch.whole(params)
+
+
+def vqbet(arrays: Mapping[str, Any], length: int, codes: int, prefix: str = "") -> Params:
+    """The transformer of LeRobot's VQBeTModel and its two heads, of so many tokens; the quantiser is `vqbet_codes`'."""
+    torch = Torch({name: x for name, x in arrays.items() if "vqvae_model" not in name}, prefix)
+    body = "policy.transformer"
+    numbers = sorted({int(name.split(".")[3]) for name in torch.arrays if name.startswith(f"{body}.h.")})
+
+    def block(name: str) -> Params:
+        thirds = [np.split(np.asarray(torch(f"{name}.attn.c_attn.{kind}")), 3) for kind in ("weight", "bias")]
+        made: Params = {part: {"kernel": w.T, "bias": b} for part, w, b in zip(("query", "key", "value"), *thirds, strict=True)}
+        made |= {"attention_norm": torch.norm(f"{name}.ln_1"), "mixed": torch.dense(f"{name}.attn.c_proj")}
+        return made | {
+            "hidden_norm": torch.norm(f"{name}.ln_2"),
+            "hidden": torch.dense(f"{name}.mlp.0"),
+            "output": torch.dense(f"{name}.mlp.2"),
+        }
+
+    heads = [torch.dense(f"action_head.map_to_cbet_preds_{name}.0") for name in ("bin", "offset")]
+
+    def beside(kind: str) -> np.ndarray:
+        """Each code's logit, then its offset."""
+        logit, offset = (np.asarray(head[kind]) for head in heads)
+        axes, quantizers = logit.shape[:-1], logit.shape[-1] // codes
+        both = [x.reshape(*axes, quantizers, codes, -1) for x in (logit, offset)]
+        return np.concatenate(both, -1).reshape(*axes, -1)
+
+    return torch.whole(
+        {
+            "query": torch("action_token")[0, 0],
+            "group_0": torch.dense("rgb_feature_projector.0"),
+            "group_1": torch.dense("state_projector.0"),
+            "input": torch.dense(f"{body}.wte"),
+            "positions": torch(f"{body}.wpe.weight")[:length],
+            **{f"block_{i}": block(f"{body}.h.{i}") for i in numbers},
+            "norm": torch.norm(f"{body}.ln_f"),
+            "features": {"kernel": torch("policy.lm_head.weight").T},
+            "output": {"kernel": beside("kernel"), "bias": beside("bias")},
+        }
+    )
+
+
+def vqbet_codes(arrays: Mapping[str, Any], prefix: str = "") -> tuple[Params, dict[str, Any]]:
+    """Encoder and decoder of LeRobot's VqVae, and its codebooks."""
+    torch = Torch(arrays, prefix)
+    parts = {part: {f"hidden_{i}": torch.dense(f"{part}.{2 * i}") for i in range(2)} for part in ("encoder", "decoder")}
+    params = {part: layers | {"output": torch.dense(f"{part}.4")} for part, layers in parts.items()}
+    books = [f"vq_layer.layers.{i}._codebook" for i in range(2)]
+    names = {"vectors": "embed", "uses": "cluster_size", "total": "embed_avg"}
+    for name in ("discretized", "vq_layer.freeze_codebook", *(f"{book}.initted" for book in books)):
+        torch(name)
+    kept = {ours: np.stack([np.asarray(torch(f"{book}.{theirs}"))[0] for book in books]) for ours, theirs in names.items()}
+    return torch.whole(params), kept

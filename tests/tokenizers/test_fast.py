@@ -221,6 +221,28 @@ def test_the_device_does_what_follows_the_characters():
     np.testing.assert_allclose(jax.jit(module.chunks, static_argnums=1)(jnp.asarray(decoded.numbers), 10.0), decoded.chunks, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1.0, 40.0, 400.0])  # of what is encoded: characters of one, two and three bytes
+def test_the_device_reads_as_the_host_does(size):
+    draws = np.random.default_rng(0)
+    definition = fit(Config(10.0, 600), size * smooth(60, seed=2))
+    tokenizer = fast(definition)
+    right, _ = tokenizer.encode(size * smooth(60, seed=3))
+    swapped = [
+        ids[:n] + [int(draws.integers(tokenizer.size))] + ids[n + 1 :] for n, ids in zip(draws.integers(0, 5, 60), right, strict=True)
+    ]
+    odd = [list(map(int, draws.integers(0, tokenizer.size, n))) for n in draws.integers(1, 40, 300)]
+    sequences = right + swapped + [ids[:-1] for ids in right] + odd + [[], [tokenizer.size], [*right[0], -1]]
+    tokens = np.full((len(sequences), max(map(len, sequences)) + 2), 7, np.int32)  # what is behind them does not matter
+    for row, ids in enumerate(sequences):
+        tokens[row, : len(ids)] = ids
+    count = np.array([len(ids) for ids in sequences])
+    numbers, whole = jax.jit(lambda *x: module.read(definition, module.pieces(definition), *x))(tokens, count)
+    decoded = tokenizer.decode(sequences, faults="zeros")
+    np.testing.assert_array_equal(whole, [not fault for fault in decoded.faults])
+    np.testing.assert_array_equal(numbers, decoded.numbers)
+    assert 60 <= whole.sum() < 180, "some of each kind"
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
