@@ -1,6 +1,6 @@
 """The transformer of Diffusion Policy (Chi et al. 2023, https://arxiv.org/abs/2303.04137), a decoder over observations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.networks import _denoising
-from jaxrl.networks._observation import encoder
+from jaxrl.networks._observation import beside, encoder
 from jaxrl.networks.interface import Denoiser
+from jaxrl.networks.vision.pooling import Vision
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec
 
 
@@ -27,17 +28,18 @@ class Config:
     dropout: float = 0.3  # of attention, and of what each sub-layer adds
     embedding_dropout: float = 0.0
     time_scale: float = 100.0
+    vision: Vision | None = field(default_factory=Vision)  # how pictures are looked at; None looks at states alone
 
     def __post_init__(self) -> None:
-        for field, least in (("layers", 1), ("heads", 1), ("condition_layers", 0)):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field} is {getattr(self, field)}, but must be at least {least}")
+        for name, least in (("layers", 1), ("heads", 1), ("condition_layers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {least}")
         _denoising.check_sinusoid(self.size, "size")
         if self.size % self.heads:
             raise ValueError(f"size is {self.size}, but must be a multiple of heads, {self.heads}")
-        for field in ("dropout", "embedding_dropout"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}, but must be in [0, 1)")
+        for name in ("dropout", "embedding_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be in [0, 1)")
 
 
 _normal = nn.initializers.normal(0.02)
@@ -125,14 +127,14 @@ def transformer_denoiser(config: Config, observation: Spec, output_shape: tuple[
         ValueError: actions are no vectors, or the observation cannot be encoded.
     """
     horizon, action_dim = _denoising.chunk_shape(output_shape, "transformer_denoiser")
-    seen = encoder(observation, "transformer_denoiser")
+    seen = encoder(observation, "transformer_denoiser", config.vision)
     module = _Transformer(config, action_dim)
 
     def init(key: Key) -> tuple[Params, PyTree]:
         of_encoder, of_transformer = jax.random.split(key)
         encoder_params, statistics = seen.network.init(of_encoder)
         blank = jnp.zeros((1, horizon, action_dim)), jnp.zeros(1), jnp.zeros((1, seen.steps, seen.size))
-        return _denoising.beside(encoder_params, transformer=module.init(of_transformer, *blank, drop=False)["params"]), statistics
+        return beside(encoder_params, transformer=module.init(of_transformer, *blank, drop=False)["params"]), statistics
 
     def encode(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
         return seen.network.apply(params.get("encoder", {}), statistics, x, key, train)

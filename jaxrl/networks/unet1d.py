@@ -1,6 +1,6 @@
 """The U-Net over time of Diffusion Policy (Chi et al. 2023, https://arxiv.org/abs/2303.04137), whose layers are conditioned by FiLM."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from jaxrl.networks import _denoising
 from jaxrl.networks._convolution_1d import Convolution, Growth, uniform
-from jaxrl.networks._observation import encoder
+from jaxrl.networks._observation import beside, encoder
 from jaxrl.networks.interface import Denoiser
+from jaxrl.networks.vision.pooling import Vision
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec
 
 
@@ -27,6 +28,7 @@ class Config:
     groups: int = 8
     time_size: int = 128
     time_scale: float = 100.0
+    vision: Vision | None = field(default_factory=Vision)  # how pictures are looked at; None looks at states alone
 
     def __post_init__(self) -> None:
         if not self.channels or min(self.channels) < 1 or any(size % self.groups for size in self.channels):
@@ -118,7 +120,7 @@ def unet1d(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> 
             f"unet1d with {len(config.channels)} levels needs a horizon that is a multiple of {parts}, got {horizon}; "
             f"take a horizon of {-(-horizon // parts) * parts} or fewer channels"
         )
-    seen = encoder(observation, "unet1d")
+    seen = encoder(observation, "unet1d", config.vision)
     size = seen.steps * seen.size
     module = _UNet(config, action_dim)
 
@@ -126,7 +128,7 @@ def unet1d(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> 
         of_encoder, of_unet = jax.random.split(key)
         encoder_params, statistics = seen.network.init(of_encoder)
         unet = module.init(of_unet, jnp.zeros((1, horizon, action_dim)), jnp.zeros(1), jnp.zeros((1, size)))["params"]
-        return _denoising.beside(encoder_params, unet=unet), statistics
+        return beside(encoder_params, unet=unet), statistics
 
     def encode(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
         features, statistics = seen.network.apply(params.get("encoder", {}), statistics, x, key, train)
