@@ -3,10 +3,9 @@
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Array, Params
+from jaxrl.types import Array
 
 
 def chunk_shape(output_shape: tuple[int, ...], who: str) -> tuple[int, int]:
@@ -38,8 +37,3 @@ def check_sinusoid(size: int, field: str) -> None:
     """Raises ValueError where `sinusoid` has no such size."""
     if size < 4 or size % 2:
         raise ValueError(f"{field} is {size}, but must be even and at least 4: half are sines, half cosines")
-
-
-def beside(encoder: Params, **parts: Params) -> Params:
-    """The parameters of an encoder, where it has any, and of what follows it: a part without leaves would be lost in a checkpoint."""
-    return ({"encoder": encoder} if jax.tree.leaves(encoder) else {}) | parts

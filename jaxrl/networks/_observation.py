@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxrl.networks.vision.cameras import names_of_cameras
 from jaxrl.networks.vision.pooling import Vision, pooled
-from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork
+from jaxrl.types import Array, Key, Network, Observation, Params, PyTree, Spec, StatefulNetwork
 
 
 class Encoder(NamedTuple):
@@ -16,6 +16,26 @@ class Encoder(NamedTuple):
     network: StatefulNetwork
     steps: int  # of history, the present one last
     size: int  # of the features of each step
+
+
+def seeing(seen: Encoder, network: Network) -> StatefulNetwork:
+    """`network` of features [..., steps, size] as one of observations; its parameters have those of the encoder beside them."""
+
+    def init(key: Key) -> tuple[Params, PyTree]:
+        params, statistics = seen.network.init(jax.random.fold_in(key, 1))
+        return beside(params, **network.init(key)), statistics
+
+    def apply(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
+        own = None if key is None else jax.random.fold_in(key, 1)
+        features, statistics = seen.network.apply(params.get("encoder", {}), statistics, x, own, train)
+        return network.apply(params, features, key, train), statistics
+
+    return StatefulNetwork(init, apply)
+
+
+def beside(encoder: Params, **parts: Params) -> Params:
+    """The parameters of an encoder, where it has any, and of what follows it: a part without leaves would be lost in a checkpoint."""
+    return ({"encoder": encoder} if jax.tree.leaves(encoder) else {}) | parts
 
 
 def _steps(observation: Spec, names: tuple[str, ...], who: str) -> int:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.networks._attention import Attention
+from jaxrl.networks._denoising import chunk_shape
 from jaxrl.networks._observation import encoder
 from jaxrl.networks.interface import Autoencoder
 from jaxrl.networks.vision import cameras as looking
@@ -166,8 +167,7 @@ def act(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Aut
     Raises:
         ValueError: actions are no vectors, there is nothing to see or a history of it, or a state or picture is not what networks take.
     """
-    if len(output_shape) != 2:
-        raise ValueError(f"act makes chunks [horizon, action_dim], but the output is to have the shape {tuple(output_shape)}")
+    chunk = chunk_shape(output_shape, "act")
     robot, environment = _groups(config, observation)
     vectors = {name: encoder(part, "act") for name, part in (("state", robot), ("environment", environment)) if part}
     look = looking.cameras(config.cameras, observation, "act") if looking.names_of_cameras(config.cameras, observation, "act") else None
@@ -177,7 +177,7 @@ def act(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Aut
         raise ValueError("act looks at one step; observations with a history need it to be 1")
     grids = tuple(look.grids.values()) if look else ()
     tokens, posterior_ = _Tokens(config), _Posterior(config)
-    transformer = _Transformer(config, grids, (int(output_shape[0]), int(output_shape[1])))
+    transformer = _Transformer(config, grids, chunk)
 
     def told(name: str, x: Observation) -> Array:
         return vectors[name].network.apply({}, {}, x)[0][:, 0]
@@ -195,7 +195,7 @@ def act(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Aut
         state = blank(vectors["state"].size) if "state" in vectors else None
         parts = {
             "tokens": tokens.lazy_init(keys[1], seen, maps),
-            "posterior": posterior_.lazy_init(keys[2], state, blank(*output_shape), blank(output_shape[0]), drop=False),
+            "posterior": posterior_.lazy_init(keys[2], state, blank(*chunk), blank(chunk[0]), drop=False),
             "transformer": transformer.lazy_init(keys[3], blank(config.latent_size), blank(number, config.size), drop=False),
         }
         return backbones | {name: dict(part["params"]) for name, part in parts.items()}, statistics

@@ -1,11 +1,12 @@
-"""Multi-layer perceptron from the states of an observation to an array of any shape, such as an action chunk."""
+"""Multi-layer perceptron from what is seen of an observation to an array of any shape, such as an action chunk."""
 
 import math
 from dataclasses import dataclass
 
-from jaxrl.networks._observation import encoder
+from jaxrl.networks._observation import encoder, seeing
 from jaxrl.networks.mlp import mlp
-from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork
+from jaxrl.networks.vision.pooling import Vision
+from jaxrl.types import Array, Key, Network, Params, Spec, StatefulNetwork
 
 
 @dataclass(frozen=True)
@@ -15,23 +16,22 @@ class Config:
     hidden: tuple[int, ...] = (256, 256)
     activation: str = "elu"
     final_scale: float = 1.0
+    vision: Vision | None = None  # how pictures are looked at; None looks at states alone
 
 
 def state_mlp(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> StatefulNetwork:
     """Every `state/<group>`, each [B, n] or, of all steps of a history, [B, history, n], side by side, to `[B, *output_shape]`.
 
+    With `vision`, every `image/<camera>` too.
+
     Raises:
-        ValueError: there is no state group, or one is no vector.
+        ValueError: the observation cannot be encoded.
     """
-    seen = encoder(observation, "state_mlp")
+    seen = encoder(observation, "state_mlp", config.vision)
     network = mlp(seen.steps * seen.size, config.hidden, math.prod(output_shape), config.activation, config.final_scale)
 
-    def init(key: Key) -> tuple[Params, PyTree]:
-        return network.init(key), {}
-
-    def apply(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
-        features, _ = seen.network.apply({}, {}, x)
+    def apply(params: Params, features: Array, key: Key | None = None, train: bool = False) -> Array:
         output = network.apply(params, features.reshape(*features.shape[:-2], -1), key, train)
-        return output.reshape(*output.shape[:-1], *output_shape), statistics
+        return output.reshape(*output.shape[:-1], *output_shape)
 
-    return StatefulNetwork(init, apply)
+    return seeing(seen, Network(network.init, apply))

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.networks._cells import CELLS
-from jaxrl.networks._observation import encoder
+from jaxrl.networks._observation import encoder, seeing
 from jaxrl.networks.mlp import mlp
-from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork
+from jaxrl.networks.vision.pooling import Vision
+from jaxrl.types import Array, Key, Network, Params, PyTree, Spec, StatefulNetwork
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Config:
     layers: int = 2
     hidden: tuple[int, ...] = ()
     activation: str = "elu"
+    vision: Vision | None = None  # how pictures are looked at; None looks at states alone
 
     def __post_init__(self) -> None:
         for name in ("memory_size", "layers"):
@@ -32,22 +34,21 @@ class Config:
 
 
 def state_rnn(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> StatefulNetwork:
-    """Every `state/<group>` of all steps of a history, [B, history, n], to [B, *output_shape].
+    """Every `state/<group>` of all steps of a history, [B, history, n], and with `vision` every `image/<camera>`, to [B, *output_shape].
 
     Raises:
-        ValueError: there is no state group, one is no vector for each step, or their histories differ.
+        ValueError: the observation cannot be encoded.
     """
-    seen = encoder(observation, "state_rnn")
+    seen = encoder(observation, "state_rnn", config.vision)
     sizes = (seen.size, *(config.memory_size,) * (config.layers - 1))
     cells = [CELLS[config.cell](size, config.memory_size) for size in sizes]
     head = mlp(config.memory_size, config.hidden, math.prod(output_shape), config.activation, 1.0)
 
-    def init(key: Key) -> tuple[Params, PyTree]:
+    def init(key: Key) -> Params:
         keys = jax.random.split(key, config.layers + 1)
-        return {f"cell_{i}": cell.init(keys[i]) for i, cell in enumerate(cells)} | {"head": head.init(keys[-1])}, {}
+        return {f"cell_{i}": cell.init(keys[i]) for i, cell in enumerate(cells)} | {"head": head.init(keys[-1])}
 
-    def apply(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
-        features, _ = seen.network.apply({}, {}, x)
+    def apply(params: Params, features: Array, key: Key | None = None, train: bool = False) -> Array:
         rows = features.reshape(-1, *features.shape[-2:])
 
         def step(carries: list[PyTree], now: Array) -> tuple[list[PyTree], None]:
@@ -59,6 +60,6 @@ def state_rnn(config: Config, observation: Spec, output_shape: tuple[int, ...]) 
 
         carries, _ = jax.lax.scan(step, [cell.carry(len(rows)) for cell in cells], jnp.moveaxis(rows, 1, 0))
         output = head.apply(params["head"], cells[-1].content(carries[-1]), key, train)
-        return output.reshape(*features.shape[:-2], *output_shape), statistics
+        return output.reshape(*features.shape[:-2], *output_shape)
 
-    return StatefulNetwork(init, apply)
+    return seeing(seen, Network(init, apply))

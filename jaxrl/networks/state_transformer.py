@@ -7,8 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxrl.networks._observation import encoder
-from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork
+from jaxrl.networks._observation import encoder, seeing
+from jaxrl.networks.vision.pooling import Vision
+from jaxrl.types import Array, Key, Network, Params, Spec, StatefulNetwork
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Config:
     layers: int = 4
     heads: int = 4
     dropout: float = 0.1
+    vision: Vision | None = None  # how pictures are looked at; None looks at states alone
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads"):
@@ -52,21 +54,20 @@ class _Transformer(nn.Module):
 
 
 def state_transformer(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> StatefulNetwork:
-    """Every `state/<group>` of all steps of a history, [B, history, n], to [B, *output_shape].
+    """Every `state/<group>` of all steps of a history, [B, history, n], and with `vision` every `image/<camera>`, to [B, *output_shape].
 
     Raises:
-        ValueError: there is no state group, one is no vector for each step, or their histories differ.
+        ValueError: the observation cannot be encoded.
     """
-    seen = encoder(observation, "state_transformer")
+    seen = encoder(observation, "state_transformer", config.vision)
     module = _Transformer(config, math.prod(output_shape))
 
-    def init(key: Key) -> tuple[Params, PyTree]:
-        return module.init(key, jnp.zeros((1, seen.steps, seen.size)), drop=False)["params"], {}
+    def init(key: Key) -> Params:
+        return module.init(key, jnp.zeros((1, seen.steps, seen.size)), drop=False)["params"]
 
-    def apply(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
-        features, _ = seen.network.apply({}, {}, x)
+    def apply(params: Params, features: Array, key: Key | None = None, train: bool = False) -> Array:
         rngs = {"dropout": key} if train and key is not None else None
         output: Any = module.apply({"params": params}, features, drop=rngs is not None, rngs=rngs)
-        return output.reshape(*output.shape[:-1], *output_shape), statistics
+        return output.reshape(*output.shape[:-1], *output_shape)
 
-    return StatefulNetwork(init, apply)
+    return seeing(seen, Network(init, apply))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxrl.networks import _denoising
 from jaxrl.networks._attention import Attention
-from jaxrl.networks._observation import encoder
+from jaxrl.networks._observation import beside, encoder
 from jaxrl.networks.interface import Denoiser
 from jaxrl.networks.vision.pooling import Vision
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec
@@ -29,7 +29,7 @@ class Config:
     dropout: float = 0.3  # of attention, and of what each sub-layer adds
     embedding_dropout: float = 0.0
     time_scale: float = 100.0
-    vision: Vision = field(default_factory=Vision)  # of pictures, where there are some
+    vision: Vision | None = field(default_factory=Vision)  # how pictures are looked at; None looks at states alone
 
     def __post_init__(self) -> None:
         for name, least in (("layers", 1), ("heads", 1), ("condition_layers", 0)):
@@ -121,7 +121,7 @@ def transformer_denoiser(config: Config, observation: Spec, output_shape: tuple[
         of_encoder, of_transformer = jax.random.split(key)
         encoder_params, statistics = seen.network.init(of_encoder)
         blank = jnp.zeros((1, horizon, action_dim)), jnp.zeros(1), jnp.zeros((1, seen.steps, seen.size))
-        return _denoising.beside(encoder_params, transformer=module.init(of_transformer, *blank, drop=False)["params"]), statistics
+        return beside(encoder_params, transformer=module.init(of_transformer, *blank, drop=False)["params"]), statistics
 
     def encode(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
         return seen.network.apply(params.get("encoder", {}), statistics, x, key, train)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxrl.networks import _denoising
 from jaxrl.networks._convolution_1d import Convolution, Growth, uniform
-from jaxrl.networks._observation import encoder
+from jaxrl.networks._observation import beside, encoder
 from jaxrl.networks.interface import Denoiser
 from jaxrl.networks.vision.pooling import Vision
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec
@@ -28,7 +28,7 @@ class Config:
     groups: int = 8
     time_size: int = 128
     time_scale: float = 100.0
-    vision: Vision = field(default_factory=Vision)  # of pictures, where there are some
+    vision: Vision | None = field(default_factory=Vision)  # how pictures are looked at; None looks at states alone
 
     def __post_init__(self) -> None:
         if not self.channels or min(self.channels) < 1 or any(size % self.groups for size in self.channels):
@@ -128,7 +128,7 @@ def unet1d(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> 
         of_encoder, of_unet = jax.random.split(key)
         encoder_params, statistics = seen.network.init(of_encoder)
         unet = module.init(of_unet, jnp.zeros((1, horizon, action_dim)), jnp.zeros(1), jnp.zeros((1, size)))["params"]
-        return _denoising.beside(encoder_params, unet=unet), statistics
+        return beside(encoder_params, unet=unet), statistics
 
     def encode(params: Params, statistics: PyTree, x: Observation, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
         features, statistics = seen.network.apply(params.get("encoder", {}), statistics, x, key, train)
