@@ -9,8 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.networks._denoising import beside
-from jaxrl.networks._observation import encoder
+from jaxrl.networks._observation import beside, encoder
 from jaxrl.networks.interface import Energy
 from jaxrl.networks.mlp import ACTIVATIONS
 from jaxrl.networks.vision.pooling import Vision

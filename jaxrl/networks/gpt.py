@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.networks import _blocks
-from jaxrl.networks._denoising import beside
+from jaxrl.networks._observation import beside
 from jaxrl.networks._tokens import groups
 from jaxrl.networks.vision.pooling import Vision
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec, StatefulNetwork

@@ -211,7 +211,8 @@ def _clipped(vector: Array, longest: float) -> Array:
 
 def _bounds(chain: Chain, qpos: Array, dt: float) -> Array:
     """[V, 2] the velocities with which joints come to their limits in `dt`."""
-    return ((like(chain, qpos).range - qpos[:, None]) / dt)[chain.velocity_coordinate]
+    bounds: Array = ((like(chain, qpos).range - qpos[:, None]) / dt)[chain.velocity_coordinate]
+    return bounds
 
 
 def _within(matrix: Array, wanted: Array, leisure: Array, bounds: Array, speed: Array, damping: float, least: Array) -> Array:

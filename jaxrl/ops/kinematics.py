@@ -4,23 +4,22 @@ All functions are of one configuration; `vmap` gives them rows. Conventions are 
 [V] with rotations of balls in the frame that the joint turns.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl.ops import poses, rotations
 from jaxrl.types import Array
 
-Table = Array | np.ndarray
+Table = Any  # an array of numpy or JAX
 
 
 class Chain(NamedTuple):
     """A tree of rigid bodies as arrays: an argument like any other, to be mapped over or differentiated by.
 
-    It has N bodies, M sites, V velocities and L links. A link is what one coordinate moves: a body with two joints is two links, a free joint
-    is three slides and a ball. Link 0 is the world.
+    It has N bodies, M sites, V velocities and L links. A link is what one coordinate moves: a body with two joints is two links, a free
+    joint is three slides and a ball. Link 0 is the world.
     """
 
     ancestors: Table  # [K, L] int, the link 2^k steps closer to the world

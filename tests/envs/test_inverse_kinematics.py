@@ -1,4 +1,4 @@
-"""Inverse kinematics: its formulas against numpy with MuJoCo's Jacobians, what it reaches, and what it does where nothing can be reached."""
+"""Inverse kinematics: its formulas against numpy with MuJoCo's Jacobians, and what it does where nothing can be reached."""
 
 from functools import partial
 
