@@ -24,7 +24,7 @@ from jaxrl.types import Algorithm, Env, HostEnv, Policy, Source
 E = TypeVar("E", Env, HostEnv)
 
 
-def acting(settings: Settings, spec: Any) -> Algorithm:
+def acting_algorithm(settings: Settings, spec: Any) -> Algorithm:
     """An algorithm that learns by acting: made of the environment's spec and networks."""
     make_networks, networks = part(settings.networks, "network", "config.networks")
     make, config = part(settings.algorithm, "algorithm", "config.algorithm")
@@ -134,7 +134,7 @@ def rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     refuse(settings, "objectives", "policies", *(() if settings.demonstrations else ("data",)))
     make_source, source = part(settings.source, "source", "config.source")
     env = acted_in(settings, Env, HOST_ROLLOUT)
-    algorithm = acting(settings, env.spec)
+    algorithm = acting_algorithm(settings, env.spec)
     make_curriculum, chosen = part(settings.curriculum or {"name": "static"}, "curriculum", "config.curriculum")
     curriculum = make_curriculum(chosen, env)
 
@@ -151,7 +151,7 @@ def host_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
     refuse(settings, "objectives", "policies", "curriculum", "mirror", *(() if settings.demonstrations else ("data",)))
     make_source, source = part(settings.source, "source", "config.source")
     env = acted_in(settings, HostEnv, ROLLOUT)
-    algorithm = acting(settings, env.spec)
+    algorithm = acting_algorithm(settings, env.spec)
 
     def collect(policy: Policy) -> Source:
         return make_source(source, env, policy)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from jax.sharding import Mesh
 
-from jaxrl.cli.acting import acting, host_rollout, rollout
+from jaxrl.cli.acting import acting_algorithm, host_rollout, rollout
 from jaxrl.cli.imitation import dataset, memory, overseen_rollout, supervised, with_policies
 from jaxrl.cli.settings import HOST_ROLLOUT, ROLLOUT, Parts, Settings
 from jaxrl.ops import running_statistics
@@ -43,6 +43,6 @@ def for_evaluation(settings: Settings, spec: PolicySpec, env: Env | HostEnv | No
     if not settings.objectives:
         if env is None:
             raise ValueError("config.objectives: missing; what learns from data needs one, such as jaxrl.objectives.bc")
-        return acting(settings, env.spec)
+        return acting_algorithm(settings, env.spec)
     shapes = dict(spec.observation) | {"action": ArraySpec(spec.action.shape, spec.action.dtype)}
     return with_policies(settings, supervised(settings, spec, running_statistics.init(shapes)))
