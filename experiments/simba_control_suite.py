@@ -6,7 +6,7 @@ Device-hours: 0.9 core-hours a run.
 Expected score: about 956 on walker_walk (one seed: not yet reproduced). Other tasks: not yet reproduced.
 
 100,000 frames are 50,000 decisions, for each action is repeated twice; the first 5,000 are drawn at random, and each of the others is
-followed by two updates.
+followed by two updates. The learning rates fall to a twentieth, as in sac_control_suite.py.
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +30,9 @@ def get_config(task: str = "cartpole_swingup") -> ConfigDict:
             "log_std_bounds": (-10.0, 2.0),
         }
     )
-    optimizer = {"name": "adamw", "learning_rate": 3e-4, "options": {"weight_decay": 1e-2}}
+    decisions = FRAMES // ACTION_REPEAT - INITIAL
+    falling = {"learning_rate": 5e-4, "schedule": "warmup_linear", "decay_steps": 2 * decisions, "end_fraction": 0.05}
+    optimizer = {"name": "adamw", **falling, "options": {"weight_decay": 1e-2}}
     config.algorithm = ConfigDict(
         {
             "name": "jaxrl.algorithms.sac",
@@ -41,7 +43,6 @@ def get_config(task: str = "cartpole_swingup") -> ConfigDict:
             "normalise_observations": True,
         }
     )
-    decisions = FRAMES // ACTION_REPEAT - INITIAL
     config.training = ConfigDict({"total_updates": decisions, "updates_per_call": 500, "checkpoint_seconds": 300.0})
     config.evaluation = ConfigDict({"num_episodes": 50})
     return config
