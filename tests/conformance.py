@@ -218,6 +218,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.act": {"size": 8, "heads": 2, "hidden": 8, "encoder_layers": 1, "posterior_layers": 1, "latent_size": 2},
     "jaxrl.networks.energy_mlp": {"hidden": (8, 8)},
     "jaxrl.networks.gpt": {"width": 8, "layers": 1, "heads": 2},
+    "jaxrl.networks.mlp_denoiser": {"width": 8, "depth": 1, "time_size": 4},
     "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
     "jaxrl.objectives.ibc": {"negatives": 4, "samples": 4, "gradient_penalty": 1.0},
     "jaxrl.networks.token_decoder": {"width": 8, "layers": 2, "heads": 2},
