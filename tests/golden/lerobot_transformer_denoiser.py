@@ -9,12 +9,26 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-BATCH, OBSERVED, STATE, ACTION, HORIZON, SIZE, HEADS = 3, 2, 3, 2, 5, 16, 2
+BATCH = 3
+
+
+class Sizes(NamedTuple):
+    observed: int = 2
+    state: int = 3
+    action: int = 2
+    horizon: int = 5
+    size: int = 16
+    heads: int = 2
+    layers: int = 2
+    dropout: float = 0.0
+
+
 GRADIENTS = (
     "decoder.layers.0.self_attn.in_proj_weight",
     "decoder.layers.1.multihead_attn.out_proj.weight",
@@ -32,29 +46,31 @@ def keep(name: str, value: Tensor) -> Tensor:
 class Transformer(nn.Module):
     """Its parts have the names that they have in the published code."""
 
-    def __init__(self, cond_layers: int) -> None:
+    def __init__(self, cond_layers: int, sizes: Sizes) -> None:
         super().__init__()
-        options = {"dim_feedforward": 4 * SIZE, "dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
-        self.input_emb, self.cond_obs_emb = nn.Linear(ACTION, SIZE), nn.Linear(STATE, SIZE)
-        self.pos_emb = nn.Parameter(0.02 * torch.randn(1, HORIZON, SIZE))
-        self.cond_pos_emb = nn.Parameter(0.02 * torch.randn(1, OBSERVED + 1, SIZE))
+        self.sizes, size, heads = sizes, sizes.size, sizes.heads
+        options = {"dim_feedforward": 4 * size, "dropout": sizes.dropout, "activation": "gelu", "batch_first": True, "norm_first": True}
+        self.input_emb, self.cond_obs_emb = nn.Linear(sizes.action, size), nn.Linear(sizes.state, size)
+        self.pos_emb = nn.Parameter(0.02 * torch.randn(1, sizes.horizon, size))
+        self.cond_pos_emb = nn.Parameter(0.02 * torch.randn(1, sizes.observed + 1, size))
         if cond_layers:
-            layer = nn.TransformerEncoderLayer(SIZE, HEADS, **options)
+            layer = nn.TransformerEncoderLayer(size, heads, **options)
             self.encoder = nn.TransformerEncoder(layer, cond_layers, enable_nested_tensor=False)
         else:
-            self.encoder = nn.Sequential(nn.Linear(SIZE, 4 * SIZE), nn.Mish(), nn.Linear(4 * SIZE, SIZE))
-        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(SIZE, HEADS, **options), 2)
-        self.ln_f, self.head = nn.LayerNorm(SIZE), nn.Linear(SIZE, ACTION)
+            self.encoder = nn.Sequential(nn.Linear(size, 4 * size), nn.Mish(), nn.Linear(4 * size, size))
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(size, heads, **options), sizes.layers)
+        self.ln_f, self.head = nn.LayerNorm(size), nn.Linear(size, sizes.action)
 
     def forward(self, noisy: Tensor, step: Tensor, observation: Tensor) -> Tensor:
-        frequency = torch.exp(torch.arange(SIZE // 2) * (-math.log(10000) / (SIZE // 2 - 1)))
+        size, horizon, tokens = self.sizes.size, self.sizes.horizon, self.sizes.observed + 1
+        frequency = torch.exp(torch.arange(size // 2) * (-math.log(10000) / (size // 2 - 1)))
         angle = step[:, None] * frequency[None]
         time = torch.cat([angle.sin(), angle.cos()], -1)[:, None]
         memory = self.encoder(torch.cat([time, self.cond_obs_emb(observation)], 1) + self.cond_pos_emb)
-        t, s = torch.meshgrid(torch.arange(HORIZON), torch.arange(OBSERVED + 1), indexing="ij")
+        t, s = torch.meshgrid(torch.arange(horizon), torch.arange(tokens), indexing="ij")
         hidden = [
             torch.full(allowed.shape, -math.inf).masked_fill(allowed, 0.0)
-            for allowed in (torch.ones(HORIZON, HORIZON).tril() > 0, t >= s - 1)
+            for allowed in (torch.ones(horizon, horizon).tril() > 0, t >= s - 1)
         ]
         x = self.decoder(self.input_emb(noisy) + self.pos_emb, memory, tgt_mask=hidden[0], memory_mask=hidden[1])
         return self.head(self.ln_f(x))
@@ -62,10 +78,11 @@ class Transformer(nn.Module):
 
 def main() -> None:
     torch.manual_seed(0)
-    noisy, target = keep("noisy", torch.randn(BATCH, HORIZON, ACTION)), keep("target", torch.randn(BATCH, HORIZON, ACTION))
-    step, observation = keep("step", torch.tensor([0, 42, 99])), keep("observation", torch.randn(BATCH, OBSERVED, STATE))
+    sizes = Sizes()
+    noisy, target = (keep(name, torch.randn(BATCH, sizes.horizon, sizes.action)) for name in ("noisy", "target"))
+    step, observation = keep("step", torch.tensor([0, 42, 99])), keep("observation", torch.randn(BATCH, sizes.observed, sizes.state))
     for cond_layers in (0, 1):
-        network, name = Transformer(cond_layers), f"cond_layers_{cond_layers}"
+        network, name = Transformer(cond_layers, sizes), f"cond_layers_{cond_layers}"
         for parameter in network.parameters():
             parameter.data += 0.1 * torch.randn(parameter.shape)  # nowhere at 0 or 1, so that each counts
         for part, value in network.named_parameters():
