@@ -1,16 +1,21 @@
 """The experiment files of families of methods: the numbers of each variant fit together."""
 
+import importlib.util
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from jaxrl import config as configs
+from jaxrl.cli import imitation
 from jaxrl.cli.assemble import assemble
 from jaxrl.cli.settings import Settings
+from jaxrl.ops import running_statistics
 from jaxrl.replay.recording import Recording, save
 from jaxrl.training import fit
+from jaxrl.types import ArraySpec, PolicySpec
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 WORDS = {
@@ -18,6 +23,15 @@ WORDS = {
     "td3_variants.py": ("td3", "ddpg", "fast_td3"),
     "pixel_variants.py": ("drqv2", "drm", "drq"),
 }
+
+
+def import_file(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 TASK = ConfigDict({"name": "jaxrl_envs.tasks.cartpole", "backend": "native"})  # in place of the variants' own, which take longer to trace
 VARIANTS = [(file, word) for file, words in WORDS.items() for word in words]
 
@@ -53,3 +67,24 @@ def test_each_variant_is_told_of():
     for file, words in WORDS.items():
         with pytest.raises(ValueError, match=f"no variant 'nothing'; there are {', '.join(words)}"):
             configs.load(f"{EXPERIMENTS / file}:nothing")
+
+
+HEADS = [
+    (file, head) for file in ("imitation_two_ways.py", "imitation_pusht.py") for head in vars(import_file(EXPERIMENTS / file))["HEADS"]
+]
+
+
+SEEN = {"imitation_two_ways.py": {"state/agent": 2}, "imitation_pusht.py": {"state/agent": 2, "state/keypoints": 18}}
+
+
+@pytest.mark.parametrize(("file", "head"), HEADS)
+def test_the_numbers_of_each_head_fit(file, head):
+    settings = configs.build(Settings, configs.load(f"{EXPERIMENTS / file}:{head}"))
+    steps = settings.source.get("history", 1)
+    seen = {name: ArraySpec((steps, size) if steps > 1 else (size,)) for name, size in SEEN[file].items()}
+    spec = PolicySpec(seen, ArraySpec((2,)), settings.source["horizon"])
+    learner = imitation.with_policies(
+        settings, imitation.supervised(settings, spec, running_statistics.init(seen | {"action": spec.action}))
+    )
+    jax.eval_shape(learner.init, jax.random.key(0))
+    assert learner.policy.spec.horizon <= spec.horizon

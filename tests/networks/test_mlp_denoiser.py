@@ -35,12 +35,15 @@ def test_equations():
     mish = lambda x: x * np.tanh(np.logaddexp(x, 0.0))  # noqa: E731
     angles = 100 * time[:, None] * np.array([1.0, 1e-4])
     step = dense("time_output", mish(dense("time_hidden", np.concatenate([np.sin(angles), np.cos(angles)], 1))))
-    x = dense("embed", np.concatenate([noisy.reshape(3, 10), step, observation.reshape(3, 6)], 1))
+    seen = observation.reshape(3, 6)
+    x = dense("embed", np.concatenate([noisy.reshape(3, 10), step, seen], 1))
+    both = mish(dense("condition_output", mish(np.concatenate([step, dense("condition_hidden", seen)], 1))))
+    normal = lambda x, name: (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-6) * p[name]["scale"] + p[name]["bias"]  # noqa: E731
     for i in range(2):
-        normal = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-6)
-        y = normal * p[f"norm_{i}"]["scale"] + p[f"norm_{i}"]["bias"]
+        scale, shift = np.split(dense(f"film_{i}", both), 2, 1)
+        y = normal(x, f"norm_{i}") * (1 + scale) + shift
         x = x + dense(f"narrow_{i}", mish(dense(f"wide_{i}", y)))
-    np.testing.assert_allclose(output, dense("output", mish(x)).reshape(3, 5, 2), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(output, dense("output", normal(x, "norm")).reshape(3, 5, 2), rtol=1e-4, atol=1e-5)
 
 
 def test_a_key_drops_out():
