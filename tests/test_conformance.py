@@ -135,17 +135,19 @@ def test_network(path, factory):
     takes_arrays = "input_size" in inspect.signature(factory).parameters
     x = draw({"x": ArraySpec((SUPPLIES["input_size"](),))}, 3)["x"] if takes_arrays else draw(SPEC.observation, 3)
     for part in network_parts(build(path, factory)).values():
-        params = part.init(KEY)
-        assert_equal(params, part.init(KEY))
+        init, apply = jax.jit(part.init), jax.jit(part.apply)
+        params = init(KEY)
+        assert_equal(params, init(KEY))
         assert not [name for name, shape in flatten_names(shapes(params)).items() if shape.startswith("weak")]
         for name in flatten_names(params):
             assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"
-        output = part.apply(params, x)
-        assert jax.tree.structure(output) == jax.tree.structure(part.apply(params, x, jax.random.key(1), train=True))
+        output = apply(params, x)
+        train = functools.partial(part.apply, train=True)
+        assert jax.tree.structure(output) == jax.tree.structure(jax.eval_shape(train, params, x, jax.random.key(1)))
         assert all(leaf.shape[0] == 3 and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(output))
-        time_major = part.apply(params, jax.tree.map(lambda a: jnp.stack([a, a]), x))
+        time_major = apply(params, jax.tree.map(lambda a: jnp.stack([a, a]), x))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, atol=1e-5), time_major, output)
-        single = part.apply(params, rows(x, slice(1, 2)))
+        single = apply(params, rows(x, slice(1, 2)))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[1], atol=1e-5), single, output)
 
 
@@ -153,17 +155,18 @@ def test_network(path, factory):
 def test_stateful_network(path, factory):
     """One that an objective learns with, from observations to any shape."""
     network, x = build(path, factory), draw(SPEC.observation, 3)
-    params, statistics = network.init(KEY)
-    assert_equal((params, statistics), network.init(KEY))
+    init, apply = jax.jit(network.init), jax.jit(network.apply)
+    params, statistics = init(KEY)
+    assert_equal((params, statistics), init(KEY))
     assert not [name for name, shape in flatten_names(shapes((params, statistics))).items() if shape.startswith("weak")]
     for name in flatten_names(params):
         assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"
-    output, same = network.apply(params, statistics, x)
+    output, same = apply(params, statistics, x)
     assert output.shape == (3, *SUPPLIES["output_shape"]()) and output.dtype == jnp.float32
     assert_equal(same, statistics)
-    alone, _ = network.apply(params, statistics, rows(x, slice(1, 2)))
+    alone, _ = apply(params, statistics, rows(x, slice(1, 2)))
     np.testing.assert_allclose(alone[0], output[1], atol=1e-5)
-    _, after = network.apply(params, statistics, x, jax.random.key(1), train=True)
+    _, after = jax.eval_shape(functools.partial(network.apply, train=True), params, statistics, x, jax.random.key(1))
     assert shapes(after) == shapes(statistics)
 
 
@@ -221,11 +224,10 @@ def test_objective(path, factory):
     assert_equal(rows(sampled, slice(1)), rows(sample(params, statistics, others, other_keys), slice(1)))
 
 
-@pytest.mark.parametrize("garbage", [1e20, jnp.nan])
 @pytest.mark.parametrize(("path", "factory"), cases(Objective))
-def test_padding_counts_neither_in_the_loss_nor_in_the_gradient(path, factory, garbage):
+def test_padding_counts_neither_in_the_loss_nor_in_the_gradient(path, factory):
     objective = build(path, factory)
-    params, statistics = objective.init(KEY)
+    params, statistics = jax.jit(objective.init)(KEY)
     batch = stored_batch()
     padded = batch["mask"] == 0
     assert padded.any() and not padded.all()
@@ -236,7 +238,8 @@ def test_padding_counts_neither_in_the_loss_nor_in_the_gradient(path, factory, g
         elements, mask, _, _ = objective.loss(params, statistics, batch | {"action": action}, KEY)
         return jnp.where(mask > 0, elements * mask, 0).sum() / mask.sum()
 
-    assert_equal(mean(params, batch["action"]), mean(params, jnp.where(padded, garbage, batch["action"])))
+    for garbage in (1e20, jnp.nan):
+        assert_equal(mean(params, batch["action"]), mean(params, jnp.where(padded, garbage, batch["action"])))
 
 
 # Sources
@@ -320,9 +323,10 @@ ALGORITHMS = cases(Algorithm) + [
 
 
 @functools.cache
-def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree]:
-    """The algorithm and a batch from a source that offers what it needs."""
+def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree, PyTree]:
+    """The algorithm as it begins, and a batch from a source that offers what it needs."""
     algorithm = build(path, factory)
+    state = jax.jit(algorithm.init)(KEY)
     for name, source_factory in factories(Source).items():
         try:  # a source too may refuse what it is made of
             source = make(name, source_factory, supplies(path) | {Policy: lambda: algorithm.explore})
@@ -331,16 +335,15 @@ def fed(path: str, factory: Callable[..., Algorithm]) -> tuple[Algorithm, PyTree
             continue
         if not source.pure:
             continue
-        behaviour = algorithm.behaviour(algorithm.init(KEY))
-        return algorithm, jax.jit(source.next)(source.init(KEY, behaviour), behaviour, KEY)[1]
+        behaviour = algorithm.behaviour(state)
+        return algorithm, state, jax.jit(source.next)(source.init(KEY, behaviour), behaviour, KEY)[1]
     pytest.fail(f"no source offers what {path} needs: {dict(algorithm.batch_spec)}; make one buildable from SUPPLIES in {__file__}")
 
 
 @pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
 def test_update_keeps_the_state_and_depends_on_its_arguments_alone(path, factory):
-    algorithm, batch = fed(path, factory)
-    state = algorithm.init(KEY)
-    assert_equal(state, algorithm.init(KEY))
+    algorithm, state, batch = fed(path, factory)
+    assert_equal(state, jax.jit(algorithm.init)(KEY))
     update = jax.jit(algorithm.update)
     after, metrics, feedback = update(state, batch, jax.random.key(1))
     before, now = flatten_names(shapes(state)), flatten_names(shapes(after))
@@ -354,21 +357,20 @@ def test_update_keeps_the_state_and_depends_on_its_arguments_alone(path, factory
 
 @pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
 def test_pretrained_parameters_are_laid_over_fresh_ones_if_they_fit(path, factory):
-    algorithm, _ = fed(path, factory)
-    state = algorithm.init(KEY)
+    algorithm, state, _ = fed(path, factory)
     name, part = next(iter(state.params.items()))
     given = {name: jax.tree.map(lambda x: x + 1.0, part)}
-    begun = algorithm.init(KEY, given)
+    begun = jax.jit(algorithm.init)(KEY, given)
     assert_equal(begun.params, state.params | given)
     assert shapes(begun) == shapes(state)
     for wrong in ({f"no_{name}": part}, {name: jax.tree.map(lambda x: jnp.stack([x, x]), part)}):
         with pytest.raises(ValueError, match="^pretrained .* has the shape .*, but this model has "):
-            algorithm.init(KEY, wrong)
+            jax.eval_shape(algorithm.init, KEY, wrong)
 
 
 @pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
 def test_update_may_be_scanned_and_mapped_over_seeds(path, factory):
-    algorithm, batch = fed(path, factory)
+    algorithm, _, batch = fed(path, factory)
 
     def train(key: Key) -> PyTree:
         keys = jax.random.split(key, 2)
@@ -384,16 +386,14 @@ def test_update_may_be_scanned_and_mapped_over_seeds(path, factory):
 
 @pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
 def test_algorithm_acts(path, factory):
-    algorithm, _ = fed(path, factory)
-    state = algorithm.init(KEY)
+    algorithm, state, _ = fed(path, factory)
     assert_policy(f"{path}: explore", algorithm.explore, algorithm.behaviour(state))
     assert_policy(f"{path}: policy", algorithm.policy, algorithm.deployable(state))
 
 
 @pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
 def test_deployable_holds_nothing_of_the_optimizer(path, factory):
-    algorithm, _ = fed(path, factory)
-    state = algorithm.init(KEY)
+    algorithm, state, _ = fed(path, factory)
     other = state._replace(step=state.step + 7, opt_state=jax.tree.map(lambda x: x + jnp.ones_like(x), state.opt_state))
     assert_equal(algorithm.deployable(state), algorithm.deployable(other))
     size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
@@ -402,7 +402,7 @@ def test_deployable_holds_nothing_of_the_optimizer(path, factory):
 
 @pytest.mark.parametrize(("path", "factory"), ALGORITHMS)
 def test_source_that_lacks_something_is_refused(path, factory):
-    algorithm, batch = fed(path, factory)
+    algorithm, _, batch = fed(path, factory)
     assert algorithm.batch_spec
     offered = spec_of(batch)
     for name in algorithm.batch_spec:
