@@ -223,6 +223,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.token_decoder": {"width": 8, "layers": 2, "heads": 2},
     "jaxrl.networks.transformer_denoiser": {"layers": 1, "heads": 2, "size": 8},
     "jaxrl.networks.unet1d": {"channels": (4, 8), "groups": 2, "time_size": 4},
+    "jaxrl.objectives.consistency": {"num_steps": 4, "points": 3},
     "jaxrl.objectives.diffusion": {"num_steps": 4},
     "jaxrl.objectives.flow": {"inference_steps": 2},
     "jaxrl.objectives.tokens": {"bins": 8, "temperature": 1.0},

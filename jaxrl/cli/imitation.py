@@ -25,10 +25,32 @@ from jaxrl.types import Algorithm, Env, Params, Policy, PolicySpec, Source
 _MEASURED = 20  # episodes of an expert that what a student sees is normalised by
 
 
+def _own(make_objective: Callable[..., Any], name: str) -> Callable[..., Any] | None:
+    """A function of the objective's module, where it has one of that name."""
+    return getattr(sys.modules[make_objective.__module__], name, None)
+
+
 def _output_shape(make_objective: Callable[..., Any], config: Any, spec: PolicySpec) -> tuple[Any, ...]:
     """Of what a network puts out for each row: a chunk, unless the objective's module has an `output_shape` that says else."""
-    own = getattr(sys.modules[make_objective.__module__], "output_shape", None)
+    own = _own(make_objective, "output_shape")
     return own(config, spec) if own else (spec.horizon, *spec.action.shape)
+
+
+def _taught(settings: Settings) -> dict[str, tuple[Any, Callable[..., dict[str, Any]]]]:
+    """Of objectives that learn from what another has learnt their configs and, of their modules, `taught`, which says what begins as what."""
+    found = {}
+    for name, (section, _, _) in objectives_of(settings).items():
+        make, config = part(section, "objective", f"config.objectives.{name}")
+        if taught := _own(make, "taught"):
+            found[name] = config, taught
+    return found
+
+
+def check_taught(settings: Settings) -> None:
+    """Raises ValueError where an objective learns from a run, and none is named."""
+    if settings.pretrained is None:
+        for name in _taught(settings):
+            raise ValueError(f"config.pretrained: missing; config.objectives.{name} learns from a run that is there: name its folder")
 
 
 def supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
@@ -82,6 +104,11 @@ def _begun(settings: Settings, algorithm: Algorithm, normaliser: RunningStatisti
             stacklevel=2,
         )
     given = flatten_names(merge(learnt.frozen, learnt.params)) | flatten_names(learnt.statistics.objectives)
+    for name, (config, taught) in _taught(settings).items():
+        try:
+            given = taught(config, given, runs.config_of(Path(settings.pretrained))["objectives"])
+        except ValueError as error:
+            raise ValueError(f"config.pretrained: {settings.pretrained}, for config.objectives.{name}: {error}") from error
     return algorithm._replace(init=lambda key, pretrained=None: algorithm.init(key, given | flatten_names(pretrained or {})))
 
 
