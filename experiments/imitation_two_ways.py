@@ -25,6 +25,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "binned": {"name": "jaxrl.objectives.bc", "head": "binned", "bins": 64, "network": MLP},
     "diffusion": {"name": "jaxrl.objectives.diffusion", "clip_sample": 1.0, "sampler": "ddim", "inference_steps": 10, "network": UNET},
     "flow": {"name": "jaxrl.objectives.flow", "network": UNET},
+    "consistency": {"name": "jaxrl.objectives.consistency", "teacher": "flow", "points": 20, "network": UNET},
     "ibc": {
         "name": "jaxrl.objectives.ibc",
         "negatives": 64,
@@ -40,6 +41,7 @@ HEADS: dict[str, dict[str, Any]] = {
         "network": {"name": "jaxrl.networks.token_decoder", "width": 64, "layers": 2, "heads": 4},
     },
 }
+FIRST = {"vqbet": "vqbet_codes", "consistency": "flow"}  # heads that begin with what another has learnt
 # Steps that are predicted and executed, and rows of a batch, where they are others.
 SIZES: dict[str, tuple[int, int, int]] = {"ibc": (2, 1, 128), "vqbet_codes": (10, 8, 256), "vqbet": (10, 8, 256), "tokens": (8, 8, 128)}
 
@@ -60,6 +62,6 @@ def get_config(head: str = "mixture") -> ConfigDict:
     config.evaluation = ConfigDict({"num_episodes": 100})
     if head == "vqbet_codes":
         config.algorithm.ema_decay = 0.0  # codebooks follow the encoder as it is, not its average
-    if head == "vqbet":
-        config.pretrained = "runs/two_ways_vqbet_codes"
+    if head in FIRST:
+        config.pretrained = f"runs/two_ways_{FIRST[head]}"
     return config

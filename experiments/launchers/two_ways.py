@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
@@ -26,13 +27,17 @@ CONFIG = EXPERIMENTS / "imitation_two_ways.py"
 EPISODES, SEED = 100, 5
 
 
-def heads() -> list[str]:
-    """Those of the experiment."""
+def experiment() -> ModuleType:
     spec = importlib.util.spec_from_file_location("imitation_two_ways", CONFIG)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return list(module.HEADS)
+    return module
+
+
+def heads() -> list[str]:
+    """Those of the experiment."""
+    return list(experiment().HEADS)
 
 
 def jaxrl(*words: str) -> None:
@@ -45,8 +50,11 @@ def train(head: str, folder: Path, demonstrations: Path) -> None:
         return
     checkpoints = folder / runs.CHECKPOINTS
     begun = checkpoints.is_dir() and any(entry.name.isdigit() for entry in checkpoints.iterdir())
-    data = f"--config.data.path={demonstrations}"
-    jaxrl("train", "--config", f"{CONFIG}:{head}", "--workdir", str(folder), data, *(["--resume"] if begun else []))
+    words = [f"--config.data.path={demonstrations}", *(["--resume"] if begun else [])]
+    if first := experiment().FIRST.get(head):
+        train(first, folder.parent / first, demonstrations)
+        words.append(f"--config.pretrained={folder.parent / first}")
+    jaxrl("train", "--config", f"{CONFIG}:{head}", "--workdir", str(folder), *words)
 
 
 def sides(folder: Path) -> tuple[int, int]:

@@ -37,7 +37,7 @@ def _output_shape(make_objective: Callable[..., Any], config: Any, spec: PolicyS
 
 
 def _taught(settings: Settings) -> dict[str, tuple[Any, Callable[..., dict[str, Any]]]]:
-    """Of objectives that learn from what another has learnt their configs and, of their modules, `taught`, which says what begins as what."""
+    """Of objectives that learn from what another has learnt: config, and `taught` of their module, which says what begins as what."""
     found = {}
     for name, (section, _, _) in objectives_of(settings).items():
         make, config = part(section, "objective", f"config.objectives.{name}")

@@ -2,6 +2,7 @@
 https://arxiv.org/abs/2303.01469)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -85,8 +86,8 @@ def sample(
     for step, point in enumerate(np.arange(number) * (len(way.time) - 1) // number):
         i = jnp.full(len(start), point)
         if step:
-            fresh = noise(step)
-            x = hold(known, level(way, x, fresh, i), lambda chunk, fresh=fresh, i=i: level(way, chunk, fresh, i))
+            under = partial(level, way, noise=noise(step), i=i)
+            x = hold(known, under(x), under)
         x = end(way, say, x, i)
         if clip:
             x = jnp.clip(x, -clip, clip)

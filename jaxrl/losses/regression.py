@@ -40,5 +40,5 @@ def pseudo_huber_distance(prediction: Array, target: Array, mask: Array, thresho
     Song and Dhariwal 2023, https://arxiv.org/abs/2310.14189, section 3.3, by the square root of the number of elements.
     """
     axes = tuple(range(1, prediction.ndim))
-    square = jnp.where(mask > 0, jnp.square(prediction - target), 0.0).sum(axes) / jnp.maximum((mask > 0).sum(axes), 1)
-    return jnp.sqrt(square + threshold**2) - threshold
+    total = jnp.square(jnp.where(mask > 0, prediction - target, 0.0)).sum(axes)
+    return jnp.sqrt(total / jnp.maximum((mask > 0).sum(axes), 1) + threshold**2) - threshold

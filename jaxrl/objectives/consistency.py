@@ -29,8 +29,8 @@ class Config:
     """The teacher takes a step of first order, DDIM's or Euler's, from each of `points` to the next. More of them follow its way more
     closely, and what is learnt at the chunk's end takes longer to reach the other.
 
-    `num_steps`, `schedule` and `prediction` are those of a diffusion that teaches. Its student says v: where the teacher does so too it begins
-    with the teacher's own chunks. `clip_sample` bounds chunks as there, and a flow's not.
+    `num_steps`, `schedule` and `prediction` are those of a diffusion that teaches. Its student says v: where the teacher does so too, it
+    begins with the teacher's own chunks. `clip_sample` bounds chunks as there; a flow's have no bound.
 
     `target_decay` is that of the average of the student which tells what is right at the later end of a step. Of `inference_steps`, all but
     the first begin with the chunk under noise again.
@@ -46,9 +46,10 @@ class Config:
     inference_steps: int = 1
 
     def __post_init__(self) -> None:
-        most = self.num_steps - 1 if self.teacher == "diffusion" else None
-        if self.points < 1 or (most is not None and self.points > most):
-            raise ValueError(f"points is {self.points}, but must be at least 1" + (f" and below num_steps, {self.num_steps}" if most else ""))
+        if self.points < 1:
+            raise ValueError(f"points is {self.points}, but must be at least 1")
+        if self.teacher == "diffusion" and self.points >= self.num_steps:
+            raise ValueError(f"points is {self.points}, but must be below num_steps, {self.num_steps}")
         if not 1 <= self.inference_steps <= self.points:
             raise ValueError(f"inference_steps is {self.inference_steps}, but must be from 1 to points, {self.points}")
         if not 0 <= self.target_decay < 1:
@@ -143,7 +144,8 @@ def consistency(config: Config, spec: PolicySpec, network: Denoiser) -> Objectiv
 
         student, kept = saying(own, statistics["consistency"])
         average, _ = saying(target["params"], statistics["consistency"])
-        known, _ = saying(*(_like(template, statistics[teacher]) for template in templates), train=False)
+        teaching, beside = (_like(template, statistics[teacher]) for template in templates)
+        known, _ = saying(teaching, beside, train=False)
         i = jax.random.randint(of_point, action.shape[:1], 0, config.points)
         x = process.level(way, chunk, jax.random.normal(of_noise, action.shape), i)
         made_out, noise = ends(config, way, known, x, i)

@@ -154,9 +154,8 @@ def test_a_prefix_is_kept_and_needs_a_second_step(teacher):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"points": 0}, "points is 0, but must be at least 1 and below num_steps, 100"),
-        ({"points": 100}, "points is 100, but must be at least 1 and below num_steps, 100"),
-        ({"points": 0, "teacher": "flow"}, "points is 0, but must be at least 1$"),
+        ({"points": 0}, "points is 0, but must be at least 1"),
+        ({"points": 100}, "points is 100, but must be below num_steps, 100"),
         ({"inference_steps": 41}, "inference_steps is 41, but must be from 1 to points, 40"),
         ({"target_decay": 1.0}, "target_decay is 1.0"),
         ({"clip_sample": -1.0}, "clip_sample is -1.0"),
@@ -240,5 +239,3 @@ def test_a_student_makes_the_chunks_of_its_teacher_in_one_step(teacher):
     assert 0.25 < left(theirs) < 0.45 and abs(left(found) - left(theirs)) < 0.06
     assert ks_2samp(np.ravel(found), np.ravel(theirs)).statistic < 0.14 < 0.4 < ks_2samp(np.ravel(in_one), np.ravel(theirs)).statistic
     assert metrics["own/distance"][-1] < 1.0 and (metrics["own/teacher"] < 1.0).all()
-    print(teacher, jnp.abs(found - theirs).mean(), left(found), left(theirs), ks_2samp(np.ravel(found), np.ravel(theirs)).statistic)
-    print(metrics["own/teacher"][:3], metrics["own/distance"][-3:], metrics["loss"][::100])
