@@ -18,7 +18,7 @@ from jaxrl.evaluation.record import recorded
 from jaxrl.ops.paths import flatten_names, merge
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import policy_spec
-from jaxrl.policies import overseen
+from jaxrl.policies import history, overseen, relative_pose
 from jaxrl.replay import dagger, recording
 from jaxrl.types import Algorithm, Env, Params, Policy, PolicySpec, Source
 
@@ -70,18 +70,17 @@ def supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatisti
 
 def with_policies(settings: Settings, algorithm: Algorithm) -> Algorithm:
     """`algorithm` whose policy, once deployed, acts through `config.policies`, and remembers what it reads of the past."""
-    around = list(settings.policies)
-    past = {"steps": settings.source.get("history", 1), "stride": settings.source.get("history_stride", 1)}
-    if past["steps"] > 1:
-        around.insert(0, {"name": "history", **past})
-    policy = algorithm.policy
-    for place, section in enumerate(around, len(settings.policies) - len(around)):
+    past = history.Config(settings.source.get("history", 1), settings.source.get("history_stride", 1))
+    policy, remembers = algorithm.policy, past.steps == 1
+    for place, section in enumerate(settings.policies):
         make, config = part(section, "policy wrapper", f"config.policies[{place}]")
+        if not remembers and make is not relative_pose.relative_pose:  # which may tell the past from the present pose
+            policy, remembers = history.history(past, policy), True
         try:
             policy = make(config, policy)
         except ValueError as error:
             raise ValueError(f"config.policies[{place}], {section['name']}: {error}") from error
-    return algorithm._replace(policy=policy)
+    return algorithm._replace(policy=policy if remembers else history.history(past, policy))
 
 
 def _learner(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
