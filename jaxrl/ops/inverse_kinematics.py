@@ -44,7 +44,9 @@ class Config:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be positive")
         if not 0 < self.gain * self.dt <= 1:
-            raise ValueError(f"gain {self.gain} times dt {self.dt} is {self.gain * self.dt}: a step removes a share of the error, above 0 and up to 1")
+            raise ValueError(
+                f"gain {self.gain} times dt {self.dt} is {self.gain * self.dt}: a step removes a share of the error, above 0 and up to 1"
+            )
         if not 0 <= self.posture_gain * self.dt <= 1:
             raise ValueError(f"posture_gain {self.posture_gain} times dt {self.dt} must be a share, from 0 to 1")
         if not np.all(np.asarray(self.speed) > 0):

@@ -1,4 +1,4 @@
-"""Inverse kinematics: its formulas against numpy with MuJoCo's Jacobians, what it reaches, and what it does where nothing can be reached."""
+"""Inverse kinematics: its formulas against numpy with MuJoCo's Jacobians, what it reaches, and what it does where it reaches nothing."""
 
 from functools import partial
 
@@ -130,7 +130,11 @@ def test_all_joints_are_slowed_alike():
     limits = (2.175,) * 4 + (2.61,) * 3 + (0.05,) * 2
     target = poses.compose(place(HOME[None].astype(np.float32))[0], jnp.array([1.0, 0, 0, 0, 0.3, 0.2, 0.1]))
     fast, slow = (
-        np.asarray(jax.jit(lambda q, speed=speed: velocity(ARM, q, GRIPPER, target, Config(gain=20.0, speed=speed)))(jnp.asarray(HOME, jnp.float32)))
+        np.asarray(
+            jax.jit(lambda q, speed=speed: velocity(ARM, q, GRIPPER, target, Config(gain=20.0, speed=speed)))(
+                jnp.asarray(HOME, jnp.float32)
+            )
+        )
         for speed in (np.inf, limits)
     )
     assert (np.abs(fast) > limits).any()
@@ -167,7 +171,9 @@ def test_what_cannot_be_reached_is_approached_as_far_as_it_goes():
     assert not found.converged.any() and np.isfinite(found.qpos).all()
     for row, target in enumerate(targets):
         starts = (np.clip(np.asarray(found.qpos[row], float), PANDA.jnt_range[:, 0] + 1e-6, PANDA.jnt_range[:, 1] - 1e-6), HOME)
-        search = partial(least_squares, lambda q, t=target: at(q)[0] - t, jac=lambda q: at(q)[2][:3], bounds=PANDA.jnt_range.T, max_nfev=300)
+        search = partial(
+            least_squares, lambda q, t=target: at(q)[0] - t, jac=lambda q: at(q)[2][:3], bounds=PANDA.jnt_range.T, max_nfev=300
+        )
         best = min(np.linalg.norm(search(start).fun) for start in starts)  # from where it ended and from home: nothing better is near
         assert float(found.position_error[row]) == pytest.approx(best, abs=1e-3)
 
@@ -208,7 +214,13 @@ def test_gradients_are_finite_where_formulas_divide_by_0():
     straight = jnp.zeros(9).at[3].set(-0.0698)
     here = place(jnp.stack((home, straight)))
     half_turn = poses.compose(here[0], jnp.array([0.0, 1, 0, 0, 0, 0, 0]))
-    cases = [(home, here[0]), (straight, here[1]), (straight, here[0]), (home, half_turn), (jnp.asarray(PANDA.jnt_range[:, 1], jnp.float32), here[0])]
+    cases = [
+        (home, here[0]),
+        (straight, here[1]),
+        (straight, here[0]),
+        (home, half_turn),
+        (jnp.asarray(PANDA.jnt_range[:, 1], jnp.float32), here[0]),
+    ]
 
     @jax.jit
     @jax.vmap

@@ -62,7 +62,10 @@ def test_exponential_and_logarithm_are_those_of_matrices():
 
 def test_the_way_between_poses_is_a_screw_that_turns_the_short_way():
     (first, a), (second, b) = some(10, 3), some(10, 4)
-    one, other = jnp.asarray(first, jnp.float32), jnp.asarray(-second, jnp.float32).at[:, 4:].multiply(-1)  # the other sign of the quaternion
+    one, other = (
+        jnp.asarray(first, jnp.float32),
+        jnp.asarray(-second, jnp.float32).at[:, 4:].multiply(-1),
+    )  # the other sign of the quaternion
     shares = jnp.linspace(0, 1, 5)
     way = jax.jit(jax.vmap(interpolate, (None, None, 0)))(one, other, shares)
     same(way[0], a)
