@@ -87,8 +87,8 @@ def velocity(
 ) -> Array:
     """The velocity [V] for the next `dt` that brings a site towards `target` [7], which itself moves at `twist` [6] in m/s and rad/s.
 
-    Joints stay within their ranges: what one of them cannot do is asked of the others. Where one would be too fast, all are slowed
-    alike, so that the site keeps its direction. What the task leaves free goes to the configuration `posture` [nq].
+    Joints stay within their ranges, or come back to them: what one of them cannot do is asked of the others. Where one would be too fast,
+    all are slowed alike, so that the site keeps its direction. What the task leaves free goes to the configuration `posture` [nq].
 
     Raises:
         ValueError: speed or velocities do not fit the chain.
@@ -115,7 +115,8 @@ def solve(
     minimum: try several by `vmap`.
 
     The gradient is that of one more step (Bolte et al. 2023, https://arxiv.org/abs/2305.13768): with respect to `target` and `chain` that
-    of the implicit function, as far as the target is reached, by the shortest change of the configuration. It is 0 with respect to `qpos`.
+    of the implicit function, as far as the target is reached, by the shortest change of the configuration. It is 0 with respect to
+    `qpos` and `posture`.
     """
     whole = replace(config, dt=1.0, gain=1.0, speed=step, posture_gain=min(config.posture_gain, 1.0))
     found, count = _search((whole, iterations, position_tolerance, rotation_tolerance), chain, qpos, site, target, posture)
@@ -190,8 +191,9 @@ def _step(
     if posture is not None:
         leisure = config.posture_gain * difference(chain, qpos, posture)[chosen]
     size = chain.moves.shape[0]
-    speed = jnp.broadcast_to(jnp.asarray(config.speed, qpos.dtype), (size,))[chosen]
-    found = _within(matrix, wanted, leisure, _bounds(chain, qpos, config.dt)[chosen], speed, config.damping, bend)
+    speed = jnp.broadcast_to(jnp.asarray(config.speed, qpos.dtype), (size,))
+    bounds = _bounds(chain, qpos, config, speed)[chosen]
+    found = _within(matrix, wanted, leisure, bounds, speed[chosen], config.damping, bend)
     return jnp.zeros(size, qpos.dtype).at[chosen].set(found), off
 
 
@@ -209,9 +211,13 @@ def _clipped(vector: Array, longest: float) -> Array:
     return vector * longest * jax.lax.rsqrt(jnp.maximum(jnp.sum(vector * vector), longest**2))
 
 
-def _bounds(chain: Chain, qpos: Array, dt: float) -> Array:
-    """[V, 2] the velocities with which joints come to their limits in `dt`."""
-    return ((like(chain, qpos).range - qpos[:, None]) / dt)[chain.velocity_coordinate]
+def _bounds(chain: Chain, qpos: Array, config: Config, speed: Array) -> Array:
+    """[V, 2] the velocities with which joints come to their limits in `dt`; those that are outside come back as errors do."""
+    bounds = ((like(chain, qpos).range - qpos[:, None]) / config.dt)[chain.velocity_coordinate]
+    back = config.gain * config.dt * bounds
+    low = jnp.where(bounds[:, 0] > 0, jnp.minimum(back[:, 0], speed), bounds[:, 0])
+    high = jnp.where(bounds[:, 1] < 0, jnp.maximum(back[:, 1], -speed), bounds[:, 1])
+    return jnp.stack((low, high), -1)
 
 
 def _within(matrix: Array, wanted: Array, leisure: Array, bounds: Array, speed: Array, damping: float, least: Array) -> Array:

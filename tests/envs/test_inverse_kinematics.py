@@ -1,5 +1,6 @@
 """Inverse kinematics: its formulas against numpy with MuJoCo's Jacobians, what it reaches, and what it does where it reaches nothing."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -124,6 +125,9 @@ def test_joints_stop_at_their_limits_and_others_take_over():
     outside = np.array(HOME, np.float32)
     outside[0] = 3.1
     assert np.asarray(step(outside, ARM))[0] * config.dt == pytest.approx(PANDA.jnt_range[0, 1] - 3.1, abs=1e-5)
+    slow = replace(config, speed=1.5)
+    back = np.asarray(jax.jit(lambda q: velocity(ARM, q, GRIPPER, jnp.asarray(ahead, jnp.float32), slow))(outside))
+    assert back[0] == pytest.approx(-1.5) and np.abs(back).max() < 1.5 + 1e-5
 
 
 def test_all_joints_are_slowed_alike():
