@@ -7,14 +7,14 @@ ARGS ?=
 
 # What each installation holds; all share .venv.
 EXTRAS_train := envs
-EXTRAS_dev := envs,suite,bench,data,beam,dev
+EXTRAS_dev := envs,suite,bench,data,beam,vla,pusht,dev
 EXTRAS_bench := envs,suite,warp,adapters,bench
 EXTRAS_warp := warp
 
 # pip leaves the bytecode to the first import: most modules are never imported. A shell that forbids to write it would pay at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup train test test-all lint bench baselines
+.PHONY: setup train test test-all lint bench baselines golden
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -57,6 +57,15 @@ bench: .venv/installed-bench
 	done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
+# Numbers that the tests compare with, anew from the peers themselves: make golden PEER=<python of an environment with lerobot 0.4.4>.
+# A script that writes a file writes it beside itself; what LeRobot reads of our data sets needs these first.
+golden: .venv/installed-dev
+	@[ -n "$(PEER)" ] || { echo "make golden needs PEER=<python of an environment with lerobot 0.4.4>" >&2; exit 1; }
+	for script in $$(grep -l np.savez tests/golden/lerobot_*.py); do $(PEER) $$script || exit 1; done
+	folder=$$(mktemp -d) && $(BIN)/python -m tests.golden.lerobot_written $$folder \
+		&& $(PEER) tests/golden/lerobot_reads.py $$folder/*/ > $$folder/reads.json \
+		&& mv $$folder/reads.json tests/golden/lerobot_reads.json && rm -r $$folder
+
 # The versions are checked before anything is made, so that an old Python leaves nothing behind.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit("jaxrl needs Python 3.11 or newer, not " + sys.version.split()[0] \
@@ -65,4 +74,5 @@ $(BIN)/pip:
 
 .venv/installed-%: setup.cfg setup.py constraints.txt | $(BIN)/pip
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --use-pep517 -c constraints.txt -e '.[$(EXTRAS_$*)]'
+	$(if $(findstring pusht,$(EXTRAS_$*)),$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt gym-pusht)
 	@touch $@

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
             "bc": {
                 "name": "jaxrl.objectives.bc",
                 "weight": 1.0,
-                "loss": "mse",
+                "head": "mse",
                 "network": {"name": "jaxrl.networks.state_mlp", "hidden": (128, 128), "activation": "elu"},
             }
         }

@@ -36,6 +36,7 @@ PACKAGES = {
     "adapter": "jaxrl_envs.adapters",
     "wrapper": "jaxrl_envs.wrappers",
     "policy": "jaxrl_envs.scripted",
+    "policy wrapper": "jaxrl.policies",
 }
 _EXTRA_OF = {
     "mujoco": "envs",
@@ -45,6 +46,7 @@ _EXTRA_OF = {
     "tensorflow_datasets": "data",
     "rlds": "data",
     "pyarrow": "data",
+    "tokenizers": "vla",
     "grpc": "serve",
     "wandb": "wandb",
     "brax": "adapters",

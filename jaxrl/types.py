@@ -58,6 +58,13 @@ class PolicySpec(NamedTuple):
     executed_steps: int = 1  # steps executed before the next inference
     rate: float = 0.0  # control rate [Hz]; 0 where time has no unit
     extras: Spec = {}  # what it returns beside the chunk, per row; collectors keep it in `Transition.extras`
+    # Of these, scalars named "policy/..." tell how it fares, and evaluations show them.
+
+
+def _forgets(observation: Observation, carry: PyTree) -> PyTree:
+    """The `remember` of policies that look only when they are asked."""
+    del observation
+    return carry
 
 
 class Policy(NamedTuple):
@@ -67,6 +74,8 @@ class Policy(NamedTuple):
     init: Callable[[int], PyTree]  # batch size -> carry (RNN state, history, chunk in flight)
     act: Callable[..., tuple[Array, PyTree, dict[str, Array]]]
     # (params, observation, carry, key [B], context=None) -> chunk [B, horizon, action_dim], carry, extras
+    remember: Callable[[Observation, PyTree], PyTree] = _forgets
+    # (observation, carry) -> carry: takes in what is seen while a chunk is executed, where `act` is not asked
 
 
 class Algorithm(NamedTuple):
@@ -87,7 +96,8 @@ class Objective(NamedTuple):
     init: Callable[[Key], tuple[Params, PyTree]]  # key -> params, statistics
     loss: Callable[..., tuple[Array, Array, PyTree, Metrics]]
     # (params, statistics, batch, key) -> per-element loss, mask of the same shape, statistics, metrics
-    sample: Callable[..., Array]  # (params, statistics, observation, key [B], context=None) -> chunk [B, horizon, action_dim]
+    sample: Callable[..., Any]
+    # (params, statistics, observation, key [B], context=None) -> chunk [B, horizon, action_dim]; with `spec.extras`, that and these
     spec: PolicySpec
     batch_spec: Spec
 

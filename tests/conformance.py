@@ -18,20 +18,23 @@ import pytest
 
 from jaxrl.algorithms import reinforce
 from jaxrl.curricula.static import fixed
-from jaxrl.networks import actor_q, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp
+from jaxrl.networks import act, actor_q, energy_mlp, pixel_actor_q, q_network, recurrent_actor_critic, state_mlp, token_decoder, unet1d
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.networks.actor_q import ActorQ
+from jaxrl.networks.interface import Autoencoder, Denoiser, Energy, TokenDecoder
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.objectives import bc
+from jaxrl.objectives import bc, tokens, vqbet
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
+from jaxrl.policies import overseen
 from jaxrl.policies.constant import constant
 from jaxrl.replay import demonstrations, replay
 from jaxrl.replay.recording import Recording
 from jaxrl.rollout import rollout
+from jaxrl.tokenizers import residual_vq
 from jaxrl.types import (
     Algorithm,
     ArraySpec,
@@ -41,7 +44,6 @@ from jaxrl.types import (
     HostEnv,
     Key,
     Mirror,
-    Network,
     Objective,
     Params,
     Policy,
@@ -50,11 +52,13 @@ from jaxrl.types import (
     Reflection,
     Source,
     Spec,
+    StatefulNetwork,
 )
 from tests.hosts import on_host
 from tests.probes import PROBES, lines, probe_env, with_pictures
 
 OFF_POLICY = (ActorQ, PixelActorQ, QNetwork)  # networks of off-policy methods
+AROUND_CHUNKS = ("blended", "history", "latency_matched", "receding_horizon", "smoothed", "temporal_ensemble")
 PACKAGES = ("jaxrl", "jaxrl_envs", "jaxrl_data")
 
 
@@ -106,8 +110,34 @@ def recording() -> Recording:
     return Recording(seen, arrays["action"], np.zeros(6, np.float32), ends, SPEC, final, np.array([True, False, True]))
 
 
-def network() -> Network:
+def network() -> StatefulNetwork:
     return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
+def autoencoder() -> Autoencoder:
+    return act.act(act.Config(**SMALL["jaxrl.networks.act"]), SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
+def coder() -> StatefulNetwork:
+    shape = vqbet.output_shape(vqbet.Config(**SMALL["jaxrl.objectives.vqbet"]), SPEC)
+    return state_mlp.state_mlp(state_mlp.Config((8,)), SPEC.observation, shape)
+
+
+def teller() -> TokenDecoder:
+    config = token_decoder.Config(**SMALL["jaxrl.networks.token_decoder"])
+    return token_decoder.token_decoder(
+        config, SPEC.observation, tokens.output_shape(tokens.Config(**SMALL["jaxrl.objectives.tokens"]), SPEC)
+    )
+
+
+def denoiser() -> Denoiser:
+    config = unet1d.Config(**SMALL["jaxrl.networks.unet1d"])
+    return unet1d.unet1d(config, SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
+
+
+def energy() -> Energy:
+    config = energy_mlp.Config(**SMALL["jaxrl.networks.energy_mlp"])
+    return energy_mlp.energy_mlp(config, SPEC.observation, (SPEC.horizon, *SPEC.action.shape))
 
 
 def remembering() -> ActorCritic:
@@ -117,6 +147,11 @@ def remembering() -> ActorCritic:
 
 def env_policy(env: Env = ENV) -> Policy:
     return constant(PolicySpec({"state/which": env.spec.observation["state/which"]}, env.spec.action), 0.1)
+
+
+def chunked() -> Policy:
+    """Looks at two steps and predicts twelve."""
+    return constant(PolicySpec({"state/which": ArraySpec((2, 3))}, ENV.spec.action, 12, rate=10.0), 0.1)
 
 
 def replayed() -> Source:
@@ -135,9 +170,9 @@ def mirror() -> Mirror:
     return Mirror({name: swapped(spec) for name, spec in ENV.spec.observation.items()}, swapped(ENV.spec.action))
 
 
-def collector(env: Env = ENV) -> Source:
+def collector(env: Env = ENV, policy: Policy | None = None) -> Source:
     """Unrolls of 4 steps in 4 worlds."""
-    return rollout.rollout(rollout.Config(4, 4, 4), env, fixed(env.sample), env_policy(env))
+    return rollout.rollout(rollout.Config(4, 4, 4), env, fixed(env.sample), policy or env_policy(env))
 
 
 # By the annotation of a parameter, or for plain numbers by its name.
@@ -145,9 +180,12 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Algorithm: lambda: reinforce.reinforce(reinforce.Config(), ENV.spec, SUPPLIES[ActorCritic]()),
     ActorQ: lambda: actor_q.actor_q(actor_q.Config(Torso(width=8), Torso(width=8)), ENV.spec),
     ActorQ | PixelActorQ: lambda: SUPPLIES[ActorQ](),
+    Autoencoder: autoencoder,
     ActorCritic: lambda: actor_critic(ActorCriticConfig((8,), (8,)), ENV.spec),
     Callable[[Key], Params]: lambda: ENV.sample,
     Curriculum: lambda: fixed(ENV.sample),
+    Denoiser: denoiser,
+    Energy: energy,
     Env: lambda: VARYING,
     EnvSpec: lambda: ENV.spec,
     HostEnv: lambda: on_host(ENV),
@@ -156,7 +194,8 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Mapping[str, Source]: lambda: {name: demonstrations.demonstrations(demonstrations.Config(4), recording()) for name in "ab"},
     Mapping[str, float]: lambda: {"bc": 1.0},
     Mirror: mirror,
-    Network: network,
+    StatefulNetwork: network,
+    TokenDecoder: teller,
     PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(PIXELS, SEEING.spec),
     Policy: env_policy,
     PolicySpec: lambda: SPEC,
@@ -169,18 +208,31 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     "names": lambda: (),
     "num_worlds": lambda: 4,
     "params": lambda: (),
+    "expert_params": lambda: (),
     "input_size": lambda: 4,
     "output_shape": lambda: (2, 3),
     "output_size": lambda: 3,
 }
 # Fields of a Config that differ from its defaults, by module, to keep the arrays small.
 SMALL: dict[str, dict[str, Any]] = {
+    "jaxrl.networks.act": {"size": 8, "heads": 2, "hidden": 8, "encoder_layers": 1, "posterior_layers": 1, "latent_size": 2},
+    "jaxrl.networks.energy_mlp": {"hidden": (8, 8)},
+    "jaxrl.networks.gpt": {"width": 8, "layers": 1, "heads": 2},
     "jaxrl.networks.recurrent_actor_critic": {"memory_size": 3},
+    "jaxrl.objectives.ibc": {"negatives": 4, "samples": 4, "gradient_penalty": 1.0},
+    "jaxrl.networks.token_decoder": {"width": 8, "layers": 2, "heads": 2},
+    "jaxrl.networks.transformer_denoiser": {"layers": 1, "heads": 2, "size": 8},
+    "jaxrl.networks.unet1d": {"channels": (4, 8), "groups": 2, "time_size": 4},
+    "jaxrl.objectives.diffusion": {"num_steps": 4},
+    "jaxrl.objectives.flow": {"inference_steps": 2},
+    "jaxrl.objectives.tokens": {"bins": 8, "temperature": 1.0},
+    "jaxrl.objectives.vqbet": {"chunk": 1, "codebooks": residual_vq.Config(codes=3, size=4), "hidden": (8,), "offset_weight": 10.0},
     "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
     "jaxrl.rollout.host_rollout": {"num_worlds": 4, "unroll_length": 4},
     "jaxrl_envs.wrappers.pixels": {"cameras": ("side",), "width": 8, "height": 8, "frames": 2},
     "jaxrl.replay.replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30},
     "jaxrl.replay.host_replay": {"capacity": 80, "batch_size": 8, "num_updates": 2, "initial_steps": 30, "image_gib": 0.01},
+    "jaxrl.replay.dagger": {"capacity": 80, "batch_size": 8, "horizon": 2, "initial_steps": 30},
     "jaxrl.replay.sequences": {"capacity": 80, "batch_size": 8, "num_updates": 2, "length": 5, "initial_steps": 30},
     "jaxrl.networks.pixel_actor_q": {"layers": PIXELS.layers, "features": PIXELS.features, "head": PIXELS.head},
     "jaxrl.networks.actor_q": {"actor": Torso(width=8), "critic": Torso(width=8, layer_norm=True, dropout=0.1)},
@@ -204,8 +256,11 @@ def drawn_env() -> Env:
 
 # What a factory takes in place of what its parameter's type says, by module.
 SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
+    "jaxrl.objectives.vqbet": {StatefulNetwork: coder},
     "jaxrl.replay.host_replay": {Source: lambda: collector(SEEING)},
     "jaxrl.replay.mirrored": {Source: replayed},
+    "jaxrl.replay.dagger": {Source: lambda: collector(policy=overseen.overseen(overseen.Config(), env_policy(), env_policy(), ()))},
+    **{f"jaxrl.policies.{name}": {Policy: chunked} for name in AROUND_CHUNKS},
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
     "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},
     "jaxrl.networks.actor_q": {EnvSpec | PolicySpec: lambda: ENV.spec},

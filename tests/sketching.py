@@ -14,7 +14,7 @@ from jaxrl.replay.memory import Config as Memory
 from jaxrl.replay.memory import memory
 from jaxrl.replay.recording import Recording
 from jaxrl.training.fit import Run, initial, many_updates
-from jaxrl.types import Algorithm, ArraySpec, Metrics, Network, Objective, Params, PolicySpec, Source
+from jaxrl.types import Algorithm, ArraySpec, Metrics, Network, Objective, Params, PolicySpec, Source, StatefulNetwork
 from tests.probes import PROBES, probe_env
 
 KEY = jax.random.key(0)
@@ -53,6 +53,13 @@ def batch_spec(spec: PolicySpec = SPEC) -> dict[str, ArraySpec]:
 
 def masked(batch: dict[str, Any]) -> jax.Array:
     return batch["mask"]
+
+
+def stateful(network: Network) -> StatefulNetwork:
+    """The same, as objectives take it."""
+    return StatefulNetwork(
+        lambda key: (network.init(key), {}), lambda params, statistics, x, key=None, train=False: (network.apply(params, x), statistics)
+    )
 
 
 def linear(shape: tuple[int, ...]) -> Network:

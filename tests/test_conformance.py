@@ -19,6 +19,7 @@ import pytest
 
 from jaxrl import config as configs
 from jaxrl.networks.actor_critic import ActorCritic
+from jaxrl.networks.interface import Autoencoder, Denoiser, Energy, TokenDecoder
 from jaxrl.ops.paths import flatten_names
 from jaxrl.ops.specs import check_spec
 from jaxrl.types import (
@@ -35,6 +36,7 @@ from jaxrl.types import (
     PyTree,
     RecurrentNetwork,
     Source,
+    StatefulNetwork,
 )
 from tests.conformance import (
     KEY,
@@ -60,10 +62,10 @@ PACKAGES: dict[str, tuple[type, ...]] = {
     "jaxrl.algorithms": (Algorithm,),
     "jaxrl.bonuses": (Algorithm,),
     "jaxrl.objectives": (Objective,),
-    "jaxrl.networks": (Network, ActorCritic, *OFF_POLICY),
+    "jaxrl.networks": (Network, StatefulNetwork, ActorCritic, Autoencoder, Denoiser, Energy, TokenDecoder, *OFF_POLICY),
     "jaxrl.policies": (Policy,),
     "jaxrl.curricula": (Curriculum,),
-    "jaxrl_envs.tasks": (Env,),
+    "jaxrl_envs.tasks": (Env, HostEnv),
     "jaxrl_envs.adapters": (Env, HostEnv),
     "jaxrl_envs.wrappers": (Env,),
     "jaxrl_envs.scripted": (Policy,),
@@ -73,9 +75,10 @@ PACKAGES: dict[str, tuple[type, ...]] = {
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_module_is_found(package):
     found = {path for returned in PACKAGES[package] for path in factories(returned)}
-    for path in modules():
+    for path, module in modules().items():
         parent, _, name = path.rpartition(".")
-        if parent == package and not name.startswith("_"):
+        is_package = hasattr(module, "__path__")  # of parts, such as jaxrl.networks.vision
+        if parent == package and not name.startswith("_") and name != "interface" and not is_package:  # interfaces hold contracts
             wanted = " or ".join(returned.__name__ for returned in PACKAGES[package])
             assert f"{path}.{name}" in found, f"{path} has no factory `{name}(...) -> {wanted}`; write one, or begin the file's name with _"
 
@@ -146,6 +149,24 @@ def test_network(path, factory):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[1], atol=1e-5), single, output)
 
 
+@pytest.mark.parametrize(("path", "factory"), cases(StatefulNetwork))
+def test_stateful_network(path, factory):
+    """One that an objective learns with, from observations to any shape."""
+    network, x = build(path, factory), draw(SPEC.observation, 3)
+    params, statistics = network.init(KEY)
+    assert_equal((params, statistics), network.init(KEY))
+    assert not [name for name, shape in flatten_names(shapes((params, statistics))).items() if shape.startswith("weak")]
+    for name in flatten_names(params):
+        assert not re.search(r"(^|/)[A-Z]\w*_\d+(/|$)", name), f"{path}: the parameter {name} has a name that flax chose; give one"
+    output, same = network.apply(params, statistics, x)
+    assert output.shape == (3, *SUPPLIES["output_shape"]()) and output.dtype == jnp.float32
+    assert_equal(same, statistics)
+    alone, _ = network.apply(params, statistics, rows(x, slice(1, 2)))
+    np.testing.assert_allclose(alone[0], output[1], atol=1e-5)
+    _, after = network.apply(params, statistics, x, jax.random.key(1), train=True)
+    assert shapes(after) == shapes(statistics)
+
+
 RECURRENT = [
     pytest.param(path, part, id=f"{path} {name}")
     for path, factory in factories(ActorCritic).items()
@@ -181,16 +202,23 @@ def stored_batch() -> dict[str, Any]:
 @pytest.mark.parametrize(("path", "factory"), cases(Objective))
 def test_objective(path, factory):
     objective = build(path, factory)
-    params, statistics = objective.init(KEY)
-    assert_equal((params, statistics), objective.init(KEY))
+    init = jax.jit(objective.init)
+    params, statistics = init(KEY)
+    assert_equal((params, statistics), init(KEY))
     batch = stored_batch()
     check_spec(objective.batch_spec, spec_of(batch), path, "the stored batch")
-    elements, mask, after, metrics = objective.loss(params, statistics, batch, KEY)
+    elements, mask, after, metrics = jax.jit(objective.loss)(params, statistics, batch, KEY)
     assert elements.shape == mask.shape and elements.shape[0] == 16 and jnp.isfinite(elements).all()
     assert shapes(after) == shapes(statistics) and all(value.shape == () for value in metrics.values())
     observation, keys = rows(batch["observation"], slice(3)), jax.random.split(KEY, 3)
-    chunk = objective.sample(params, statistics, observation, keys)
+    sample = jax.jit(objective.sample)
+    sampled = sample(params, statistics, observation, keys)
+    chunk, extras = sampled if objective.spec.extras else (sampled, {})
     assert chunk.shape == (3, objective.spec.horizon, *objective.spec.action.shape) and jnp.isfinite(chunk).all()
+    assert spec_of(extras, ("row",)) == {name: ArraySpec(("row", *s.shape), s.dtype) for name, s in objective.spec.extras.items()}
+    others = jax.tree.map(lambda x: x.at[1:].add(1.0), observation)
+    other_keys = jnp.concatenate([keys[:1], jax.random.split(jax.random.key(6), 2)])
+    assert_equal(rows(sampled, slice(1)), rows(sample(params, statistics, others, other_keys), slice(1)))
 
 
 @pytest.mark.parametrize("garbage", [1e20, jnp.nan])
@@ -202,6 +230,7 @@ def test_padding_counts_neither_in_the_loss_nor_in_the_gradient(path, factory, g
     padded = batch["mask"] == 0
     assert padded.any() and not padded.all()
 
+    @jax.jit
     @jax.value_and_grad
     def mean(params, action):
         elements, mask, _, _ = objective.loss(params, statistics, batch | {"action": action}, KEY)
@@ -257,6 +286,7 @@ def assert_policy(path: str, policy: Policy, params: Params) -> None:
     assert shapes(after) == shapes(carry), f"{path}: the carry must keep its structure"
     assert spec_of(extras, ("row",)) == {name: ArraySpec(("row", *s.shape), s.dtype) for name, s in spec.extras.items()}
     assert_equal((chunk, after, extras), act(params, observation, carry, keys))
+    assert shapes(policy.remember(observation, after)) == shapes(carry), f"{path}: the carry must keep its structure"
     others = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b[1:]]), observation, draw(spec.observation, 3, jax.random.key(5)))
     other_keys = jnp.concatenate([keys[:1], jax.random.split(jax.random.key(6), 2)])
     assert_equal(rows((chunk, after, extras), slice(1)), rows(act(params, others, carry, other_keys), slice(1)))
@@ -381,5 +411,19 @@ def test_source_that_lacks_something_is_refused(path, factory):
 
 
 def test_something_of_each_kind_was_found():
-    for returned in (Algorithm, Objective, Network, ActorCritic, *OFF_POLICY, Policy, Source, Env):
+    for returned in (
+        Algorithm,
+        Objective,
+        Network,
+        StatefulNetwork,
+        ActorCritic,
+        Autoencoder,
+        Denoiser,
+        Energy,
+        TokenDecoder,
+        *OFF_POLICY,
+        Policy,
+        Source,
+        Env,
+    ):
         assert factories(returned), f"no factory that returns {returned.__name__} was found"

@@ -7,7 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxrl import config as configs
-from jaxrl.cli.assemble import Settings, assemble
+from jaxrl.cli.assemble import assemble
+from jaxrl.cli.settings import Settings
 from jaxrl.replay.recording import Recording, save
 from jaxrl.training import fit
 

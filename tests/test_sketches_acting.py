@@ -19,7 +19,7 @@ from jaxrl.ops.specs import check_spec
 from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
 from jaxrl.types import Algorithm, ArraySpec, EnvSpec, Network, Policy, PolicySpec, PyTree, Source, TrainState, Transition
-from tests.sketching import ADAM, CHUNK, ENV, KEY, NORMALISER, SPEC, demonstrations, linear, train
+from tests.sketching import ADAM, CHUNK, ENV, KEY, NORMALISER, SPEC, demonstrations, linear, stateful, train
 
 # Prioritised replay (Schaul et al. 2016, https://arxiv.org/abs/1511.05952): the loss of a row comes back as its priority.
 
@@ -189,7 +189,7 @@ def mixture(sources: Mapping[str, Source]) -> Source:
 
 def test_mixed_sources():
     network = Network(linear(CHUNK).init, lambda p, x, key=None, train=False: jnp.tensordot(x["state/which"], p, 1))
-    table = {name: bc.bc(bc.Config(loss), SPEC, network) for name, loss in {"lab": "mse", "field": "l1"}.items()}
+    table = {name: bc.bc(bc.Config(loss), SPEC, stateful(network)) for name, loss in {"lab": "mse", "field": "l1"}.items()}
     config = supervised.Config(ADAM, named_sources=True, policy="field")
     algorithm = supervised.supervised(config, table, {"lab": 1.0, "field": 0.5}, NORMALISER)
     acting = rollout(Rollout(num_worlds=3, unroll_length=2, pool_size=2), ENV, fixed(ENV.sample), algorithm.explore)

@@ -16,7 +16,7 @@ from jaxrl.rollout.rollout import Config as Rollout
 from jaxrl.rollout.rollout import rollout
 from jaxrl.types import Network, Objective, Policy
 from tests.probes import observe
-from tests.sketching import ADAM, CHUNK, ENV, KEY, SPEC, batch_spec, demonstrations, imitate, linear, masked, train
+from tests.sketching import ADAM, CHUNK, ENV, KEY, SPEC, batch_spec, demonstrations, imitate, linear, masked, stateful, train
 
 # Dropout and batch statistics: noise from the key in the loss only, statistics that the loss moves and the sampler reads.
 
@@ -166,7 +166,8 @@ def test_lora_trains_beside_a_frozen_base():
 
 
 def inpainting_objective() -> Objective:
-    plain = bc.bc(bc.Config(), SPEC, Network(linear(CHUNK).init, lambda p, x, key=None, train=False: jnp.tensordot(x["state/which"], p, 1)))
+    network = Network(linear(CHUNK).init, lambda p, x, key=None, train=False: jnp.tensordot(x["state/which"], p, 1))
+    plain = bc.bc(bc.Config(), SPEC, stateful(network))
 
     def sample(params, statistics, observation, key, context=None):
         chunk = plain.sample(params, statistics, observation, key)

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str], experiment: planning.Load | None = None) -> i
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", help="folder or file of the data set, local or in a cloud")
     parser.add_argument("--plan", metavar="CONFIG", help="experiment file: what training from it will draw and hold in memory")
-    parser.add_argument("--hosts", type=int, default=1, help="that share each batch of the plan")
+    parser.add_argument("--hosts", type=int, help="that share each batch of the plan; by default one")
     parser.add_argument("--quick", action="store_true", help="metadata only: steps and hours, which need one pass, are left out")
 
 
@@ -64,9 +64,11 @@ def info(options: argparse.Namespace) -> int:
     if bool(options.path) == bool(options.plan):
         raise ValueError("info takes the path of a data set, or --plan and an experiment file")
     if options.plan:
-        for shown in planning.told(_experiment(options, options.plan), options.hosts):
+        for shown in planning.told(_experiment(options, options.plan), 1 if options.hosts is None else options.hosts):
             console().print(shown)
         return 0
+    if options.hosts is not None:
+        raise ValueError("--hosts: has no effect without --plan; leave it out")
     out, first = console(), None
     sizes = Table("split", "episodes", "steps", "hours", "shortest", "longest", "fingerprint", title=options.path, title_justify="left")
     for name in splits(options.path):
@@ -141,6 +143,8 @@ def stats(options: argparse.Namespace) -> int:
         raise ValueError(f"--workers is {options.workers}, but must be at least 1")
     if not 0 <= options.validation < 1:
         raise ValueError(f"--validation is {options.validation}, but must be at least 0 and below 1")
+    if options.out and epath.Path(options.out).is_dir():
+        raise ValueError(f"--out {options.out}: is a folder, and should be the file to write; name one in it, such as statistics.json")
     done = (options.standard, options.validation)
     dataset = opened(options)
     with progress(f"reading {dataset.split}", dataset.size) as advance:
@@ -271,9 +275,11 @@ def view(options: argparse.Namespace) -> int:
 
     if options.frames < 1:
         raise ValueError(f"--frames is {options.frames}, but must be at least 1")
+    if (folder := epath.Path(options.out)).exists() and not folder.is_dir():
+        raise ValueError(f"--out {options.out}: is a file, and should be a folder; choose another one")
     dataset = opened(options)
     first, last = _range(options.episodes, dataset)
-    folder, made = epath.Path(options.out), []
+    made = []
     with progress("drawing", last - first) as advance:
         for number, episode in enumerate(dataset.read(first, last), first):
             stem = f"{dataset.name.replace('/', '_')}_{dataset.split}_{number:06d}"

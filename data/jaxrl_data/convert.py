@@ -211,4 +211,5 @@ def _check_source(path: str, told: Origin) -> None:
         raise ValueError(f"{path}: a conversion on Beam was begun there; go on with --beam, or write to another folder")
     found = read_origin(path)
     if found and (found.dataset, found.fingerprint) != (told.dataset, told.fingerprint):
-        raise ValueError(f"{path}: {FILE} tells of another data set, {found.dataset!r}; write {told.dataset!r} to another folder")
+        other = repr(found.dataset) + (" by name, of another split, policy, seed or contents" if found.dataset == told.dataset else "")
+        raise ValueError(f"{path}: {FILE} tells of another data set, {other}; write {told.dataset!r} to another folder")

@@ -4,6 +4,7 @@ The whole state is the number of samples drawn so far: batch k holds the same ro
 and whenever it is made. Grain reads ahead.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.cores import cores
@@ -20,11 +22,12 @@ from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.running_statistics import init as no_statistics
 from jaxrl.types import ArraySpec, Key, Metrics, Params, PolicySpec, Source, Spec
 from jaxrl_data.episode import Features
+from jaxrl_data.kept_samples import row_bytes
 from jaxrl_data.members import statistics_of
 from jaxrl_data.mixture import Mixture
 from jaxrl_data.order import rows_of_host
 from jaxrl_data.samples import Samples, open_mixture, over_time
-from jaxrl_data.statistics import Statistics, compare, from_json, to_json
+from jaxrl_data.statistics import Statistics, compare, from_json, ranges, to_json
 from jaxrl_data.transforms import stored
 from jaxrl_data.transforms.interface import Transform
 from jaxrl_data.transforms.keys import ACTION
@@ -32,6 +35,7 @@ from jaxrl_data.transforms.keys import ACTION
 _BATCHES = 2**40  # that there are: none is the last
 _EPISODE = 4 + 16 + 4 * 8  # bytes of the index: length and hash, and places of the episode among its set's and the part's steps
 _PROCESS = 250_000_000  # bytes of a worker process before it reads anything: Python, NumPy, JAX and Grain (243 MB measured, 2026-11-27)
+_NARROWEST = 1e-6  # range by which a policy divides; `running_statistics` has a floor of its own
 DEVICE_BATCHES = 2  # one that is learnt from, and the next
 
 
@@ -165,16 +169,18 @@ def _statistics(config: Config, samples: Samples) -> Statistics | None:
     return statistics_of(only.member, config.validation, only.measured)
 
 
-def normaliser(spec: PolicySpec, held: Statistics | None) -> RunningStatistics:
-    """Mean and variance for a policy; without effect where there are no statistics."""
+def normaliser(spec: PolicySpec, held: Statistics | None, scale: str = "z_score") -> RunningStatistics:
+    """For a policy, the middle of what `scale` maps to [-1, 1], and the square of half its width; without effect where there are no
+    statistics.
+    """
     whole = no_statistics({**spec.observation, ACTION: spec.action})
     if held is None:
         return whole
     mean, variance = dict(whole.mean), dict(whole.variance)
     for name in mean.keys() & held.columns.keys():  # a mask has none
-        column = held.columns[name]
-        mean[name] = jnp.broadcast_to(jnp.asarray(column.mean, jnp.float32), mean[name].shape)
-        variance[name] = jnp.broadcast_to(jnp.asarray(column.std**2, jnp.float32), mean[name].shape)
+        low, high, _ = ranges(held.columns[name], _NARROWEST, scale)
+        mean[name] = jnp.broadcast_to(jnp.asarray((low + high) / 2, jnp.float32), mean[name].shape)
+        variance[name] = jnp.broadcast_to(jnp.asarray(((high - low) / 2) ** 2, jnp.float32), mean[name].shape)
     return RunningStatistics(jnp.float32(held.steps), mean, variance)
 
 
@@ -184,7 +190,7 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     On a mesh the batch is one array over all processes, shared out over the axis `data`; each process reads its own rows.
 
     Raises:
-        ValueError: sets do not fit together, or hosts or devices do not divide the batch.
+        ValueError: sets do not fit together, hosts hold different data, or hosts or devices do not divide the batch.
     """
     samples = open_mixture(mixture_of(config))
     hosts, host = (1, 0) if mesh is None else (jax.process_count(), jax.process_index())
@@ -217,7 +223,19 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     seen = {name: reads(one.member.features, samples.spec) for name, one in samples.fed.items()}
     changes = {name: one.transforms for name, one in samples.fed.items()}
     marks = {name: one.member.store.fingerprint for name, one in samples.fed.items()}
-    return Loaded(source, spec, normaliser(spec, common), config.history, seen, changes, marks, held)
+    check_hosts(marks, hosts)
+    return Loaded(source, spec, normaliser(spec, common, config.scale), config.history, seen, changes, marks, held)
+
+
+def check_hosts(marks: Mapping[str, str], hosts: int) -> None:
+    """Raises ValueError, on every host, that names a set of which they hold different data: one batch would be made of both."""
+    if hosts == 1:
+        return
+    own = [np.frombuffer(hashlib.sha256(mark.encode()).digest()[:8], np.uint32) for mark in marks.values()]
+    every = np.asarray(multihost_utils.process_allgather(np.stack(own)))  # [hosts, sets, 2]
+    for name, held in zip(marks, np.moveaxis(every, 1, 0), strict=True):
+        if odd := np.flatnonzero((held != held[0]).any(-1)).tolist():
+            raise ValueError(f"sets.{name}: host {odd[0]} holds other data or statistics than host 0; give all hosts the same")
 
 
 def reads(features: Features, told: Spec) -> dict[str, int | None]:
@@ -248,11 +266,6 @@ def batch_spec(config: Mixture, batch_size: int, told: Spec) -> dict[str, ArrayS
     return out
 
 
-def row_bytes(told: Spec) -> int:
-    """Of one sample in a batch."""
-    return sum(int(np.prod([int(n) for n in one.shape], dtype=np.int64)) * np.dtype(one.dtype).itemsize for one in told.values())
-
-
 def memory(config: Config, samples: Samples, hosts: int = 1) -> dict[str, int]:
     """Bytes that reading holds on one of the hosts, whatever the size of the data sets' contents: their indices, batches, processes.
 
@@ -263,4 +276,6 @@ def memory(config: Config, samples: Samples, hosts: int = 1) -> dict[str, int]:
     index = _EPISODE * sum(len(one.member.lengths) for one in samples.fed.values())
     held = row_bytes(samples.spec) * config.batch_size // hosts * waiting * max(config.processes, 1)
     found = {"host/data/index": index * (config.processes + 1), "host/data/batches": held}
+    if samples.kept_bytes:
+        found["host/data/samples"] = samples.kept_bytes * (config.processes or 1)
     return found | ({"host/data/processes": config.processes * _PROCESS} if config.processes else {})

@@ -1,5 +1,6 @@
 """One data set of a mixture, opened: which of its steps may be drawn, and the sample of each."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 
 from jaxrl.ops.suggestion import suggestion
+from jaxrl.types import ArraySpec
 from jaxrl_data.cache.store import Store, open_store
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Episode, Features
@@ -65,9 +67,23 @@ def _is_vector(own: str) -> bool:
     return own == ACTION or own.startswith("state/")
 
 
+def _as_vectors(array: np.ndarray) -> np.ndarray:
+    """[T, n], of floats."""
+    array = array.astype(np.float32) if array.dtype.kind in "biu" else array
+    return array if array.ndim == 2 else array.reshape(len(array), -1)
+
+
+def _of_vectors(spec: ArraySpec) -> ArraySpec:
+    """What `_as_vectors` makes of a column."""
+    spec = replace(spec, dtype="float32") if np.dtype(spec.dtype).kind in "biu" else spec
+    return spec if len(spec.shape) == 1 else replace(spec, shape=(math.prod(map(int, spec.shape)),), names=())
+
+
 @dataclass(frozen=True)
 class Columns:
-    """House names for the columns of a file. States and actions that are integers or flags become float32; all else stays as it is."""
+    """House names for the columns of a file. Integers and flags of states and actions become float32, and states of one number, or of
+    several axes such as points, vectors; all else stays as it is.
+    """
 
     columns: Mapping[str, str]
 
@@ -77,20 +93,14 @@ class Columns:
         def named(table: Mapping[str, Any]) -> dict[str, Any]:
             return {own: table[name] for own, name in self.columns.items() if name in table}
 
-        arrays = {
-            own: array.astype(np.float32) if _is_vector(own) and array.dtype.kind in "biu" else array
-            for own, array in named(episode.arrays).items()
-        }
+        arrays = {own: _as_vectors(array) if _is_vector(own) else array for own, array in named(episode.arrays).items()}
         return episode._replace(arrays=arrays, images=named(episode.images), texts=named(episode.texts))
 
     def features(self, raw: Features) -> Features:
         """Of what comes out."""
         arrays = {own: raw.arrays[name] for own, name in self.columns.items() if name in raw.arrays}
         return Features(
-            {
-                own: replace(spec, dtype="float32") if _is_vector(own) and np.dtype(spec.dtype).kind in "biu" else spec
-                for own, spec in arrays.items()
-            },
+            {own: _of_vectors(spec) if _is_vector(own) else spec for own, spec in arrays.items()},
             {own: raw.images[name] for own, name in self.columns.items() if name in raw.images},
             tuple(own for own, name in self.columns.items() if name in raw.texts),
             raw.rate,
@@ -175,7 +185,8 @@ def meaning(one: Set, raw: Features) -> Meaning:
         if name not in known:
             raise ValueError(f"{one.path}: {own} is to be the column {name}, which is not there; {suggestion(name, known)}")
     if "action" not in one.columns:
-        raise ValueError(f"{one.path}: columns name no action; add one, such as {{'action': {known[0]!r}}}")
+        such = f", such as {{'action': {next(iter(raw.arrays))!r}}}" if raw.arrays else ", of which this set has none"
+        raise ValueError(f"{one.path}: columns name no action; add an array{such}")
     _check_kinds(one, raw)
     named = Columns(dict(one.columns))
     needed = tuple(name for name in one.columns.values() if name in raw.arrays)

@@ -61,7 +61,8 @@ class Mixture:
     step alike, 2 by square roots, infinity by the weights alone.
 
     `normalise` maps state and action of each set to [-1, 1] by its own statistics ("quantile", "bounds") or to deviation 1 ("z_score");
-    "" leaves them in their units, which several sets need to have in common. `tokens` makes ids of instructions, which stay behind
+    "" leaves them in their units, which several sets need to have in common. Of a single set the policy then normalises by itself, the same
+    way by `scale`. `tokens` makes ids of instructions, which stay behind
     without it. What `augment` names (`transforms.named.AUGMENTATIONS`) makes samples different each time but in validation, in its order.
     """
 
@@ -76,6 +77,7 @@ class Mixture:
     tokens: Tokenise | None = None
     augment: tuple[dict[str, Any], ...] = ()
     normalise: Literal["", "z_score", "bounds", "quantile"] = ""
+    scale: Literal["z_score", "bounds", "quantile"] = "z_score"
     validation: float = 0.0  # share of the episodes that is held out
     part: Part = "train"
     seed: int = 0

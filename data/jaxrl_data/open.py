@@ -36,6 +36,9 @@ FORMATS = (
 )
 
 
+_BEGUN = ("plan.json", ".parts", "meta/jaxrl.json", "jaxrl.json")  # what writers leave before there is something to read
+
+
 class Apart(NamedTuple):
     """Data sets for a process that trains."""
 
@@ -50,6 +53,8 @@ def _format(path: str) -> Format:
     for one in FORMATS:
         if one.recognises(at):
             return one
+    if any((at / name).exists() for name in _BEGUN):
+        raise ValueError(f"{path}: a data set was begun here and is not whole yet; go on with the command that writes it")
     known = ", ".join(one.name for one in FORMATS)
     raise ValueError(f"{path}: is no data set of a format that is known here ({known}); name the folder that holds its metadata")
 

@@ -180,6 +180,8 @@ def rows_of_host(first: int, count: int, hosts: int, host: int) -> Sequence[int]
     Raises:
         ValueError: the hosts do not divide the batch.
     """
+    if hosts < 1:
+        raise ValueError(f"hosts is {hosts}, but must be at least 1")
     if count % hosts:
         raise ValueError(f"batch_size is {count}, which {hosts} hosts do not divide")
     share = count // hosts

@@ -32,6 +32,7 @@ from jaxrl_data.episode import Episode, without_columns
 from jaxrl_data.lerobot import parts as lerobot
 from jaxrl_data.open import open_dataset
 from jaxrl_data.origin import read_origin
+from jaxrl_data.pipeline import pipeline
 from jaxrl_data.placing import copy, whole
 from jaxrl_data.rlds import parts as rlds
 from jaxrl_data.stored import is_local
@@ -214,12 +215,19 @@ def shares(job: Job, written: Iterable[Told]) -> list[tuple[Told, Told]]:
 
 
 def place_part(part: tuple[Told, Told], job: Job, out: str) -> None:
-    """Puts the files of a written part where they belong, unless that is done."""
+    """Puts the files of a written part where they belong, unless that is done. Raises ValueError: the part is damaged."""
     about, share = part
     scratch = epath.Path(out) / PARTS
     entry = scratch / f"{about['part']:05d}.placed.json"
     if not entry.exists():
-        told = FORMATS[job.to].place(scratch / about["folder"], epath.Path(out), scratch, about, share)
+        try:
+            told = FORMATS[job.to].place(scratch / about["folder"], epath.Path(out), scratch, about, share)
+        except (ValueError, OSError) as error:
+            written = scratch / f"{about['part']:05d}.written.json"
+            raise ValueError(
+                f"part {about['part']}, {scratch / about['folder']}, cannot be put in its place ({error}); "
+                f"if it is damaged, remove {written} and repeat the command, which writes it anew"
+            ) from error
         with whole(entry, scratch) as file:
             file.write(json.dumps(told).encode())
 
@@ -247,21 +255,18 @@ def convert_on_beam(job: Job, out: str, options: Any = None) -> None:
 
     Raises:
         ImportError: Apache Beam is not installed.
-        ValueError: the folder holds something else, or an option does not suit the data.
-        RuntimeError, or what the runner makes of it: an episode cannot be used.
+        ValueError: the folder holds something else, an option does not suit the data, or an episode cannot be used.
     """
-    try:
-        import apache_beam as beam
-    except ImportError as error:
-        raise ImportError("a conversion with Beam needs Apache Beam: pip install 'jaxrl[beam]'") from error
     if not begin(job, out):
         return
-    with beam.Pipeline(options=options) as pipeline:
+    with pipeline("a conversion", options) as running:
+        import apache_beam as beam
+
         written = (
-            pipeline | "parts" >> beam.Create(range(job.parts)) | "spread" >> beam.Reshuffle() | "write" >> beam.Map(write_part, job, out)
+            running | "parts" >> beam.Create(range(job.parts)) | "spread" >> beam.Reshuffle() | "write" >> beam.Map(write_part, job, out)
         )
         _ = (
-            pipeline
+            running
             | "all parts" >> beam.Create([job])
             | "count" >> beam.FlatMap(shares, beam.pvalue.AsList(written))
             | "spread again" >> beam.Reshuffle()

@@ -9,7 +9,8 @@ from rich.table import Table
 from jaxrl.ops.cores import cores
 from jaxrl.types import ArraySpec, PolicySpec
 from jaxrl_data.console import bytes_text
-from jaxrl_data.dataset_source import DEVICE_BATCHES, Config, memory, mixture_of, policy_spec, row_bytes
+from jaxrl_data.dataset_source import DEVICE_BATCHES, Config, memory, mixture_of, policy_spec
+from jaxrl_data.kept_samples import row_bytes
 from jaxrl_data.members import Member, statistics_file
 from jaxrl_data.order import rows_of_host
 from jaxrl_data.samples import Fed, Samples, open_mixture

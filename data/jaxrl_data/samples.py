@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrl_data.buffers import Buffers
 from jaxrl_data.episode import Episode
+from jaxrl_data.kept_samples import KeptSamples, kept_bytes
 from jaxrl_data.measured import Measured
 from jaxrl_data.members import Member, open_member, share_of, statistics_of
 from jaxrl_data.mixture import Mixture, making, measured_of
@@ -83,6 +84,9 @@ class Samples:
     ) -> None:
         self.config, self.fed, self.order, self.spec, self.statistics = config, dict(fed), drawn, spec, dict(statistics)
         self._list = tuple(self.fed.values())
+        items = [one.member.items for one in self._list]
+        self.kept_bytes = kept_bytes(config, spec, items)
+        self._kept = [KeptSamples(spec, number) for number in items] if self.kept_bytes else []
         self.bad = dict(bad)  # episodes that could not be used, with the reason
 
     def sample(self, number: int, of: int, item: int, room: Mapping[str, np.ndarray]) -> Sample:
@@ -106,6 +110,9 @@ class Samples:
                 note(self.bad, f"{member.store.name}, episode {number_of}", reason)
         raise ValueError(f"{member.store.name}: none of its {member.items} steps can be used; the last: {reason}")
 
+    def _fill(self, batch: Mapping[str, np.ndarray], rows: Sequence[int], of: int, row: int, item: int) -> None:
+        fill(batch, row, partial(self.sample, rows[row], of, item))
+
     @property
     def rates(self) -> set[float]:
         """[Hz] of the sets."""
@@ -118,8 +125,12 @@ class Samples:
         """
         draws = self.order.draws(rows[0], len(rows))
         batch = room_for(self.spec, len(rows))
-        for row, drawn in enumerate(zip(rows, draws.of.tolist(), draws.item.tolist(), strict=True)):
-            fill(batch, row, partial(self.sample, *drawn))
+        if not self._kept:
+            for row, drawn in enumerate(zip(rows, draws.of.tolist(), draws.item.tolist(), strict=True)):
+                fill(batch, row, partial(self.sample, *drawn))
+        for of, kept in enumerate(self._kept):
+            own = np.flatnonzero(draws.of == of)
+            kept.fill(batch, own, draws.item[own], partial(self._fill, batch, rows, of))
         return nested(batch, self.config.history)
 
 

@@ -5,6 +5,7 @@ The state is how many samples were drawn, and for each lane of each set the numb
 thread plans batches, some read blocks ahead, others make samples.
 """
 
+import json
 import queue
 import threading
 import warnings
@@ -22,11 +23,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.cores import cores
 from jaxrl.types import Key, Metrics, Params, Source, Spec
-from jaxrl_data.dataset_source import Loaded, batch_spec, normaliser, placing, policy_spec, reads, row_bytes
+from jaxrl_data.dataset_source import Loaded, batch_spec, check_hosts, normaliser, placing, policy_spec, reads
+from jaxrl_data.kept_samples import row_bytes
 from jaxrl_data.mixture import Making, Mixture, making, measured_of
 from jaxrl_data.order import Order, Share, hashed, order, weights
 from jaxrl_data.samples import begun, fill, nested, note, random_of, room_for
-from jaxrl_data.statistics import Statistics
+from jaxrl_data.statistics import Statistics, to_json
 from jaxrl_data.streaming.lanes import check_lanes, lane_of, lanes_of_host, samples_of_host
 from jaxrl_data.streaming.members import Block, Choice, Opened, Stream, Streamed, episode_bytes, open_streams, read_block
 from jaxrl_data.streaming.reading import AHEAD, Draw, Lanes, Reader, find
@@ -262,6 +264,12 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     samples_of_host(0, config.batch_size, config.lanes, hosts, host)
     place = placing(config.batch_size, mesh)
     mixed = open_mixed(config)
+    marks = {name: stream.dataset.fingerprint for name, stream in mixed.streams.items()}
+    try:
+        check_hosts({name: f"{mark} {_contents(mixed.statistics.get(name))}" for name, mark in marks.items()}, hosts)
+    except ValueError:
+        mixed.close()
+        raise
     live: dict[str, Any] = {}
 
     def state(samples: int, own: np.ndarray) -> StreamState:
@@ -315,9 +323,12 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     )
     common = _common(config, mixed)
     seen = {name: reads(stream.features, mixed.spec) for name, stream in mixed.streams.items()}
-    marks = {name: stream.dataset.fingerprint for name, stream in mixed.streams.items()}
     held = mixed.statistics if config.normalise or common else {}
-    return Loaded(source, spec, normaliser(spec, common), config.history, seen, mixed.making.transforms, marks, held)
+    return Loaded(source, spec, normaliser(spec, common, config.scale), config.history, seen, mixed.making.transforms, marks, held)
+
+
+def _contents(held: Statistics | None) -> str:
+    return json.dumps(to_json(held), sort_keys=True) if held else ""
 
 
 def _common(config: Config, mixed: Mixed) -> Statistics | None:

@@ -133,12 +133,28 @@ def plain(value: Any) -> Any:
 
 
 def local(path: str | os.PathLike[str]) -> Path:
-    """The folder, made if need be. Raises ValueError for one in a cloud, where no file can be written to at its end."""
+    """The folder, made if need be. Raises ValueError for one in a cloud, where no file can be written to at its end, and for a file."""
     if "://" in str(path):
         raise ValueError(f"{path}: writers write to a local folder; write there, and copy it when the writer has closed")
     folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{path}: is a file, and should be a folder; choose another one")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def begun(folder: Path, kind: str, *signs: str) -> None:
+    """Looks whether a writer of this kind has been here before, which one of the files `signs` tells, or nobody.
+
+    Raises:
+        ValueError: the folder holds something else, beside which nobody would find what is written.
+    """
+    if any((folder / sign).exists() for sign in signs):
+        return
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    found = next((file for file in files if not any(part.startswith(".") for part in file.parts)), None)  # hidden: of a killed writer
+    if found is not None:
+        raise ValueError(f"{folder}: is not empty ({found}), and holds no {kind} data set; choose another folder")
 
 
 @contextlib.contextmanager

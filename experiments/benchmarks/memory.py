@@ -46,7 +46,8 @@ def ours(backend: str, name: str, num_worlds: int) -> tuple[Any, Any]:
 
     if name == GO2:
         from jaxrl import config as configs
-        from jaxrl.cli.assemble import Settings, assemble
+        from jaxrl.cli.assemble import assemble
+        from jaxrl.cli.settings import Settings
 
         config = configs.load(Path(__file__).parents[1] / "ppo_go2_flat.py", [f"--config.env.backend={backend}"])
         env = assemble(configs.build(Settings, config)).env

@@ -22,7 +22,7 @@ EXPERIMENT = Path(__file__).parents[1] / "ppo_go2_flat.py"
 def settings() -> Any:
     """The experiment's, checked."""
     from jaxrl import config as configs
-    from jaxrl.cli.assemble import Settings
+    from jaxrl.cli.settings import Settings
 
     return configs.build(Settings, configs.load(EXPERIMENT), "config")
 

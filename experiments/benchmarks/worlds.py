@@ -25,7 +25,8 @@ def contestant(backend: str, num_worlds: str) -> None:
     import jax
 
     from jaxrl import config as configs
-    from jaxrl.cli.assemble import Settings, assemble
+    from jaxrl.cli.assemble import assemble
+    from jaxrl.cli.settings import Settings
 
     config = configs.load(Path(__file__).parents[1] / "ppo_go2_flat.py", [f"--config.env.backend={backend}"])
     config.source.num_worlds, config.source.unroll_length = int(num_worlds), LENGTH

@@ -23,7 +23,8 @@ def ppo() -> tuple[Any, Any]:
     import jax
 
     from jaxrl import config as configs
-    from jaxrl.cli.assemble import Settings, assemble
+    from jaxrl.cli.assemble import assemble
+    from jaxrl.cli.settings import Settings
 
     config = configs.load(EXPERIMENTS / "ppo_go2_flat.py", ["--config.env.backend=native"])
     parts = assemble(configs.build(Settings, config))

@@ -17,6 +17,7 @@ import optax
 
 from jaxrl import optimizers
 from jaxrl.distributions import ensemble
+from jaxrl.losses.regression import expectile_error
 from jaxrl.networks._dormancy import dormant_share
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.ops import running_statistics
@@ -167,8 +168,8 @@ def _expectile_loss(
 ) -> Array:
     """Of the value, against what the critics expect of the actions that were taken (DrM)."""
     outputs, _ = networks.critic.apply(state.params["critic"], {}, (seen, action))
-    ahead = ensemble.expected(networks.returns, outputs, config.value) - networks.value.apply(params, {}, seen)[0][..., 0]
-    return (jnp.abs(dormancy.expectile - (ahead < 0)) * jnp.square(ahead)).mean()
+    expected = ensemble.expected(networks.returns, outputs, config.value)
+    return expectile_error(networks.value.apply(params, {}, seen)[0][..., 0], expected, dormancy.expectile).mean()
 
 
 def _leaning(dormancy: Dormancy, networks: PixelActorQ, state: TrainState, seen: Observation, expected: Array) -> Array:

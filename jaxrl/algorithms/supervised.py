@@ -98,7 +98,8 @@ def supervised(
 
     A batch is `{"observation": {name: [B, ...]}, "action": [B, horizon, A], ...}` in the units of the data. `normaliser` holds the
     statistics of the data set's observations and of its `action`; names without any pass through unchanged. Policies sample
-    normalised chunks and return them in the units of the data. `pretrained` of `init` is a parameter tree that may lack any part.
+    normalised chunks and return them in the units of the data. `pretrained` of `init` is a tree of parameters, and of what objectives keep
+    beside them, that may lack any part.
 
     Raises:
         ValueError: the tables do not agree, or the objectives do not fit together.
@@ -130,7 +131,9 @@ def supervised(
             own_params, own_statistics = objective.init(own_key)
             params, kept = _union(name, params, own_params), _union(name, kept, own_statistics)
         check_patterns(config.frozen, params, "frozen")
-        frozen, params = split(config.frozen, overlay(params, pretrained or {}))
+        given, beside = flatten_names(pretrained or {}), flatten_names(kept)
+        kept = overlay(kept, {path: leaf for path, leaf in given.items() if path in beside})
+        frozen, params = split(config.frozen, overlay(params, {path: leaf for path, leaf in given.items() if path not in beside}))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -166,8 +169,9 @@ def supervised(
         if context is not None:  # the chunk in flight, in the units of the data too
             context = context | {"prefix": running_statistics.normalise(stored, {"action": context["prefix"]}, clip=None)["action"]}
         everything = merge(params.frozen, params.params)
-        chunk = objectives[acting].sample(everything, params.statistics.objectives, observation, key, context)
-        return running_statistics.denormalise(stored, {"action": chunk})["action"], carry, {}
+        sampled = objectives[acting].sample(everything, params.statistics.objectives, observation, key, context)
+        chunk, extras = sampled if spec.extras else (sampled, {})
+        return running_statistics.denormalise(stored, {"action": chunk})["action"], carry, extras
 
     policy = Policy(spec, lambda batch_size: (), act)
     return Algorithm(init, update, policy, policy, behaviour, deployable, _batch_spec(objectives, config.named_sources))

@@ -33,7 +33,8 @@ def _experiment(path: str, overrides: Sequence[str]) -> Any:
     import jax
 
     from jaxrl import config as configs
-    from jaxrl.cli.assemble import Settings, for_evaluation
+    from jaxrl.cli.assemble import for_evaluation
+    from jaxrl.cli.settings import Settings
 
     settings = configs.build(Settings, configs.load(path, overrides), "config")
     if (name := settings.source.get("name")) not in SOURCES:

@@ -14,7 +14,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="jaxrl eval", description="Evaluates the policy of a run from its checkpoint alone.")
     runs.add_choice_of_checkpoint(parser, nargs="?")
     parser.add_argument("--config", metavar="FILE", help="an experiment file whose policy is written, not learnt, in place of a run")
-    parser.add_argument("--record", type=Path, metavar="PATH", help="write episodes to learn from and no figures: a file .npz, or a folder")
+    parser.add_argument("--record", metavar="PATH", help="write episodes to learn from and no figures: a file .npz, or a folder")
     parser.add_argument("--format", choices=FORMATS, help="of what is recorded; a folder needs it")
     parser.add_argument("--instruction", help="the task in words, for each step of an RLDS or LeRobot data set")
     parser.add_argument("--fps", type=int, help="steps per second for LeRobot, where the environment does not tell them")
@@ -58,6 +58,11 @@ def _format(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str
     """What to record to; empty where nothing is recorded."""
     if options.record is None:
         return ""
+    if "://" in options.record:
+        parser.error(
+            f"--record {options.record}: lies in a cloud, and recordings are written to this machine; copy them when they are whole"
+        )
+    options.record = Path(options.record)
     is_npz = options.record.suffix == ".npz"
     to = options.format or ("npz" if is_npz else "")
     if not to:

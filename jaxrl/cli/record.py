@@ -16,9 +16,9 @@ import numpy as np
 
 from jaxrl import config as configs
 from jaxrl.cli import run as runs
-from jaxrl.cli.assemble import Evaluation, Section, check_acts_in, resolved
 from jaxrl.cli.data import installed
 from jaxrl.cli.run import Loaded, say
+from jaxrl.cli.settings import Evaluation, Section, check_acts_in, resolved
 from jaxrl.evaluation.record import episodes, recorded
 from jaxrl.ops.specs import policy_spec
 from jaxrl.replay.recording import check, save, stored

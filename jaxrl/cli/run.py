@@ -87,13 +87,17 @@ def checkpoints_of(workdir: Path) -> Path:
     return directory
 
 
-def load(workdir: Path, step: int | None = None, best: bool = False, overrides: tuple[str, ...] = ()) -> Loaded:
-    """The policy of a run from its checkpoint alone, by default the latest.
+class _Found(NamedTuple):
+    """A run before its parameters are read."""
 
-    Raises:
-        FileNotFoundError: there is no run or no such checkpoint.
-        ValueError: the run has no environment to act in, or its policy does not fit it.
-    """
+    env: Env | HostEnv | None
+    algorithm: Algorithm
+    settings: Any
+    checkpoints: Any
+    step: int | None
+
+
+def _find(workdir: Path, step: int | None, best: bool, overrides: tuple[str, ...]) -> _Found:
     from jaxrl.training.checkpoint import open_checkpoints
     from jaxrl.training.checkpoint_folder import read_meta
 
@@ -104,9 +108,8 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
         configs.override(config, word)
     prepare_backend(config)
 
-    import jax
-
-    from jaxrl.cli.assemble import Settings, check_acts_in, environment, for_evaluation
+    from jaxrl.cli.assemble import for_evaluation
+    from jaxrl.cli.settings import Settings, environment
     from jaxrl.ops import specs
     from jaxrl.training.provenance import versions
 
@@ -119,21 +122,48 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
         say("made with other versions, so figures may differ: " + ", ".join(changed))
     settings = configs.build(Settings, config, "config")
     env = environment(settings)
-    if env is None:
-        raise ValueError(f"{workdir}: its config has no env, so there is nothing to act in; add one with --config.env.name=...")
-    spec = specs.from_json(meta["spec"])
-    check_acts_in(env, spec, "the policy of this run")
-    algorithm = for_evaluation(settings, spec, env)
-    template = jax.eval_shape(algorithm.init, jax.random.key(0))
-    num_seeds = settings.training.num_seeds
+    return _Found(env, for_evaluation(settings, specs.from_json(meta["spec"]), env), settings, checkpoints, step)
+
+
+def _restore(found: _Found) -> tuple[list[Params], dict[str, Any]]:
+    """The deployable parameters of each seed, and the meta."""
+    import jax
+
+    template = jax.eval_shape(found.algorithm.init, jax.random.key(0))
+    num_seeds = found.settings.training.num_seeds
     if num_seeds > 1:
+        say(f"this run has {num_seeds} seeds; a single policy is that of the first")
         template = jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_seeds, *x.shape), x.dtype), template)
-    parts, meta = checkpoints.restore({"train_state": template}, step)
-    if num_seeds == 1:
-        return Loaded(env, algorithm, algorithm.deployable(parts["train_state"]), settings, meta)
-    say(f"this run has {num_seeds} seeds; a single policy is that of the first")
-    seeds = [algorithm.deployable(jax.tree.map(lambda x, i=i: x[i], parts["train_state"])) for i in range(num_seeds)]
-    return Loaded(env, algorithm, seeds[0], settings, meta, tuple(seeds[1:]))
+    parts, meta = found.checkpoints.restore({"train_state": template}, found.step)
+    state = parts["train_state"]
+    seeds = [state] if num_seeds == 1 else [jax.tree.map(lambda x, i=i: x[i], state) for i in range(num_seeds)]
+    return [found.algorithm.deployable(seed) for seed in seeds], meta
+
+
+def load(workdir: Path, step: int | None = None, best: bool = False, overrides: tuple[str, ...] = ()) -> Loaded:
+    """The policy of a run from its checkpoint alone, by default the latest.
+
+    Raises:
+        FileNotFoundError: there is no run or no such checkpoint.
+        ValueError: the run has no environment to act in, or its policy does not fit it.
+    """
+    found = _find(workdir, step, best, overrides)
+    if found.env is None:
+        raise ValueError(f"{workdir}: its config has no env, so there is nothing to act in; add one with --config.env.name=...")
+
+    from jaxrl.cli.settings import check_acts_in
+
+    check_acts_in(found.env, found.algorithm.policy.spec, "the policy of this run")
+    (first, *others), meta = _restore(found)
+    return Loaded(found.env, found.algorithm, first, found.settings, meta, tuple(others))
+
+
+def learnt(workdir: Path) -> Params:
+    """The deployable parameters of the latest checkpoint of a run, whether or not it has something to act in; of its first seed.
+
+    Raises FileNotFoundError where there is no run or no checkpoint.
+    """
+    return _restore(_find(workdir, None, False, ()))[0][0]
 
 
 def shown(env: Env | HostEnv | None, settings: Any) -> tuple[str, ...]:

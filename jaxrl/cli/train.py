@@ -147,7 +147,8 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
         ValueError: a fault in the config, or a run that is there already and not to be resumed.
         OSError: the folder cannot be written to.
     """
-    from jaxrl.cli.assemble import Settings, assemble, resolved
+    from jaxrl.cli.assemble import assemble
+    from jaxrl.cli.settings import Settings, resolved
     from jaxrl.distributed.mesh import data_mesh
     from jaxrl.training import fit
     from jaxrl.training.checkpoint import open_checkpoints
@@ -157,10 +158,13 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
     settings, workdir = configs.build(Settings, config, "config"), options.workdir
     enable_compilation_cache()
     mesh = data_mesh(settings.devices)
-    # A resumed run has its memory: whoever filled it is not needed again.
-    parts, whole = assemble(dataclasses.replace(settings, filler=None) if options.resume else settings, mesh), resolved(settings)
+    # A resumed run has its memory and parameters: whoever filled or taught it is not needed again.
+    parts, whole = (
+        assemble(dataclasses.replace(settings, filler=None, pretrained=None) if options.resume else settings, mesh),
+        resolved(settings),
+    )
     evaluate = _evaluation_along_the_way(settings, parts)
-    meta = meta_of(whole, parts.algorithm.policy.spec)
+    meta = meta_of(whole, parts.learnt or parts.algorithm.policy.spec)
     if parts.data is not None:
         meta["data"] = parts.data.kept()
     there = _refuse_other(options, meta, parts.data)

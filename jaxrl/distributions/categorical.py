@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.distributions.distribution import Distribution
+from jaxrl.losses.classification import cross_entropy
 from jaxrl.types import Array, ArraySpec, Key, Params, Spec
 
 
@@ -16,7 +17,7 @@ def sample(parameters: Params, key: Key) -> Array:
 
 def log_prob(parameters: Params, x: Array) -> Array:
     """Of the choices `x` [...]. Returns [...]."""
-    return jnp.take_along_axis(jax.nn.log_softmax(parameters["logits"]), x[..., None], -1)[..., 0]
+    return -cross_entropy(parameters["logits"], x)
 
 
 def entropy(parameters: Params, key: Key) -> Array:

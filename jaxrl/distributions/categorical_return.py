@@ -5,15 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.distributions.return_distribution import ReturnDistribution
+from jaxrl.losses.classification import soft_cross_entropy, two_hot
 from jaxrl.types import Array
-
-
-def two_hot(value: Array, atoms: Array) -> Array:
-    """Shares [..., size] of the two of the even `atoms` [size] next to `value` [...] that have it as their mean; clipped to their range."""
-    spacing = atoms[1] - atoms[0]
-    value = jnp.clip(value, atoms[0], atoms[-1])
-    distance = jnp.abs(value[..., None] - atoms.reshape(*(1,) * value.ndim, -1))
-    return jnp.clip(1.0 - distance / spacing, 0.0, 1.0)
 
 
 def categorical_return(bins: int, low: float, high: float) -> ReturnDistribution:
@@ -39,7 +32,4 @@ def categorical_return(bins: int, low: float, high: float) -> ReturnDistribution
         shares = jax.nn.softmax(output)[..., :, None] * two_hot(value, atoms)
         return jax.lax.stop_gradient(shares.sum(-2))
 
-    def loss(output: Array, target: Array) -> Array:
-        return -(target * jax.nn.log_softmax(output)).sum(-1)
-
-    return ReturnDistribution(bins, mean, backup, loss)
+    return ReturnDistribution(bins, mean, backup, soft_cross_entropy)

@@ -4,15 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.distributions.distribution import Distribution
+from jaxrl.losses.likelihood import LOG_2PI, gaussian_kl
 from jaxrl.types import Array, ArraySpec, Key, Params, Spec
-
-_LOG_2PI = 1.8378770664093453
 
 
 def log_prob(parameters: Params, x: Array) -> Array:
     """Of `x` [..., A]; parameters are `mean` and `log_std`, both [..., A]. Returns [...]."""
     z = (x - parameters["mean"]) * jnp.exp(-parameters["log_std"])
-    return -0.5 * (jnp.square(z) + _LOG_2PI).sum(-1) - parameters["log_std"].sum(-1)
+    # Summed apart: `-gaussian_nll(...).sum(-1)` would differ in the last digit, and so from every run that was measured.
+    return -0.5 * (jnp.square(z) + LOG_2PI).sum(-1) - parameters["log_std"].sum(-1)
 
 
 def sample(parameters: Params, key: Key) -> Array:
@@ -24,14 +24,12 @@ def sample(parameters: Params, key: Key) -> Array:
 def entropy(parameters: Params, key: Key) -> Array:
     """Exact, [...]."""
     del key
-    return (parameters["log_std"] + 0.5 * (1.0 + _LOG_2PI)).sum(-1)
+    return (parameters["log_std"] + 0.5 * (1.0 + LOG_2PI)).sum(-1)
 
 
 def kl(p: Params, q: Params) -> Array:
     """KL(p || q), [...]."""
-    ratio = jnp.exp(p["log_std"] - q["log_std"])
-    z = (p["mean"] - q["mean"]) * jnp.exp(-q["log_std"])
-    return (q["log_std"] - p["log_std"] + 0.5 * (jnp.square(ratio) + jnp.square(z) - 1.0)).sum(-1)
+    return gaussian_kl(p["mean"], p["log_std"], q["mean"], q["log_std"]).sum(-1)
 
 
 def parameters_of(action: ArraySpec) -> Spec:

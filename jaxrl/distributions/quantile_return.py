@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.distributions.return_distribution import ReturnDistribution
+from jaxrl.losses.regression import quantile_huber_error
 from jaxrl.types import Array
 
 
@@ -23,10 +24,8 @@ def quantile_return(size: int, threshold: float = 1.0) -> ReturnDistribution:
         return jax.lax.stop_gradient(reward[..., None] + discount[..., None] * output)
 
     def loss(output: Array, target: Array) -> Array:
-        error = target[..., None, :] - output[..., :, None]  # [..., output, target]
-        size_of = jnp.abs(error)
-        huber = jnp.where(size_of <= threshold, 0.5 * jnp.square(error), threshold * (size_of - 0.5 * threshold))
-        weight = jnp.abs(places.reshape(*(1,) * (error.ndim - 2), -1, 1) - (jax.lax.stop_gradient(error) < 0))
-        return (weight * huber / threshold).mean(-1).sum(-1)
+        own = places.reshape(*(1,) * (output.ndim - 1), -1, 1)
+        error = quantile_huber_error(output[..., :, None], target[..., None, :], own, threshold)  # [..., output, target]
+        return error.mean(-1).sum(-1)
 
     return ReturnDistribution(size, lambda output: output.mean(-1), backup, loss)

@@ -1,9 +1,9 @@
 """A return told by its expectation alone."""
 
 import jax
-import jax.numpy as jnp
 
 from jaxrl.distributions.return_distribution import ReturnDistribution
+from jaxrl.losses.regression import squared_error
 from jaxrl.types import Array
 
 
@@ -17,5 +17,5 @@ def scalar_return() -> ReturnDistribution:
         size=1,
         mean=lambda output: output[..., 0],
         backup=_backup,
-        loss=lambda output, target: 0.5 * jnp.square(output - target)[..., 0],
+        loss=lambda output, target: 0.5 * squared_error(output, target)[..., 0],
     )

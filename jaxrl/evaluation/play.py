@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops.worlds import finite_rows, world_keys
+from jaxrl.ops.worlds import finite_rows, where_rows, world_keys
 from jaxrl.types import Array, Env, Key, Observation, Params, Policy, PyTree, TimeStep
 
 
@@ -17,6 +17,7 @@ class Step(NamedTuple):
     observation: Observation  # that the policy saw
     action: Array  # [N, A]
     result: TimeStep
+    extras: dict[str, Array] = {}  # of the policy, at its last inference
 
 
 class Played(NamedTuple):
@@ -39,8 +40,9 @@ class _Worlds(NamedTuple):
 
 
 def returns(step: Step) -> dict[str, Any]:
-    """Keeps reward and metrics."""
-    return {"reward": step.result.reward} | step.result.metrics
+    """Keeps reward and metrics, those of the policy too."""
+    own = {name: x for name, x in step.extras.items() if name.startswith("policy/")}
+    return {"reward": step.result.reward} | step.result.metrics | own
 
 
 def play(
@@ -61,10 +63,10 @@ def play(
     steps = num_steps or env.spec.episode_length
     executed = policy.spec.executed_steps
 
-    def one(worlds: _Worlds, action: Array, parameters: Params, key: Key) -> tuple[_Worlds, tuple[Array, Any]]:
+    def one(worlds: _Worlds, action: Array, extras: Any, parameters: Params, key: Key) -> tuple[_Worlds, tuple[Array, Any]]:
         later, result = jax.vmap(env.step)(worlds.state, action, parameters, world_keys(key, jnp.arange(action.shape[0])))
         good = finite_rows((jax.vmap(env.vital)(later), result.observation, result.reward, result.discount, result.truncation))
-        kept = keep(Step(worlds.state, worlds.observation, action, result))
+        kept = keep(Step(worlds.state, worlds.observation, action, result, extras))
         seen = worlds.alive & good
         after = _Worlds(
             state=later,
@@ -85,13 +87,15 @@ def play(
         def infer(carry: tuple[_Worlds, PyTree], first: Array) -> tuple[tuple[_Worlds, PyTree], tuple[Array, Any]]:
             worlds, memory = carry
             act_key, step_key = jax.random.split(jax.random.fold_in(run_key, first))
-            chunk, memory, _ = policy.act(params, worlds.observation, memory, world_keys(act_key, jnp.arange(size)), None)
+            chunk, memory, extras = policy.act(params, worlds.observation, memory, world_keys(act_key, jnp.arange(size)), None)
 
-            def execute(worlds: _Worlds, k: Array) -> tuple[_Worlds, tuple[Array, Any]]:
-                return one(worlds, chunk[:, k], parameters, jax.random.fold_in(step_key, k))
+            def execute(carry: tuple[_Worlds, PyTree], k: Array) -> tuple[tuple[_Worlds, PyTree], tuple[Array, Any]]:
+                worlds, memory = carry
+                memory = where_rows(jnp.full(size, k > 0), policy.remember(worlds.observation, memory), memory)
+                worlds, out = one(worlds, chunk[:, k], extras, parameters, jax.random.fold_in(step_key, k))
+                return (worlds, memory), out
 
-            worlds, out = jax.lax.scan(execute, worlds, jnp.arange(executed))
-            return (worlds, memory), out
+            return jax.lax.scan(execute, (worlds, memory), jnp.arange(executed))
 
         carry = (_Worlds(state, observation, ~no, no, no), policy.init(size))
         (worlds, _), out = jax.lax.scan(infer, carry, jnp.arange(-(-steps // executed)))

@@ -67,7 +67,7 @@ def _batch(
     keep: Callable[[Step], Any],
 ) -> Played:
     """The episodes from number `first` on, one in each world."""
-    act = jax.jit(policy.act)  # compiled once: the same function finds its program again
+    act, remember = jax.jit(policy.act), jax.jit(policy.remember)  # compiled once: the same function finds its program again
     key = jax.random.key(seed)
     number = first + jnp.arange(size)
     observation = worlds.reset(np.ones(size, bool), seed + first)
@@ -78,13 +78,14 @@ def _batch(
     kept: list[Any] = []
     while running.any() and len(alive) < env.spec.episode_length:
         keys = world_keys(jax.random.fold_in(key, len(alive)), number)
-        chunk, memory, _ = act(params, observation, memory, keys, None)
-        for action in np.moveaxis(np.asarray(chunk), 1, 0)[: policy.spec.executed_steps]:
+        chunk, memory, extras = act(params, observation, memory, keys, None)
+        for k, action in enumerate(np.moveaxis(np.asarray(chunk), 1, 0)[: policy.spec.executed_steps]):
             if len(alive) == env.spec.episode_length:
                 break
+            memory = remember(observation, memory) if k else memory
             result = worlds.step(action)
             good = _finite(result)
-            kept.append(jax.tree.map(np.asarray, keep(Step((), observation, action, result))))
+            kept.append(jax.tree.map(np.asarray, keep(Step((), observation, action, result, extras))))
             alive.append(running & good)
             ended = ~good | (result.discount == 0) | (result.truncation > 0)
             terminated = terminated | (alive[-1] & (result.discount == 0))

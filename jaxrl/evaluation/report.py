@@ -124,7 +124,8 @@ def names(results: Mapping[str, Any]) -> tuple[str, ...]:
 def table(results: Mapping[str, Any], columns: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Rows of text for a terminal: a header, then one row per condition."""
     show = lambda x: "-" if x["value"] is None else f"{x['value']:.3f} [{_number(x['low'])}, {_number(x['high'])}]"  # noqa: E731
-    rows = [(condition, *(show(results[condition][name]) for name in columns)) for condition in _conditions(results)]
+    nothing = {"value": None}  # of what a policy tells of itself, doing nothing has none
+    rows = [(condition, *(show(results[condition].get(name, nothing)) for name in columns)) for condition in _conditions(results)]
     return [("", *columns), *rows]
 
 

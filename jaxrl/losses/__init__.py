@@ -1,1 +1,1 @@
-"""Per-element losses: no mean and no network inside."""
+"""Losses as plain equations: no mean over the batch and no network inside."""

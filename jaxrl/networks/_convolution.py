@@ -21,50 +21,78 @@ def check_layers(layers: Layers, features: int) -> None:
         raise ValueError(f"features is {features}, but must be at least 1")
 
 
-def _whole(x: Array, kernel: Array, stride: int) -> Array:
+_NUMBERS = ("NHWC", "HWIO", "NHWC")
+
+
+def _whole(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     """XLA's own."""
-    numbers = jax.lax.conv_dimension_numbers(x.shape, kernel.shape, ("NHWC", "HWIO", "NHWC"))
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=numbers)
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_NUMBERS)
 
 
-def _by_rows(x: Array, kernel: Array, stride: int) -> Array:
+def _taps(x: Array, size: tuple[int, ...], stride: int, padding: int) -> list[list[Array]]:
+    """What each entry of a kernel of this size meets, [rows][columns] of [B, rows of the result, columns of it, C]."""
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows, columns = (stride * ((length - reach) // stride) + 1 for length, reach in zip(x.shape[1:3], size, strict=True))
+    return [[x[:, i : i + rows : stride, j : j + columns : stride] for j in range(size[1])] for i in range(size[0])]
+
+
+def _by_rows(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     """A product of matrices for each row of the kernel: a third of the memory of whole patches."""
-    rows, columns = ((length - size) // stride + 1 for length, size in zip(x.shape[-3:-1], kernel.shape[:2], strict=True))
-    last, end = stride * (rows - 1) + 1, stride * (columns - 1) + 1
-
-    def product(i: int) -> Array:
-        strip = x[:, i : i + last : stride]
-        beside = jnp.concatenate([strip[:, :, j : j + end : stride] for j in range(kernel.shape[1])], -1)
-        return beside @ kernel[i].reshape(-1, kernel.shape[-1])
-
-    total = product(0)
-    for i in range(1, kernel.shape[0]):
-        total = total + product(i)
-    return total
+    strips = (jnp.concatenate(row, -1) for row in _taps(x, kernel.shape[:2], stride, padding))
+    products = [strip @ row.reshape(-1, row.shape[-1]) for strip, row in zip(strips, kernel, strict=True)]
+    return functools.reduce(jnp.add, products)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _on_cpu(x: Array, kernel: Array, stride: int) -> Array:
-    """XLA's own where nothing is differentiated: inside a loop, where training runs, its gradients take many times as long on a CPU."""
-    return _whole(x, kernel, stride)
+def _slope_of_input(x: Array, kernel: Array, stride: int, padding: int, slope: Array) -> Array:
+    if x.shape[-1] >= 256:  # many channels, few pixels: there products of matrices take half as long
+        (back,) = jax.linear_transpose(lambda x: _by_rows(x, kernel, stride, padding), x)(slope)
+        return back
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    lengths = zip(x.shape[1:3], kernel.shape[:2], slope.shape[1:3], strict=True)
+    around = [(size - 1 - padding, length + padding - 1 - stride * (result - 1)) for length, size, result in lengths]
+    return jax.lax.conv_general_dilated(slope, turned, (1, 1), around, lhs_dilation=(stride, stride), dimension_numbers=_NUMBERS)
 
 
-def _forwards(x: Array, kernel: Array, stride: int) -> tuple[Array, Any]:
-    return jax.vjp(lambda x, kernel: _by_rows(x, kernel, stride), x, kernel)
+def _slope_of_kernel(x: Array, kernel: Array, stride: int, padding: int, slope: Array) -> Array:
+    if x.shape[-1] < 32 or (x.shape[-1] <= 64 and x.shape[0] <= 16):  # here a convolution whose batch are channels and channels the batch
+        lengths = zip(x.shape[1:3], kernel.shape[:2], slope.shape[1:3], strict=True)
+        around = [(padding, size + stride * (result - 1) - length - padding) for length, size, result in lengths]
+        over, by = x.transpose(3, 1, 2, 0), slope.transpose(1, 2, 0, 3)
+        found = jax.lax.conv_general_dilated(over, by, (1, 1), around, rhs_dilation=(stride, stride), dimension_numbers=_NUMBERS)
+        return found.transpose(1, 2, 0, 3)
+    across = slope.reshape(-1, slope.shape[-1]).T
+    met = _taps(x, kernel.shape[:2], stride, padding)
+    return jnp.stack([jnp.stack([(across @ tap.reshape(-1, x.shape[-1])).T for tap in row]) for row in met])
 
 
-def _backwards(stride: int, pull: Any, slope: Array) -> tuple[Array, Array]:
-    del stride
-    return pull(slope)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _on_cpu(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """XLA's own, with gradients in the forms that it has fast code for.
+
+    It turns a convolution into such a form in the outermost program alone: inside a loop, where training runs, its own gradients take up to
+    a hundred times as long. Which form is fastest where was measured at the sizes of a ResNet-18 (experiments/benchmarks/vision.py).
+    """
+    return _whole(x, kernel, stride, padding)
+
+
+def _forwards(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, Any]:
+    return _whole(x, kernel, stride, padding), (x, kernel)
+
+
+def _backwards(stride: int, padding: int, kept: Any, slope: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    return _slope_of_input(x, kernel, stride, padding, slope), _slope_of_kernel(x, kernel, stride, padding, slope)
 
 
 _on_cpu.defvjp(_forwards, _backwards)
 
 
-def convolve(x: Array, kernel: Array, stride: int) -> Array:
-    """[..., height, width, C] with a kernel [size, size, C, D] to [..., rows, columns, D], without padding."""
+def convolve(x: Array, kernel: Array, stride: int, padding: int = 0) -> Array:
+    """[..., height, width, C] with a kernel [size, size, C, D] to [..., rows, columns, D], with `padding` zeros on each side."""
     rows = x.reshape(-1, *x.shape[-3:])
-    y = jax.lax.platform_dependent(rows, kernel, cpu=lambda x, k: _on_cpu(x, k, stride), default=lambda x, k: _whole(x, k, stride))
+    y = jax.lax.platform_dependent(
+        rows, kernel, cpu=lambda x, k: _on_cpu(x, k, stride, padding), default=lambda x, k: _whole(x, k, stride, padding)
+    )
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 

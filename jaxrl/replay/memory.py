@@ -1,7 +1,7 @@
 """Batches of action chunks from recorded episodes that fit into device memory."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,13 @@ LARGEST = 2**30  # bytes
 
 @dataclass(frozen=True)
 class Config:
-    """`horizon` is the number of actions in a chunk."""
+    """`horizon` is the number of actions in a chunk. What is learnt scales each number of the data by `scale`: its deviation is 1
+    ("z_score"), or it lies in [-1, 1] ("bounds").
+    """
 
     batch_size: int = 256
     horizon: int = 1
+    scale: Literal["z_score", "bounds"] = "z_score"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "horizon"):

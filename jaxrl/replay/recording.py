@@ -144,8 +144,15 @@ def public(recording: Recording) -> Recording:
     return recording._replace(observation=shown(recording.observation), final_observation=shown(recording.final_observation), spec=spec)
 
 
-def statistics(recording: Recording) -> RunningStatistics:
-    """Mean and variance over all steps, of every floating-point observation and of `action`."""
+def statistics(recording: Recording, scale: str = "z_score") -> RunningStatistics:
+    """Of every floating-point observation and of `action` over all steps, mean and variance; with the scale "bounds" the middle of their
+    range, and the square of half its width.
+    """
     arrays = {name: jnp.asarray(array) for name, array in recording.observation.items()} | {"action": jnp.asarray(recording.action)}
     part = {name: ArraySpec(array.shape[1:], str(array.dtype)) for name, array in arrays.items()}
-    return running_statistics.update(running_statistics.init(part), arrays)
+    if scale == "z_score":
+        return running_statistics.update(running_statistics.init(part), arrays)
+    whole = running_statistics.init(part)
+    ends = {name: (arrays[name].min(0), arrays[name].max(0)) for name in whole.mean}
+    middle = {name: (low + high) / 2 for name, (low, high) in ends.items()}
+    return whole._replace(mean=middle, variance={name: jnp.square((high - low) / 2) for name, (low, high) in ends.items()})

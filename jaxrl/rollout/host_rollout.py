@@ -71,6 +71,11 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
         return policy.act(behaviour, state.observation, carry, world_keys(jax.random.fold_in(key, first), number), None)
 
     @jax.jit
+    def look(state: HostState) -> HostState:
+        carry = policy.remember(state.observation, where_rows(state.fresh, policy.init(size), state.carry))
+        return state._replace(carry=carry, fresh=jnp.zeros(size, bool))
+
+    @jax.jit
     def count(state: HostState, now: TimeStep) -> tuple[Progress, TimeStep, Array]:
         counted, now, ended, _ = follow(
             state.progress,
@@ -123,7 +128,7 @@ def host_rollout(config: Config, env: HostEnv, policy: Policy) -> Source:
             chunk, extras = jax.device_get((chunk, extras))
             state = state._replace(carry=carry, fresh=none)
             for k in range(executed):
-                state, taken = execute(live.worlds, state, chunk[:, k], extras)
+                state, taken = execute(live.worlds, state if k == 0 else look(state), chunk[:, k], extras)
                 rows.append(taken)
         live.steps = int(state.steps)
         return _arrays(state), jax.tree.map(lambda *steps: jnp.asarray(np.stack(steps)), *rows)

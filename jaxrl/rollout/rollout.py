@@ -78,6 +78,11 @@ def rollout(config: Config, env: Env, curriculum: Curriculum, policy: Policy, me
             taken = Transition(before, action, result.reward, result.discount, result.truncation, result.observation, extras)
             return RolloutState(worlds, carry, state.pool, draws), taken
 
+        def look_and_execute(state: RolloutState, now: tuple[Array, Array, dict[str, Array]]) -> tuple[RolloutState, Transition]:
+            looks = jnp.full(per_device, now[0] % executed > 0)  # the first of these observations is the one that `act` was shown
+            carry = where_rows(looks, policy.remember(state.worlds.observation, state.carry), state.carry)
+            return execute(state._replace(carry=carry), now)
+
         def infer(state: RolloutState, first: Array) -> tuple[RolloutState, Transition]:
             keys = world_keys(jax.random.fold_in(key, 2 * first + 1), state.worlds.number)
             chunk, carry, extras = policy.act(behaviour, state.worlds.observation, state.carry, keys, None)
@@ -86,7 +91,7 @@ def rollout(config: Config, env: Env, curriculum: Curriculum, policy: Policy, me
                 return execute(state, (first, chunk[:, 0], extras))
             actions = jnp.moveaxis(chunk[:, :executed], 1, 0)
             repeated = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (executed, *x.shape)), extras)
-            return jax.lax.scan(execute, state, (first + jnp.arange(executed), actions, repeated))
+            return jax.lax.scan(look_and_execute, state, (first + jnp.arange(executed), actions, repeated))
 
         before = state.draws.tally
         worlds = state.worlds._replace(episodes=forget(state.worlds.episodes))

@@ -106,6 +106,7 @@ def test_a_camera_goes_into_rlds(tmp_path):
         (["--config", CONFIG, "--record", "folder", "--format", "npz"], "belong together, but --format is npz"),
         (["--config", CONFIG, "--record", "a.npz", "--instruction", "go"], "an .npz has no place for it"),
         (["--config", CONFIG], "give --record alone"),
+        (["--config", CONFIG, "--record", "gs://robots/set", "--format", "rlds"], "--record gs://robots/set: lies in a cloud"),
         (["--config", CONFIG, "--record", "a.npz", "--best"], "has no checkpoints: leave out --best and --step"),
         (["--config", CONFIG, "--record", "folder", "--format", "rlds", "--codec", "libx264"], "--codec is for --format lerobot"),
         (["--record", "a.npz"], "takes the folder of a run, or --config and an experiment file"),

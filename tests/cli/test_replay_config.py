@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxrl import config as configs
-from jaxrl.cli.assemble import Settings, assemble, check_acts_in
+from jaxrl.cli.assemble import assemble
+from jaxrl.cli.settings import Settings, check_acts_in
 from jaxrl.ops.specs import policy_spec
 from jaxrl.replay.recording import Recording, save
 

@@ -86,5 +86,24 @@ def distributed(cache: str, out: str, port: str, hosts: str, host: str, *runs: s
         source.close()
 
 
+def differing(out: str, port: str, host: str, *caches: str) -> None:
+    """One host of two, each of which has a cache of its own; what it is told, of caches and of streams, lies in OUT/<host>."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.distributed.initialize(f"localhost:{port}", len(caches), int(host))
+    from jaxrl.distributed.mesh import data_mesh
+    from jaxrl_data.stream_source import Config as Stream
+    from jaxrl_data.stream_source import stream_source
+    from jaxrl_data.streaming.members import Streamed
+
+    own, mesh, said = caches[int(host)], data_mesh(len(caches)), []
+    streams = Stream(sets={"made": Streamed(own, columns=COLUMNS)}, batch_size=BATCH, lanes=4, images=Images(16, pad=False))
+    for make in (lambda: dataset_source(config(own, 0), mesh), lambda: stream_source(streams, mesh)):
+        try:
+            make()
+        except ValueError as error:
+            said.append(str(error))
+    (Path(out) / host).write_text("\n".join(said))
+
+
 if __name__ == "__main__":
-    {"forked": forked, "distributed": distributed}[sys.argv[1]](*sys.argv[2:])
+    {"forked": forked, "distributed": distributed, "differing": differing}[sys.argv[1]](*sys.argv[2:])

@@ -148,6 +148,18 @@ def test_bad_episodes_end_it_or_are_listed(tmp_path, monkeypatch):
         prepare(plan("memory"), tmp_path / "b", quarantine=True)
 
 
+def test_metadata_may_hold_what_is_no_number(tmp_path, monkeypatch):
+    """As RLDS and LeRobot bring it."""
+
+    def read(first, last, columns=None):
+        return (one._replace(metadata={"score": float("nan"), "best": float("inf")}) for one in dataset(LENGTHS).read(first, last, columns))
+
+    from_memory(monkeypatch, dataset(LENGTHS)._replace(read=read))
+    prepare(plan("memory"), tmp_path)
+    kept = next(open_dataset(str(tmp_path)).read(0, 1)).metadata
+    assert np.isnan(kept["score"]) and kept["best"] == float("inf")
+
+
 def test_a_set_that_ends_too_soon_is_told_of(tmp_path, monkeypatch):
     short = dataset(LENGTHS)
     from_memory(monkeypatch, short._replace(read=lambda first, last: dataset(LENGTHS).read(first, min(last, 4))))
@@ -169,6 +181,12 @@ def test_another_data_set_or_folder_is_refused(cache, tmp_path):
     (tmp_path / "other" / "file").touch()
     with pytest.raises(ValueError, match="is not empty, and holds no cache"):
         prepare(plan(str(cache)), tmp_path / "other")
+    for path, message in (("other/file", "other/file: is a file, and should be a folder"), ("gs://robots/x", "to a local folder")):
+        with pytest.raises(ValueError, match=message):
+            prepare(plan(str(cache)), tmp_path / path if "://" not in path else path)
+    with pytest.raises(ValueError, match="processes is 0"):
+        prepare(plan(str(cache)), tmp_path / "new", processes=0)
+    assert not (tmp_path / "new").exists(), "or the next call would find a cache that was begun"
     with pytest.raises(ValueError, match=r"holds made/1.0.0, split train, of other contents or columns"):
         prepare(plan(str(cache), without=("front",)), cache)
     with pytest.raises(ValueError, match="was begun with 3 episodes in a shard"):
@@ -203,6 +221,16 @@ def test_a_pipeline_writes_the_same(cache, tmp_path):
     assert prepare_on_beam(one, tmp_path / "beam").steps == sum(LENGTHS)
     prepare(one, tmp_path / "alone")
     assert files(tmp_path / "beam") == files(tmp_path / "alone")
+
+
+def test_a_bad_episode_ends_a_pipeline_with_one_line(cache, tmp_path, caplog):
+    pytest.importorskip("apache_beam")
+    shutil.copytree(cache, tmp_path / "damaged")
+    (file,) = (tmp_path / "damaged/shard-00001").glob("image.*.bin")
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(ValueError, match="^made/1.0.0, episode 5: .*ends before byte.*; what is done stays, so repeat the command"):
+        prepare_on_beam(plan(str(tmp_path / "damaged"), episodes_per_shard=2), tmp_path / "beam")
+    assert "Traceback" not in caplog.text
 
 
 def test_a_million_episodes_open_at_once(tmp_path, cache):

@@ -16,6 +16,7 @@ from jaxrl.types import ArraySpec
 from jaxrl_data import commands
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import Episode, Features
+from jaxrl_data.open import open_dataset
 from jaxrl_data.statistics import load
 from tests.data.oracles import dataset
 
@@ -111,12 +112,24 @@ def test_view_draws_what_was_asked_for(path: str, tmp_path: Path, capsys: pytest
         (["view", "--episodes", "5:5"], "has the episodes 0 to 12"),
         (["view", "--episodes", "last"], "should be a number"),
         (["view", "--frames", "0"], "must be at least 1"),
+        (["view", "--out", __file__], "is a file, and should be a folder"),
+        (["stats", "--out", "."], "is a folder, and should be the file"),
+        (["info", "--hosts", "2"], "--hosts: has no effect without --plan"),
+        (["convert", "--to", "rlds", "--out", "new", "--fps", "5"], "--fps: has no effect with --to rlds"),
+        (["convert", "--to", "lerobot", "--out", "new", "--name", "new"], "--name: has no effect with --to lerobot"),
+        (["prepare", "--out", "new", "--beam", "--processes", "2"], "--processes: has no effect with --beam"),
     ],
 )
 def test_what_cannot_be_is_one_line(path: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", words[0], path, *words[1:]]) == 1
     told = capsys.readouterr().err.strip()
     assert told.startswith("jaxrl data: ") and message in told and "\n" not in told
+
+
+def test_columns_are_left_out_one_by_one_too(test_data: Path, tmp_path: Path) -> None:
+    words = ["data", "prepare", str(test_data / "pusht_human" / "pusht_cchi_v7_replay.zarr"), "--processes", "1", "--out", str(tmp_path)]
+    assert main([*words, "--without", "img", "keypoint", "--without", "n_contacts"]) == 0
+    assert open_dataset(str(tmp_path)).features.names == ("action", "state")
 
 
 def test_a_path_without_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

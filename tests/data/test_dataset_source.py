@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxrl.distributed.mesh import data_mesh
-from jaxrl_data.dataset_source import Config, batches, dataset_source
+from jaxrl_data import kept_samples
+from jaxrl_data.dataset_source import Config, batches, dataset_source, mixture_of
 from jaxrl_data.members import Set, held_out, open_member
 from jaxrl_data.mixture import Images, Mixture
 from jaxrl_data.samples import open_mixture
@@ -50,6 +51,31 @@ def test_what_reads_does_not_change_what_is_read(folder, processes, threads):
     found = take(batches(config(folder, processes=processes, threads=threads)), 4)
     for one, other in zip(expected, found, strict=True):
         assert_same(one, other)
+
+
+def test_samples_of_numbers_are_kept_and_the_same(folder, monkeypatch):
+    columns = {name: of for name, of in COLUMNS.items() if not name.startswith(("image/", "task/")) and name != "state/count"}
+    chosen = config(folder, sets={one: Set(str(folder), columns=columns, weight=weight) for one, weight in (("a", 1.0), ("b", 2.0))})
+    samples = open_mixture(mixture_of(chosen))
+    assert samples.kept_bytes > 0 and dataset_source(chosen).source.allocation["host/data/samples"] == samples.kept_bytes
+    found = [jax.tree.map(np.array, batch) for batch in take(batches(chosen, samples=samples), 12)]
+    calls = []
+    monkeypatch.setattr(samples, "sample", lambda *drawn: calls.append(drawn))
+    again = take(batches(chosen, samples=samples), 12)
+    assert all(number >= 12 * 8 for number, *_ in calls), "what was made once is not made again"  # what is read ahead is beyond it
+    monkeypatch.setattr(kept_samples, "MOST", 0)
+    fresh = open_mixture(mixture_of(chosen))
+    assert fresh.kept_bytes == 0
+    for one, other, third in zip(found, again, take(batches(chosen, samples=fresh), 12), strict=True):
+        assert_same(one, other)
+        assert_same(one, third)
+
+
+def test_samples_with_images_or_chance_are_not_kept(folder):
+    assert open_mixture(mixture_of(config(folder))).kept_bytes == 0
+    columns = {name: of for name, of in COLUMNS.items() if not name.startswith(("image/", "task/")) and name != "state/count"}
+    dropped = ({"name": "proprioception_dropout", "probability": 0.5},)
+    assert open_mixture(mixture_of(config(folder, sets={"a": Set(str(folder), columns=columns)}, augment=dropped))).kept_bytes == 0
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
@@ -237,6 +263,17 @@ def test_memory_does_not_grow(folder):
     assert held[1] < held[0] + 2 * planned + 50_000, held
 
 
+def test_a_state_of_one_number_is_a_vector(folder):
+    sets = {"made": Set(str(folder), columns={"state/count": "count", "action": "action"})}
+    loaded = dataset_source(config(folder, sets=sets))
+    assert loaded.spec.observation["state/count"].shape == (1,)
+    _, batch = loaded.source.next(loaded.source.init(jax.random.key(0), ()), (), jax.random.key(0))
+    first = np.asarray(batch["action"])[:, 0, 1] * 7  # the second action is a seventh of the count
+    np.testing.assert_allclose(batch["observation"]["state/count"], first[:, None], rtol=1e-6)
+    mean = [1000 * episode + step for episode, length in enumerate(LENGTHS) for step in range(length)]
+    np.testing.assert_allclose(loaded.normaliser.mean["state/count"], [np.mean(mean)], rtol=1e-6)
+
+
 def test_what_waits_in_memory_is_told_beforehand(folder):
     source = dataset_source(config(folder, prefetch=3)).source
     image, rest = 8 * 16 * 16 * 3, 8 * 4 * (3 + 6 + 6 + 2)  # of a batch: pose, action and mask, two entries of presence
@@ -251,7 +288,10 @@ def test_what_does_not_fit_is_refused(folder):
         (lambda: Mixture({}), "sets: empty"),
         (lambda: config(folder, batch_size=0), "batch_size is 0"),
         (lambda: open_member(Set(str(folder), columns={"action": "acton"})), "action is to be the column acton, .* did you mean action?"),
-        (lambda: open_member(Set(str(folder), columns={"state/a": "state"})), "columns name no action"),
+        (
+            lambda: open_member(Set(str(folder), columns={"state/a": "state"})),
+            "columns name no action; add an array, such as {'action': 'state'}",
+        ),
         (lambda: open_member(own, "validation", 0.0), "no episode is left for validation"),
         (lambda: batches(config(folder), hosts=3), "batch_size is 8, which 3 hosts do not divide"),
     ):

@@ -17,6 +17,7 @@ from jaxrl_data.cache import prepare as preparing
 from jaxrl_data.cache.prepare import plan, prepare
 from jaxrl_data.dataset_source import batches
 from tests.data.batches import assert_rows, assert_same, counts
+from tests.data.caches import made
 from tests.data.episodes import dataset
 from tests.data.hosts import BATCH, BATCHES, CUT, config, where
 
@@ -32,6 +33,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
         patch.setattr(preparing, "open_dataset", lambda path, split=None: dataset(LENGTHS))
         prepare(plan("memory", episodes_per_shard=3), folder)
     return str(folder)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +76,24 @@ def test_hosts_that_are_processes(cache: str, expected: list[Any], tmp_path: Pat
         assert_shared(tmp_path, *run, expected)
 
 
+def test_hosts_that_hold_different_data_are_told(cache: str, tmp_path: Path) -> None:
+    other = made(tmp_path / "cache", (*LENGTHS[:-1], 6))
+    port = free_port()
+    running = [command("differing", tmp_path, port, host, cache, other) for host in range(2)]
+    assert [one.wait(120) for one in running] == [0, 0]
+    for host in "01":
+        assert (tmp_path / host).read_text().splitlines() == [
+            "sets.made: host 1 holds other data or statistics than host 0; give all hosts the same"
+        ] * 2
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_runs_of_jax_over_hosts_and_workers(cache: str, expected: list[Any], tmp_path: Path) -> None:
     """As `fit` runs, with gloo between the hosts. Each number of hosts goes on from what another one saved."""
     every = ("0", "1", "4")
     for hosts, runs in ((1, every), (2, (*every, "0@1")), (4, (*every, "0@2")), (1, ("0@4",))):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         running = [command("distributed", cache, tmp_path, port, hosts, host, *runs) for host in range(hosts)]
         assert [one.wait(300) for one in running] == [0] * hosts
     for hosts, workers in product((1, 2, 4), (0, 1, 4)):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from jaxrl.types import ArraySpec
 from jaxrl_data.episode import Episode, Features
 from jaxrl_data.lerobot.summary import KNOTS, QUANTILES, image_summary, merged, summary
 from jaxrl_data.lerobot.writer import lerobot_writer
+from jaxrl_data.open import open_dataset
 from jaxrl_data.writer import encoded
 from tests.data.killed import writer as killed_writer
 from tests.data.oracles import DERIVED, episode_rows, lerobot_episodes, pixels
@@ -251,6 +253,36 @@ def test_a_refused_episode_leaves_no_trace_and_other_data_stay(tmp_path: Path) -
     (tmp_path / "meta/jaxrl.json").unlink()
     with pytest.raises(ValueError, match="was not written by jaxrl"):
         lerobot_writer(str(tmp_path), camera, 10, "arm", codec="libx264")
+
+
+def test_episodes_that_wait_keep_what_info_would_tell(tmp_path: Path) -> None:
+    """Of a writer that was killed before it joined any: others do not go behind them."""
+    camera = Features(SMALL.arrays, {CAMERA: ArraySpec((16, 16, 3), "uint8")}, SMALL.texts)
+    one = small(0, 2)._replace(images={CAMERA: [encoded(np.zeros((16, 16, 3), np.uint8))] * 2})
+    with contextlib.closing(lerobot_writer(str(tmp_path / "open"), camera, 10, "arm", codec="libx264")) as writer:
+        writer.add(one)
+        shutil.copytree(tmp_path / "open", tmp_path / "killed")
+    assert not (tmp_path / "killed/meta/info.json").exists()
+    with pytest.raises(ValueError, match="killed: a data set was begun here and is not whole yet; go on with the command that writes it"):
+        open_dataset(str(tmp_path / "killed"))
+    for fps, robot, codec, message in (
+        (20, "arm", "libx264", "fps is 10, but the writer is to add 20"),
+        (10, "leg", "libx264", "robot_type is arm, but the writer is to add leg"),
+        (10, "arm", "libsvtav1", f"{CAMERA} is h264, but the writer is to add av1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            lerobot_writer(str(tmp_path / "killed"), camera, fps, robot, codec=codec)
+    with contextlib.closing(lerobot_writer(str(tmp_path / "killed"), camera, 10, "arm", codec="libx264")) as writer:
+        writer.add(one)
+    assert open_dataset(str(tmp_path / "killed")).size == 2
+
+
+def test_what_a_writer_leaves_that_is_killed_at_once_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/.jaxrl.json.part").touch()
+    with contextlib.closing(lerobot_writer(str(tmp_path), SMALL, 10, "arm")) as writer:
+        writer.add(small(0, 2))
+    assert open_dataset(str(tmp_path)).size == 1
 
 
 def test_a_killed_process_loses_at_most_the_open_episode(tmp_path: Path) -> None:

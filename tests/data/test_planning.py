@@ -70,6 +70,7 @@ def test_what_cannot_be_planned_is_said(experiment, tmp_path, capsys):
     for words, message in (
         (["--plan", str(other)], "config.source.name is 'jaxrl.replay.memory', but data sets are read by jaxrl_data.dataset_source or"),
         (["--plan", str(experiment), "--hosts", "3"], "batch_size is 8, which 3 hosts do not divide"),
+        (["--plan", str(experiment), "--hosts", "0"], "hosts is 0, but must be at least 1"),
         (["--plan", str(experiment), "--config.devices=3"], "batch_size is 8, which 3 devices do not divide"),
         (["--plan", str(experiment), str(tmp_path)], "takes the path of a data set, or --plan"),
         ([], "takes the path of a data set, or --plan"),

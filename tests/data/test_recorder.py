@@ -119,6 +119,25 @@ def test_another_policy_and_fewer_episodes_are_refused(recorded: Path) -> None:
         assert write(playing(Playing()), str(recorded), "lerobot", codec="libx264") == 0
 
 
+def test_a_folder_of_another_format_is_left_alone(recorded: Path) -> None:
+    """Readers would find one of the two."""
+    before, other = sorted(recorded.rglob("*")), next(name for name in READ if name != recorded.name)
+    with pytest.raises(ValueError, match=r"is not empty \(.*\), and holds no .* data set; choose another folder"):
+        write(playing(Playing()), str(recorded), other)
+    assert sorted(recorded.rglob("*")) == before
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    for path, message in (
+        (tmp_path, r"is not empty \(notes.txt\), and holds no LeRobot"),
+        (tmp_path / "notes.txt", "is a file, and should"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write(playing(Playing()), str(path), "lerobot")
+    assert [path.name for path in tmp_path.rglob("*")] == ["notes.txt"]
+
+
 def test_episodes_are_let_go_as_soon_as_they_are_written(tmp_path: Path) -> None:
     alive: list[weakref.ref[np.ndarray]] = []
     most = 0

@@ -19,6 +19,7 @@ from jaxrl_data.transforms.instruction import ChooseInstruction, Tokenise, sente
 from jaxrl_data.transforms.interface import apply, definition, invert, spec_after
 from jaxrl_data.transforms.normalise import Normalise, bounds, z_score
 from jaxrl_data.transforms.poses import ConvertRotation, DeltaAction, RelativePose
+from jaxrl_data.transforms.select import Select
 from jaxrl_data.transforms.window import GoalWindow, IdleFilter, Window
 
 RANDOM = np.random.default_rng(0)  # for calls that draw nothing
@@ -373,3 +374,16 @@ def test_the_definition_changes_with_what_a_transform_is_built_on(monkeypatch: p
     monkeypatch.setattr(inspect, "getsource", edited)
     after = definition([ROUND_TRIPS["relative"]]), definition([ROUND_TRIPS["z_score"]]), definition([standard("bridge_orig")])
     assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, False]
+
+
+def test_select_takes_dimensions_with_their_names_and_units() -> None:
+    select = Select("observation/state/arm", (2, 0))
+    spec = ArraySpec((1, 3), names=("x", "y", "angle"), unit="m,m,rad")
+    assert select.spec({"observation/state/arm": spec})["observation/state/arm"] == ArraySpec((1, 2), names=("angle", "x"), unit="rad,m")
+    sample = {"observation/state/arm": np.array([[1.0, 2.0, 3.0]], np.float32), "action": np.ones((1, 2))}
+    np.testing.assert_array_equal(select(sample, RANDOM)["observation/state/arm"], [[3, 1]])
+    assert select.inverse(sample) is sample
+    with pytest.raises(ValueError, match="Select: observation/state/arm has 3 dimensions"):
+        Select("observation/state/arm", (3,)).spec({"observation/state/arm": spec})
+    with pytest.raises(ValueError, match="a robot needs all of its action"):
+        Select("action", (0,))

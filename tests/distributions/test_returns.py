@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jaxrl.distributions import ensemble
-from jaxrl.distributions.categorical_return import categorical_return, two_hot
+from jaxrl.distributions.categorical_return import categorical_return
 from jaxrl.distributions.quantile_return import quantile_return
 from jaxrl.distributions.scalar_return import scalar_return
+from jaxrl.losses.classification import two_hot
 
 LOW, HIGH, BINS = -2.0, 3.0, 11
 ATOMS = np.linspace(LOW, HIGH, BINS)

@@ -70,6 +70,19 @@ def test_physics_without_leaves_needs_the_number_of_episodes():
         play(bare, constant(SPEC))((), repeat(bare.nominal, 3), jax.random.key(0))
 
 
+def test_what_a_policy_tells_of_itself_is_a_result():
+    extras = {"policy/decoded": ArraySpec(()), "log_prob": ArraySpec(())}
+
+    def act(params, observation, carry, key, context=None):
+        told = (observation["state/count"][:, 0] < 4).astype(jnp.float32)  # of the inferences at 0, 2 and 4
+        return jnp.zeros((key.shape[0], 2, 1)), carry, {"policy/decoded": told, "log_prob": told}
+
+    policy = Policy(SPEC._replace(horizon=2, executed_steps=2, extras=extras), lambda size: (), act)
+    values = report.metrics_of(jax.device_get(play(countdown(), policy)((), jnp.array([3.0, 0.0]), jax.random.key(0))))
+    np.testing.assert_allclose(values["policy/decoded"], [1.0, 4 / 6])
+    assert "log_prob" not in values
+
+
 def test_report_averages_steps_then_episodes(played):
     values = report.metrics_of(played)
     np.testing.assert_array_equal(values["return"], [2, 4, 6, 2])

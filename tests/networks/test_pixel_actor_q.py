@@ -1,11 +1,10 @@
-"""Convolutions against XLA's own, and what the networks of DrQ-v2 see."""
+"""What the networks of DrQ-v2 see."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.networks._convolution import _by_rows, _whole, convolve
 from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_q import Config as Head
 from jaxrl.networks.conv_actor_critic import FEATURES
@@ -38,26 +37,6 @@ def seen(size=3):
         name: jnp.asarray(drawn.integers(0, 256, (size, *s.shape)) if s.dtype == "uint8" else drawn.normal(size=(size, *s.shape)), s.dtype)
         for name, s in OBSERVATION.items()
     }
-
-
-@pytest.mark.parametrize(("size", "stride", "shape"), [(3, 2, (9, 12)), (3, 1, (5, 4)), (4, 2, (9, 8)), (1, 3, (7, 7)), (5, 5, (5, 5))])
-def test_convolution(size, stride, shape):
-    x = jax.random.normal(KEY, (2, *shape, 3))
-    kernel = jax.random.normal(jax.random.key(1), (size, size, 3, 4))
-    want = _whole(x, kernel, stride)
-    np.testing.assert_allclose(_by_rows(x, kernel, stride), want, atol=1e-4)
-    np.testing.assert_allclose(convolve(x[None], kernel, stride)[0], want, atol=1e-4)
-
-
-def test_gradient_of_a_convolution_inside_a_loop():
-    x = jax.random.normal(KEY, (2, 3, 6, 6, 2))
-    kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 4))
-
-    def slopes(convolution):
-        one = jax.grad(lambda k, x: jnp.square(convolution(x, k, 1)).sum(), (0, 1))
-        return jax.jit(lambda x: jax.lax.map(lambda x: one(kernel, x), x))(x)
-
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), slopes(convolve), slopes(_whole))
 
 
 def test_what_each_part_depends_on():

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from jaxrl import config as configs
-from jaxrl.cli.assemble import Settings, assemble
+from jaxrl.cli.assemble import assemble
+from jaxrl.cli.settings import Settings
 from jaxrl.training import fit
 from jaxrl.training.callbacks import Callback
 from tests.training.compilations import compilations

@@ -17,7 +17,9 @@ import numpy as np
 from jaxrl_data.cache.layout import CACHE, HASHES, INDEX, LENGTHS, PLAN, Plan, from_json, shard_folder, to_json
 from jaxrl_data.cache.shard import LeftOut, kept, left_out_of, write_shard
 from jaxrl_data.open import open_dataset
+from jaxrl_data.pipeline import pipeline
 from jaxrl_data.placing import put
+from jaxrl_data.writer import local
 
 _SHARDS = 2048  # at most, so that a large set is not a million files
 _SMALLEST = 32  # episodes of a shard
@@ -117,13 +119,13 @@ def prepare(
 
     Raises:
         BadEpisode: an episode cannot be used: the message names file, episode and key.
-        ValueError: the folder holds something else.
+        ValueError: the folder holds something else, or lies in a cloud.
     """
-    folder = Path(folder)
-    missing = begin(plan, folder)
-    progress(plan.shards - len(missing), plan.shards)
     if processes < 1:
         raise ValueError(f"processes is {processes}, but must be at least 1")
+    folder = local(folder)
+    missing = begin(plan, folder)
+    progress(plan.shards - len(missing), plan.shards)
     if processes == 1 or len(missing) < 2:
         for ready, shard in enumerate(missing, plan.shards - len(missing) + 1):
             make_shard(plan, folder, shard, quarantine)
@@ -147,18 +149,16 @@ def prepare_on_beam(plan: Plan, folder: str | Path, quarantine: bool = False, op
 
     Raises:
         ImportError: Apache Beam is not installed.
-        RuntimeError, or what the runner makes of it: an episode cannot be used.
+        ValueError: the folder holds something else, or an episode cannot be used.
     """
-    try:
-        import apache_beam as beam
-    except ImportError as error:
-        raise ImportError("prepare with Beam needs Apache Beam: pip install 'jaxrl[beam]'") from error
-    folder = Path(folder)
+    folder = local(folder)
     missing = begin(plan, folder)
     if missing:
-        with beam.Pipeline(options=options) as pipeline:
+        with pipeline("prepare", options) as running:
+            import apache_beam as beam
+
             _ = (
-                pipeline
+                running
                 | "shards" >> beam.Create(missing)
                 | "spread" >> beam.Reshuffle()
                 | "write" >> beam.Map(lambda shard: make_shard(plan, folder, shard, quarantine)[0])

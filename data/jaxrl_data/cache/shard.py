@@ -143,5 +143,5 @@ def _fill(part: Path, dataset: Dataset, plan: Plan, shard: int, quarantine: bool
     np.save(part / LENGTHS, np.array(lengths, np.int32))
     np.save(part / HASHES, np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 16))
     words = {"texts": list(texts.numbers), "episodes": told, "left_out": left_out}
-    (part / EPISODES).write_text(json.dumps(words, allow_nan=False))
+    (part / EPISODES).write_text(json.dumps(words))
     return left_out

@@ -73,6 +73,11 @@ def join(path: Path, parts: Sequence[Path], frames: Sequence[int], fps: int) -> 
             before += count
 
 
+def canonical(codec: str) -> str:
+    """What a codec writes, by the name that info.json tells."""
+    return str(av.Codec(codec, "w").canonical_name)
+
+
 def video_info(path: Path, fps: int) -> dict[str, Any]:
     """What info.json tells of a camera's videos."""
     with av.open(str(path)) as file:

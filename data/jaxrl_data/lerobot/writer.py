@@ -23,12 +23,13 @@ from jaxrl_data.episode import Episode, Features, check, length
 from jaxrl_data.lerobot import columns, encode
 from jaxrl_data.lerobot.summary import image_summary, merged, summary
 from jaxrl_data.origin import Origin, unchanged
-from jaxrl_data.writer import Writer, local, locked, plain, put, put_json, streamed, synced
+from jaxrl_data.writer import Writer, begun, local, locked, plain, put, put_json, streamed, synced
 
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 FILES_PER_CHUNK, DATA_MB, VIDEO_MB = 1000, 100, 200
+_KEPT = ("fps", "robot_type")  # by every episode that waits, for who goes on before there is an info.json
 IMAGE = "image"  # instead of a codec: images keep their bytes, in the rows
 
 
@@ -85,6 +86,7 @@ def lerobot_writer(
         if codec != IMAGE and (spec.dtype != "uint8" or spec.shape[-1] not in (3, "channels")):
             raise ValueError(f"{name}: is {spec.dtype} {spec.shape}, and a video is uint8 with 3 channels; write with codec={IMAGE!r}")
     folder = local(path)
+    begun(folder, "LeRobot", "meta/info.json", f"meta/{origins.FILE}")
     free = locked(folder)
     try:
         state = _open(folder, features, fps, robot_type, codec, data_mb, video_mb)
@@ -128,7 +130,7 @@ def _open(folder: Path, features: Features, fps: int, robot_type: str, codec: st
         "video_path": VIDEO if features.images and codec != IMAGE else None,
         "features": {},
     }
-    state = _State(folder, info)
+    state = _State(folder, dict(info))
     if (folder / "meta/info.json").exists():
         if not (folder / "meta" / origins.FILE).exists():
             raise ValueError(f"{folder}: was not written by jaxrl, whose files could not follow; convert it to another folder first")
@@ -159,7 +161,12 @@ def _check_same(state: _State, features: Features, info: dict[str, Any], codec: 
                 raise ValueError(
                     f"{state.folder}: {key} of {name} is {told.get(key)}, but the writer is to add {given.get(key)}; use another folder"
                 )
-    for key in ("codebase_version", "fps", "robot_type"):
+    if codec != IMAGE:
+        given = encode.canonical(codec)
+        for name in images:
+            if (told := found[name]["info"]["video.codec"]) != given:
+                raise ValueError(f"{state.folder}: {name} is {told}, but the writer is to add {given}; take that codec, or another folder")
+    for key in ("codebase_version", *_KEPT):
         if state.info[key] != info[key]:
             raise ValueError(f"{state.folder}: {key} is {state.info[key]}, but the writer is to add {info[key]}; write to another folder")
 
@@ -194,6 +201,7 @@ def _stage(state: _State, episode: Episode, features: Features, codec: str) -> N
         "sizes": {name: (part / f"{name}.mp4").stat().st_size for name in episode.images if codec != IMAGE} | {"": rows.nbytes},
         "task_index": {text: numbers[text] for text in tasks},
         "features": told,
+        **{key: state.info[key] for key in _KEPT},
     }
     (part / "episode.json").write_text(json.dumps(entry, ensure_ascii=False))
     for file in part.iterdir():
@@ -222,7 +230,7 @@ def _take_up(state: _State, entry: dict[str, Any]) -> None:
     if entry["episode_index"] != state.episodes:
         staged = state.folder / ".waiting"
         raise ValueError(f"{staged}: episode {state.episodes} is missing before {entry['episode_index']}; delete those behind the gap")
-    state.info["features"] = entry["features"]
+    state.info |= {key: entry[key] for key in ("features", *_KEPT) if key in entry}
     state.tasks |= entry["task_index"]
     for name, size in entry["sizes"].items():
         state.sizes[name] = state.sizes.get(name, 0) + size

@@ -17,7 +17,7 @@ from jaxrl_data import origin as origins
 from jaxrl_data.episode import Episode, Features, check
 from jaxrl_data.origin import Origin, unchanged
 from jaxrl_data.rlds import beside, schema
-from jaxrl_data.writer import Writer, local, locked, plain, put_json, streamed, synced
+from jaxrl_data.writer import Writer, begun, local, locked, plain, put_json, streamed, synced
 
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"
 FRAME = 16  # bytes that TFRecord adds to each record
@@ -70,6 +70,7 @@ def rlds_writer(
     if shard_bytes <= 0:
         raise ValueError(f"shard_bytes must be above 0, got {shard_bytes}")
     folder = local(path)
+    begun(folder, "RLDS", "features.json", origins.FILE)
     free = locked(folder)
     try:
         state = _State(folder, name, version, split)

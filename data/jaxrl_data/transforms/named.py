@@ -11,6 +11,7 @@ from jaxrl_data.transforms.augment import ColourJitter, Crop, ProprioceptionDrop
 from jaxrl_data.transforms.grippers import GripperRange
 from jaxrl_data.transforms.interface import Transform
 from jaxrl_data.transforms.poses import ConvertRotation, DeltaAction, RelativePose
+from jaxrl_data.transforms.select import Select
 
 Table = Mapping[str, type[Transform]]
 
@@ -20,6 +21,7 @@ NUMBERS: Table = {
     "relative_pose": RelativePose,
     "convert_rotation": ConvertRotation,
     "gripper_range": GripperRange,
+    "select": Select,
 }
 # What makes samples different each time, alike for all sets.
 AUGMENTATIONS: Table = {

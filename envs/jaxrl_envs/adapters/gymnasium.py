@@ -24,6 +24,7 @@ class Config:
     """`id` is gymnasium's name ("HalfCheetah-v5", "my_package:My-v0"), or `make` the dotted path of a function that returns an environment.
 
     `options` are its arguments. `episode_length` None is the environment's own limit. `metrics` name numbers in the `info` of every step.
+    With `unit_actions` what lies within [-1, 1] spans an action's box; without, actions are the environment's own.
     "sync" steps the worlds one after the other in this process, "async" each in a process of its own: for steps that take milliseconds.
     """
 
@@ -32,6 +33,7 @@ class Config:
     options: dict[str, Any] = field(default_factory=dict)
     episode_length: int | None = None  # steps
     metrics: tuple[str, ...] = ()
+    unit_actions: bool = True
     vectorisation: Literal["sync", "async"] = "sync"
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ class _Actions(NamedTuple):
     to_theirs: Callable[[Any], Any]
 
 
-def _actions(space: gym.Space, who: str) -> _Actions:
+def _actions(space: gym.Space, who: str, unit: bool) -> _Actions:
     """Of a box of floats or a number of choices. Raises ValueError for any other space."""
     if isinstance(space, gym.spaces.Discrete):
         first = space.start
@@ -110,6 +112,9 @@ def _actions(space: gym.Space, who: str) -> _Actions:
     if len(space.shape) != 1:
         raise ValueError(f"{who} takes actions of the shape {space.shape}, but they must be vectors; wrap it in a function named by `make`")
     low, high, dtype = space.low, space.high, space.dtype
+    if not unit:
+        own = ArraySpec(space.shape, low=tuple(map(float, low)), high=tuple(map(float, high)))
+        return _Actions(own, lambda action: np.clip(action, low, high).astype(dtype))
     bounded = np.isfinite(low) & np.isfinite(high)
     if not bounded.any():
         return _Actions(ArraySpec(space.shape), lambda action: action.astype(dtype))
@@ -153,7 +158,8 @@ def _worlds(vector: VectorEnv, boxes: Mapping[str, gym.spaces.Box], actions: _Ac
 
 
 def gymnasium(config: Config) -> HostEnv:
-    """The environment as a `HostEnv`. Actions within [-1, 1] span a bounded action box; an unbounded one takes them as they are.
+    """The environment as a `HostEnv`. Actions within [-1, 1] span a bounded action box, unless they are to be its own; an unbounded one
+    takes them as they are.
 
     Of a discrete space they are its choices, counted from 0.
 
@@ -170,7 +176,7 @@ def gymnasium(config: Config) -> HostEnv:
             boxes = _observed(one.observation_space, "observation")
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        actions = _actions(one.action_space, name)
+        actions = _actions(one.action_space, name, config.unit_actions)
         limit = config.episode_length or (one.spec.max_episode_steps if one.spec is not None else None)
         dt = float(getattr(one.unwrapped, "dt", 0.0))
     finally:

@@ -1,0 +1,148 @@
+"""The parts of a run that learns from what others did."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxrl.algorithms.supervised import Behaviour
+from jaxrl.cli import run as runs
+from jaxrl.cli.acting import acted_in
+from jaxrl.cli.settings import HOST_ROLLOUT, Parts, Settings, check_acts_in, environment, loaded_recording, objectives_of, refuse
+from jaxrl.config import part
+from jaxrl.evaluation.record import recorded
+from jaxrl.ops.paths import flatten_names, merge
+from jaxrl.ops.running_statistics import RunningStatistics
+from jaxrl.ops.specs import policy_spec
+from jaxrl.policies import overseen
+from jaxrl.replay import dagger, recording
+from jaxrl.types import Algorithm, Env, Params, Policy, PolicySpec, Source
+
+_MEASURED = 20  # episodes of an expert that what a student sees is normalised by
+
+
+def _output_shape(make_objective: Callable[..., Any], config: Any, spec: PolicySpec) -> tuple[Any, ...]:
+    """Of what a network puts out for each row: a chunk, unless the objective's module has an `output_shape` that says else."""
+    own = getattr(sys.modules[make_objective.__module__], "output_shape", None)
+    return own(config, spec) if own else (spec.horizon, *spec.action.shape)
+
+
+def supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
+    """A weighted table of objectives, each with a network of its own."""
+    make, config = part(settings.algorithm, "algorithm", "config.algorithm")
+    objectives: dict[str, Any] = {}
+    weights: dict[str, float] = {}
+    for name, (own, of_network, weights[name]) in objectives_of(settings).items():
+        where = f"config.objectives.{name}"
+        make_network, network = part(of_network, "network", f"{where}.network")
+        make_objective, objective = part(own, "objective", where)
+        objectives[name] = make_objective(
+            objective, spec, make_network(network, spec.observation, _output_shape(make_objective, objective, spec))
+        )
+    return make(config, objectives, weights, normaliser)
+
+
+def with_policies(settings: Settings, algorithm: Algorithm) -> Algorithm:
+    """`algorithm` whose policy, once deployed, acts through `config.policies`, and remembers what it reads of the past."""
+    around = list(settings.policies)
+    past = {"steps": settings.source.get("history", 1), "stride": settings.source.get("history_stride", 1)}
+    if past["steps"] > 1:
+        around.insert(0, {"name": "history", **past})
+    policy = algorithm.policy
+    for place, section in enumerate(around, len(settings.policies) - len(around)):
+        make, config = part(section, "policy wrapper", f"config.policies[{place}]")
+        try:
+            policy = make(config, policy)
+        except ValueError as error:
+            raise ValueError(f"config.policies[{place}], {section['name']}: {error}") from error
+    return algorithm._replace(policy=policy)
+
+
+def _learner(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
+    """One that is to be trained, from `config.pretrained` on where there is one."""
+    return with_policies(settings, _begun(settings, supervised(settings, spec, normaliser), normaliser))
+
+
+def _begun(settings: Settings, algorithm: Algorithm, normaliser: RunningStatistics) -> Algorithm:
+    """`algorithm` that begins with what the run `config.pretrained` deploys."""
+    if settings.pretrained is None:
+        return algorithm
+    learnt = runs.learnt(Path(settings.pretrained))
+    if not isinstance(learnt, Behaviour):
+        raise ValueError(f"config.pretrained: {settings.pretrained} is a run that learnt by acting; name one that learnt from data")
+    before, now = (flatten_names({"mean": n.mean, "variance": n.variance}) for n in (learnt.statistics.normaliser, normaliser))
+    if other := [name for name in sorted(before.keys() & now.keys()) if not np.allclose(before[name], now[name], rtol=1e-3, atol=1e-6)]:
+        warnings.warn(
+            f"config.pretrained: {settings.pretrained} learnt from numbers that are scaled otherwise than here: {', '.join(other)} differ; "
+            "what it knows of them is shifted",
+            stacklevel=2,
+        )
+    given = flatten_names(merge(learnt.frozen, learnt.params)) | flatten_names(learnt.statistics.objectives)
+    return algorithm._replace(init=lambda key, pretrained=None: algorithm.init(key, given | flatten_names(pretrained or {})))
+
+
+def memory(settings: Settings, mesh: Mesh | None) -> Parts:
+    refuse(settings, "networks", "bonus", "curriculum", "replay", "filler", "demonstrations", "mirror")
+    make_source, source = part(settings.source, "source", "config.source")
+    loaded = recording.public(loaded_recording(settings))
+    env = environment(settings)
+    if env is not None:
+        check_acts_in(env, loaded.spec, f"the recording {settings.data.path if settings.data else None}")
+    learnt = loaded.spec._replace(horizon=source.horizon)
+    algorithm = _learner(settings, learnt, recording.statistics(loaded, source.scale))
+    return Parts(env, algorithm, make_source(source, loaded, mesh), learnt=learnt)
+
+
+def dataset(settings: Settings, mesh: Mesh | None) -> Parts:
+    """Data sets, prepared or as they lie, of which the source itself tells what a policy has to know."""
+    refuse(settings, "networks", "bonus", "curriculum", "replay", "filler", "demonstrations", "mirror", "data")
+    make_source, config = part(settings.source, "source", "config.source")
+    loaded = make_source(config, mesh)
+    env = environment(settings)
+    algorithm = _learner(settings, loaded.spec, loaded.normaliser)
+    if env is not None:
+        check_acts_in(env, algorithm.policy.spec, "a policy of these data sets")
+    return Parts(env, algorithm, loaded.source, loaded, loaded.spec)
+
+
+def _expert(settings: Settings, env: Env) -> tuple[Policy, Params]:
+    """That of `config.expert`, or of the run `config.filler`."""
+    if bool(settings.expert) == bool(settings.filler):
+        raise ValueError("config.expert: name either a scripted policy there, or the folder of a run in config.filler, and not both")
+    if settings.filler:
+        loaded = runs.load(Path(settings.filler))
+        policy, params, who = loaded.algorithm.policy, loaded.params, f"the policy of config.filler, {settings.filler},"
+    else:
+        make, config = part(settings.expert, "policy", "config.expert")
+        policy, params, who = make(config), (), f"the policy of config.expert, {settings.expert['name']},"
+    check_acts_in(env, policy.spec, who)
+    return policy, params
+
+
+def overseen_rollout(settings: Settings, mesh: Mesh | None) -> Parts:
+    """A student that learns from what an expert says of the states it comes to itself."""
+    refuse(settings, "networks", "bonus", "demonstrations", "mirror", "data")
+    make_source, source = part(settings.source, "source", "config.source")
+    env = acted_in(settings, Env, HOST_ROLLOUT)
+    if not settings.replay:
+        raise ValueError("config.replay.name: missing; what acts and imitates learns from a memory, jaxrl.replay.dagger")
+    make_replay, replay = part(settings.replay, "replay", "config.replay")
+    if not isinstance(replay, dagger.Config):
+        raise ValueError(f"config.replay.name: is {settings.replay['name']}, but what acts and imitates learns from jaxrl.replay.dagger")
+    expert, params = _expert(settings, env)
+    shown = recording.public(recorded(env, expert, params, _MEASURED, settings.training.seed))
+    learnt = policy_spec(env.spec)._replace(horizon=replay.horizon)
+    algorithm = _learner(settings, learnt, recording.statistics(shown))
+    make_curriculum, chosen = part(settings.curriculum or {"name": "static"}, "curriculum", "config.curriculum")
+    curriculum = make_curriculum(chosen, env)
+
+    def collect(oversight: overseen.Config) -> Source:
+        return make_source(source, env, curriculum, overseen.overseen(oversight, algorithm.explore, expert, params), mesh)
+
+    own = overseen.Config(beta=1.0)  # the expert's
+    made = make_replay(replay, collect(settings.oversight), source.num_worlds, collect(own), mesh)
+    return Parts(env, algorithm, made, learnt=learnt)

@@ -1,0 +1,1 @@
+"""From pictures to features, with weights that others have trained."""

@@ -1,0 +1,15 @@
+"""What stands in the place of padding, where a chunk has to be read as a whole."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array
+
+
+def held(x: Array, mask: Array) -> Array:
+    """`x` [..., H, A] where `mask` of its shape is not 0; elsewhere the last such number before it in time, or 0 where there is none."""
+    axis = x.ndim - 2
+    steps = jnp.arange(x.shape[axis]).reshape(-1, 1)
+    last = jax.lax.cummax(jnp.where(mask > 0, jnp.broadcast_to(steps, x.shape[-2:]).reshape(*(1,) * axis, *x.shape[-2:]), -1), axis)
+    found = jnp.take_along_axis(jnp.where(mask > 0, x, 0.0), jnp.maximum(last, 0), axis)
+    return jnp.where(last >= 0, found, 0.0)

@@ -1,0 +1,100 @@
+"""A run that begins with what another has learnt: the two stages of VQ-BeT."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrl import config as configs
+from jaxrl.cli import run as runs
+from jaxrl.cli.assemble import assemble
+from jaxrl.cli.main import main
+from jaxrl.cli.settings import Settings
+from jaxrl.ops.paths import flatten_names
+from jaxrl.replay.recording import Recording, save
+from jaxrl.types import ArraySpec, PolicySpec
+
+SPEC = PolicySpec({"state/a": ArraySpec((2,))}, ArraySpec((2,)))
+EXPERIMENT = """
+from ml_collections import ConfigDict
+
+
+def get_config(stage):
+    config = ConfigDict()
+    config.data = ConfigDict({"path": "episodes.npz"})
+    config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": 4, "horizon": 3})
+    network = {"name": "jaxrl.networks.state_mlp", "hidden": (4,)}
+    codebooks = {"codes": 3, "size": 4}
+    own = {"name": "jaxrl.objectives.vqbet", "stage": stage, "hidden": (4,), "codebooks": codebooks, "network": network}
+    config.objectives = ConfigDict({"vqbet": own})
+    config.algorithm = ConfigDict({"name": "jaxrl.algorithms.supervised"})
+    config.training = ConfigDict({"total_updates": 2, "updates_per_call": 2})
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment, a recording that it learns from, and the run of its first stage."""
+    folder = tmp_path_factory.mktemp("stages")
+    draws = np.random.default_rng(0)
+    seen, action = (draws.normal(size=(9, 2)).astype(np.float32) for _ in range(2))
+    save(folder / "episodes.npz", Recording({"state/a": seen}, action, np.zeros(9, np.float32), np.array([4, 9]), SPEC))
+    (folder / "two_stages.py").write_text(EXPERIMENT)
+    assert train(folder, "codes") == 0
+    return folder
+
+
+def train(folder: Path, stage: str, *more: str) -> int:
+    words = [f"--config.data.path={folder / 'episodes.npz'}", "--skip-evaluation", *more]
+    return main(["train", "--config", f"{folder / 'two_stages.py'}:{stage}", "--workdir", str(folder / stage), *words])
+
+
+def made(folder: Path, **changes: Any) -> Any:
+    config = configs.load(f"{folder / 'two_stages.py'}:policy", (f"--config.data.path={folder / 'episodes.npz'}",))
+    return assemble(configs.build(Settings, configs.plain(config) | changes))
+
+
+def test_the_second_stage_has_what_the_first_has_learnt(folder, capsys):
+    assert train(folder, "policy", f"--config.pretrained={folder / 'codes'}") == 0
+    first, second = runs.learnt(folder / "codes"), runs.learnt(folder / "policy")
+    given = flatten_names(first.params) | flatten_names(first.statistics.objectives)
+    kept = flatten_names(second.statistics.objectives)
+    assert given and given.keys() <= kept.keys() and not any(name.startswith("codes/") for name in flatten_names(second.params))
+    for name, x in given.items():
+        np.testing.assert_array_equal(kept[name], x)
+    # A run that goes on has its own parameters: the other one is no longer needed.
+    (folder / "codes").rename(folder / "elsewhere")
+    try:
+        resumed = ("--resume", "--force", "--config.training.total_updates=4")
+        assert train(folder, "policy", f"--config.pretrained={folder / 'codes'}", *resumed) == 0
+    finally:
+        (folder / "elsewhere").rename(folder / "codes")
+
+
+def test_what_does_not_fit_is_refused_by_name(folder):
+    where = str(folder / "codes")
+    wrong = made(folder, pretrained=where, source={"name": "jaxrl.replay.memory", "batch_size": 4, "horizon": 2})
+    with pytest.raises(ValueError, match=r"pretrained codes/decoder/output/bias has the shape \(6,\), but this model has \(4,\)"):
+        jax.eval_shape(wrong.algorithm.init, jax.random.key(0))
+    bc = {"bc": {"name": "jaxrl.objectives.bc", "network": {"name": "jaxrl.networks.state_mlp"}}}
+    with pytest.raises(ValueError, match=r"pretrained codes/.* but this model has no such parameter; there are bc/"):
+        jax.eval_shape(made(folder, pretrained=where, objectives=bc).algorithm.init, jax.random.key(0))
+
+
+def test_other_scales_are_told_of(folder):
+    with pytest.warns(UserWarning, match="scaled otherwise than here: mean/action, mean/state/a, variance/action, variance/state/a differ"):
+        made(
+            folder,
+            pretrained=str(folder / "codes"),
+            source={"name": "jaxrl.replay.memory", "batch_size": 4, "horizon": 3, "scale": "bounds"},
+        )
+
+
+def test_where_there_is_no_run_or_nothing_to_begin_with(folder):
+    with pytest.raises(FileNotFoundError, match="nowhere: no run here"):
+        made(folder, pretrained="nowhere")
+    with pytest.raises(ValueError, match=r"config.pretrained: is for what learns from data"):
+        made(folder, pretrained=str(folder / "codes"), objectives={})
