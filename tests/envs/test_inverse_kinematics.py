@@ -55,7 +55,10 @@ def expected_velocity(qpos, target, config):
     off = weight * np.concatenate((target[4:] - position, (goal * turned.inv()).as_rotvec()))
     wanted = config.gain * off * min(1, config.reach / np.linalg.norm(off))
     left, size, right = np.linalg.svd(weight[:, None] * jacobian, full_matrices=False)
-    squared = config.damping**2 * max(0, 1 - (size.min() / config.damping) ** 2)
+    trace = (config.damping / 10) ** 2
+    smallest = np.sum((size**2 + trace) ** -8.0) ** (-1 / 8) - trace  # a smooth lower bound
+    assert 0.79 * size.min() ** 2 - 0.21 * trace <= smallest <= size.min() ** 2 + 1e-12
+    squared = config.damping**2 * max(0, 1 - smallest / config.damping**2)
     squared = max(squared, 0.25 * config.dt * np.linalg.norm(wanted) * np.linalg.norm(weight[:, None] * jacobian, axis=0).max())
     return right.T @ (size / (size**2 + squared) * (left.T @ wanted)), size.min()
 
