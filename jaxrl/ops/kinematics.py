@@ -106,6 +106,7 @@ def body_jacobian(chain: Chain, qpos: Array, body: Array | int) -> Array:
 
 def advance(chain: Chain, qpos: Array, change: Array) -> Array:
     """The configuration [nq] after moving by `change` [V], a velocity times a time."""
+    chain = like(chain, qpos)
     moved = qpos.at[chain.velocity_coordinate].add(change)  # numbers of balls too, which are overwritten
     if len(chain.ball):
         turned = rotations.multiply(_ball_rotations(chain, qpos), rotations.read(change[_after(chain.ball_velocity, 3)], "vector"))
@@ -115,6 +116,7 @@ def advance(chain: Chain, qpos: Array, change: Array) -> Array:
 
 def difference(chain: Chain, qpos: Array, other: Array) -> Array:
     """The shortest change [V] by which `advance` comes from `qpos` [nq] to `other` [nq]."""
+    chain = like(chain, qpos)
     change = (other - qpos)[chain.velocity_coordinate]
     if len(chain.ball):
         between = rotations.multiply(rotations.inverse(_ball_rotations(chain, qpos)), _ball_rotations(chain, other))
@@ -129,7 +131,7 @@ def like(chain: Chain, values: Array) -> Chain:
 
 def _after(first: Array, size: int) -> Array:
     """[Q] indices to [Q, size], each with those that follow."""
-    return jnp.asarray(first)[:, None] + jnp.arange(size)[None]
+    return first[:, None] + jnp.arange(size)[None]
 
 
 def _ball_rotations(chain: Chain, qpos: Array) -> Array:
