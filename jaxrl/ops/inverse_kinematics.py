@@ -87,8 +87,9 @@ def velocity(
 ) -> Array:
     """The velocity [V] for the next `dt` that brings a site towards `target` [7], which itself moves at `twist` [6] in m/s and rad/s.
 
-    Joints stay within their ranges, or come back to them: what one of them cannot do is asked of the others. Where one would be too fast,
-    all are slowed alike, so that the site keeps its direction. What the task leaves free goes to the configuration `posture` [nq].
+    Joints stay within their ranges: what one of them cannot do is asked of the others. One that is found outside comes back as errors do,
+    at most at its speed. Where one would be too fast, all are slowed alike, so that the site keeps its direction. What the task leaves
+    free goes to the configuration `posture` [nq].
 
     Raises:
         ValueError: speed or velocities do not fit the chain.
@@ -147,7 +148,8 @@ def _search(settings: Settings, chain: Chain, qpos: Array, site: Array | int, ta
         ended = there | (jnp.max(jnp.abs(change)) < 1e-5)
         return jnp.where(ended, qpos, _moved(chain, qpos, change)), count + jnp.where(ended, 0, 1), ended
 
-    end, count, _ = jax.lax.while_loop(go_on, body, (qpos, jnp.zeros((), jnp.int32), jnp.zeros((), bool)))
+    start = _moved(chain, qpos, jnp.zeros(chain.moves.shape[0], qpos.dtype))
+    end, count, _ = jax.lax.while_loop(go_on, body, (start, jnp.zeros((), jnp.int32), jnp.zeros((), bool)))
     return end, count
 
 
@@ -164,7 +166,7 @@ def _search_jvp(settings: Settings, primals: tuple, tangents: tuple) -> tuple:
 
 
 def _moved(chain: Chain, qpos: Array, change: Array) -> Array:
-    """`advance`, and not past a limit by rounding."""
+    """`advance`, and not past a limit: by rounding, or where a joint was found outside."""
     limits = like(chain, qpos).range
     return jnp.clip(advance(chain, qpos, change), limits[:, 0], limits[:, 1])
 

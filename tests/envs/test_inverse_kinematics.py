@@ -133,6 +133,47 @@ def test_joints_stop_at_their_limits_and_others_take_over():
     assert back[0] == pytest.approx(-1.5) and np.abs(back).max() < 1.5 + 1e-5
 
 
+@pytest.mark.parametrize("speed", [np.inf, 0.4])
+def test_joints_that_are_found_outside_come_back_without_a_jump(speed):
+    """A sensor's offset of 0.3 rad at one joint's upper limit, of 0.2 at another's lower: a servo of 150 steps, that holds the gripper."""
+    config = Config(speed=speed)
+    start = np.array(HOME, np.float32)
+    start[0], start[3] = PANDA.jnt_range[0, 1] + 0.3, PANDA.jnt_range[3, 0] - 0.2
+    target = place(jnp.asarray(start)[None])[0]
+
+    @jax.jit
+    def servo(start):
+        def step(qpos, _):
+            found = velocity(ARM, qpos, GRIPPER, target, config)
+            after = advance(ARM, qpos, config.dt * found)
+            return after, (found, after, jnp.linalg.norm(error(site_poses(ARM, after)[GRIPPER], target)))
+
+        return jax.lax.scan(step, start, length=150)[1]
+
+    found, after, off = map(np.asarray, servo(jnp.asarray(start)))
+    way = np.concatenate((start[None], after))
+    beyond = np.stack((way[:, 0] - PANDA.jnt_range[0, 1], PANDA.jnt_range[3, 0] - way[:, 3]))
+    assert np.abs(found).max() <= speed * (1 + 1e-5)
+    back = np.stack((-found[:, 0], found[:, 3]))
+    assert (
+        back >= np.minimum(config.gain * beyond[:, :-1], speed) - 1e-3
+    ).all()  # as fast as errors go, or faster where the task asks for it
+    assert (back[:, 0] < config.gain * beyond[:, 0] * 1.01 + 1e-6).all()  # the first step is no jump
+    assert (beyond[:, -1] < 1e-3).all() and np.isfinite(off).all()
+    low, high = PANDA.jnt_range.T
+    rest = [1, 2, 4, 5, 6, 7, 8]
+    assert (way[:, rest] > low[rest] - 1e-4).all() and (way[:, rest] < high[rest] + 1e-4).all()
+
+
+def test_a_solution_is_within_the_ranges_also_from_outside_and_where_it_is_there_already():
+    outside = np.array(HOME, np.float32)
+    outside[0] = PANDA.jnt_range[0, 1] + 0.3
+    target = place(jnp.asarray(outside)[None])[0]
+    found = jax.jit(lambda q, t: solve(ARM, q, GRIPPER, t))(jnp.asarray(outside), target)
+    assert (np.asarray(found.qpos) <= PANDA.jnt_range[:, 1] + 1e-6).all()
+    assert found.iterations > 0
+
+
 def test_all_joints_are_slowed_alike():
     limits = (2.175,) * 4 + (2.61,) * 3 + (0.05,) * 2
     target = poses.compose(place(HOME[None].astype(np.float32))[0], jnp.array([1.0, 0, 0, 0, 0.3, 0.2, 0.1]))
