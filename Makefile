@@ -58,10 +58,11 @@ bench: .venv/installed-bench
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 # Numbers that the tests compare with, anew from the peers themselves: make golden PEER=<python of an environment with lerobot 0.4.4>.
-# A script that writes a file writes it beside itself; what LeRobot reads of our data sets needs these first.
+# Each script writes the file of its name beside itself; only what LeRobot reads of our data sets needs these first.
 golden: .venv/installed-dev
 	@[ -n "$(PEER)" ] || { echo "make golden needs PEER=<python of an environment with lerobot 0.4.4>" >&2; exit 1; }
-	for script in $$(grep -l np.savez tests/golden/lerobot_*.py); do $(PEER) $$script || exit 1; done
+	for script in $(filter-out %/lerobot_written.py %/lerobot_reads.py,$(shell grep -l __main__ tests/golden/*.py)); do \
+		echo "$$script"; $(PEER) $$script || exit 1; done
 	folder=$$(mktemp -d) && $(BIN)/python -m tests.golden.lerobot_written $$folder \
 		&& $(PEER) tests/golden/lerobot_reads.py $$folder/*/ > $$folder/reads.json \
 		&& mv $$folder/reads.json tests/golden/lerobot_reads.json && rm -r $$folder

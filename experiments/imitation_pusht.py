@@ -58,12 +58,14 @@ HEADS: dict[str, dict[str, Any]] = {
     },
     "diffusion": {**DIFFUSION, "network": BLOCKS},
     "flow": {"name": "jaxrl.objectives.flow", "network": BLOCKS},
+    "consistency": {"name": "jaxrl.objectives.consistency", "teacher": "flow", "points": 40, "network": BLOCKS},
     "diffusion_unet": {**DIFFUSION, "network": {"name": "jaxrl.networks.unet1d", "channels": (64, 128, 256)}},
     "diffusion_transformer": {
         **DIFFUSION,
         "network": {"name": "jaxrl.networks.transformer_denoiser", "layers": 4, "size": 128, "dropout": 0.01},
     },
 }
+FIRST = {"vqbet": "vqbet_codes", "consistency": "flow"}  # heads that begin with what another has learnt
 
 
 class Sizes(NamedTuple):
@@ -86,6 +88,7 @@ SIZES: dict[str, Sizes] = {
     "tokens": Sizes(horizon=8, batch=64),
     "diffusion": Sizes(batch=128, updates=60_000, rate=1.5e-3),
     "flow": Sizes(batch=128, updates=60_000, rate=1.5e-3),
+    "consistency": Sizes(batch=128, rate=5e-4),
     "diffusion_unet": Sizes(batch=64, updates=40_000),
     "diffusion_transformer": Sizes(batch=64, updates=40_000),
 }
@@ -116,6 +119,6 @@ def get_config(head: str = "flow") -> ConfigDict:
     config.evaluation = ConfigDict({"num_episodes": 100})
     if head == "vqbet_codes":
         config.algorithm.ema_decay = 0.0  # codebooks follow the encoder as it is, not its average
-    if head == "vqbet":
-        config.pretrained = "runs/pusht_vqbet_codes"
+    if head in FIRST:
+        config.pretrained = f"runs/pusht_{FIRST[head]}"
     return config

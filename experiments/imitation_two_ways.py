@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 MLP = {"name": "jaxrl.networks.state_mlp", "hidden": (256, 256), "activation": "relu"}
-UNET = {"name": "jaxrl.networks.unet1d", "channels": (32, 64, 128), "time_size": 32}
+BLOCKS = {"name": "jaxrl.networks.mlp_denoiser", "width": 128, "depth": 3}
 CODES = {
     "chunk": 8,
     "codebooks": {"codes": 16, "size": 64},
@@ -23,8 +23,9 @@ HEADS: dict[str, dict[str, Any]] = {
     "gaussian": {"name": "jaxrl.objectives.bc", "head": "gaussian", "network": MLP},
     "mixture": {"name": "jaxrl.objectives.bc", "head": "mixture", "components": 5, "network": MLP},
     "binned": {"name": "jaxrl.objectives.bc", "head": "binned", "bins": 64, "network": MLP},
-    "diffusion": {"name": "jaxrl.objectives.diffusion", "clip_sample": 1.0, "sampler": "ddim", "inference_steps": 10, "network": UNET},
-    "flow": {"name": "jaxrl.objectives.flow", "network": UNET},
+    "diffusion": {"name": "jaxrl.objectives.diffusion", "clip_sample": 1.0, "sampler": "ddim", "inference_steps": 10, "network": BLOCKS},
+    "flow": {"name": "jaxrl.objectives.flow", "network": BLOCKS},
+    "consistency": {"name": "jaxrl.objectives.consistency", "teacher": "flow", "points": 20, "network": BLOCKS},
     "ibc": {
         "name": "jaxrl.objectives.ibc",
         "negatives": 64,
@@ -40,14 +41,14 @@ HEADS: dict[str, dict[str, Any]] = {
         "network": {"name": "jaxrl.networks.token_decoder", "width": 64, "layers": 2, "heads": 4},
     },
 }
+FIRST = {"vqbet": "vqbet_codes", "consistency": "flow"}  # heads that begin with what another has learnt
 # Steps that are predicted and executed, and rows of a batch, where they are others.
 SIZES: dict[str, tuple[int, int, int]] = {"ibc": (2, 1, 128), "vqbet_codes": (10, 8, 256), "vqbet": (10, 8, 256), "tokens": (8, 8, 128)}
 
 
 def get_config(head: str = "mixture") -> ConfigDict:
     config = ConfigDict()
-    usual = 64 if HEADS[head]["network"] is UNET else 256  # a convolution over a chunk costs some ten times what the MLP does
-    horizon, executed, batch_size = SIZES.get(head, (16, 8, usual))
+    horizon, executed, batch_size = SIZES.get(head, (16, 8, 256))
     config.env = ConfigDict({"name": "jaxrl_envs.tasks.two_ways"})
     config.data = ConfigDict({"path": "data/two_ways.npz"})
     config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": batch_size, "horizon": horizon, "scale": "bounds"})
@@ -60,6 +61,6 @@ def get_config(head: str = "mixture") -> ConfigDict:
     config.evaluation = ConfigDict({"num_episodes": 100})
     if head == "vqbet_codes":
         config.algorithm.ema_decay = 0.0  # codebooks follow the encoder as it is, not its average
-    if head == "vqbet":
-        config.pretrained = "runs/two_ways_vqbet_codes"
+    if head in FIRST:
+        config.pretrained = f"runs/two_ways_{FIRST[head]}"
     return config

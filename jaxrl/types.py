@@ -59,6 +59,7 @@ class PolicySpec(NamedTuple):
     rate: float = 0.0  # control rate [Hz]; 0 where time has no unit
     extras: Spec = {}  # what it returns beside the chunk, per row; collectors keep it in `Transition.extras`
     # Of these, scalars named "policy/..." tell how it fares, and evaluations show them.
+    mixed: bool = False  # whether a chunk holds what earlier ones said of its steps, too
 
 
 def _forgets(observation: Observation, carry: PyTree) -> PyTree:

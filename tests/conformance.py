@@ -154,6 +154,10 @@ def chunked() -> Policy:
     return constant(PolicySpec({"state/which": ArraySpec((2, 3))}, ENV.spec.action, 12, rate=10.0), 0.1)
 
 
+def told_from_the_gripper() -> Policy:
+    return constant(PolicySpec({"state/eef": ArraySpec((6,))}, ArraySpec((10,)), 4), 0.1)
+
+
 def replayed() -> Source:
     """Two batches of 8 steps out of a memory."""
     config = replay.Config(**SMALL["jaxrl.replay.replay"])
@@ -224,6 +228,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.token_decoder": {"width": 8, "layers": 2, "heads": 2},
     "jaxrl.networks.transformer_denoiser": {"layers": 1, "heads": 2, "size": 8},
     "jaxrl.networks.unet1d": {"channels": (4, 8), "groups": 2, "time_size": 4},
+    "jaxrl.objectives.consistency": {"num_steps": 4, "points": 3},
     "jaxrl.objectives.diffusion": {"num_steps": 4},
     "jaxrl.objectives.flow": {"inference_steps": 2},
     "jaxrl.objectives.tokens": {"bins": 8, "temperature": 1.0},
@@ -262,6 +267,7 @@ SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
     "jaxrl.replay.mirrored": {Source: replayed},
     "jaxrl.replay.dagger": {Source: lambda: collector(policy=overseen.overseen(overseen.Config(), env_policy(), env_policy(), ()))},
     **{f"jaxrl.policies.{name}": {Policy: chunked} for name in AROUND_CHUNKS},
+    "jaxrl.policies.relative_pose": {Policy: told_from_the_gripper},
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
     "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},
     "jaxrl.networks.actor_q": {EnvSpec | PolicySpec: lambda: ENV.spec},

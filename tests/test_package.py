@@ -1,7 +1,10 @@
 """What the distribution promises: it imports light, and says which code and packages made a run."""
 
+import ast
+import configparser
 import importlib.metadata
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,7 @@ import jaxrl
 from jaxrl.training import provenance
 
 HEAVY = ("mujoco", "tensorflow", "grpc")
+ROOT = Path(jaxrl.__file__).parents[1]
 
 
 def _loaded_by(statements: str) -> set[str]:
@@ -33,6 +37,37 @@ def test_no_module_of_the_library_loads_mujoco_tensorflow_or_grpc():
     assert "jaxrl.types" in modules
     loaded = _loaded_by("\n".join(f"import {name}" for name in modules if not name.startswith("jaxrl.deploy")))
     assert not loaded & {*HEAVY, "jaxrl_envs", "jaxrl_data"}
+
+
+def _packages(requirements: str) -> set[str]:
+    """The names in a list of setup.cfg."""
+    lines = (line.strip() for line in requirements.splitlines())
+    return {re.split(r"[\[<>=;\s]", line)[0].lower() for line in lines if line and not line.startswith("#")}
+
+
+def _imported(file: Path) -> set[str]:
+    """Top-level names of everything that a file imports, inside its functions too."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name.partition(".")[0] for name in plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}}
+
+
+def test_what_the_library_imports_is_required_or_said_to_be_in_an_extra():
+    """A file that takes something from an extra says so: pip install "jaxrl[extra]"."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = _packages(setup["options"]["install_requires"])
+    extras = {name: _packages(packages) for name, packages in setup["options.extras_require"].items()}
+    distributions = importlib.metadata.packages_distributions()
+    files = sorted((ROOT / "jaxrl").rglob("*.py"))
+    assert len(files) > 100
+    missing = []
+    for file in files:
+        said = set().union(*(extras[extra] for extra in re.findall(r"jaxrl\[(\w+)\]", file.read_text())))
+        for name in sorted(_imported(file) - sys.stdlib_module_names - {"jaxrl"}):
+            if not {found.lower() for found in distributions.get(name, [name])} & (required | said):
+                missing.append(f"{file.relative_to(ROOT)} imports {name}")
+    assert not missing
 
 
 def test_versions_name_what_is_installed():

@@ -33,7 +33,7 @@ def chain(model: mujoco.MjModel) -> Chain:
     balls = [number for number, link in enumerate(links) if link["ball"]]
     of_velocity = [velocities[number] for number in range(model.nv)]
     body_link = np.array(last, np.int32)
-    return Chain(
+    arrays: dict[str, Any] = dict(
         ancestors=_ancestors(before),
         place=np.array([link["place"] for link in links]),
         hinge=np.array([_NONE if link["ball"] or not link["axes"] else link["axes"][0][0] for link in links]),
@@ -54,6 +54,7 @@ def chain(model: mujoco.MjModel) -> Chain:
         moves=moves,
         range=_ranges(model),
     )
+    return Chain(**arrays)
 
 
 def _kind(model: mujoco.MjModel, joint: int) -> mujoco.mjtJoint:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +26,7 @@ from jaxrl.evaluation.play import play, repeat
 from jaxrl.types import SUCCESS
 
 EXPERIMENTS = Path(__file__).parents[1]
-FIRST = {"vqbet": "vqbet_codes", "consistency": "diffusion"}  # the run that each begins from; one of codes is no policy
-NO_POLICY = ("vqbet_codes",)
+NO_POLICY = ("vqbet_codes",)  # of codes alone
 EPISODES = 100
 
 Evaluation = Mapping[str, Mapping[str, Any]]
@@ -90,23 +90,23 @@ TASKS = {
 }
 
 
-def heads(config: Path) -> list[str]:
-    """Those of an experiment."""
+def loaded(config: Path) -> ModuleType:
+    """An experiment: its HEADS, and FIRST, the run that a head begins from."""
     spec = importlib.util.spec_from_file_location(config.stem, config)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return list(module.HEADS)
+    return module
 
 
-def train(config: Path, head: str, folder: Path, overrides: list[str]) -> None:
+def train(config: Path, first: Mapping[str, str], head: str, folder: Path, overrides: list[str]) -> None:
     """Unless it is trained already; what it begins from, before it."""
     own = folder / head
     if (own / (runs.METRICS if head in NO_POLICY else runs.EVALUATION)).is_file():
         return
-    if head in FIRST:
-        train(config, FIRST[head], folder, overrides)
-        overrides = [*overrides, f"--config.pretrained={folder / FIRST[head]}"]
+    if head in first:
+        train(config, first, first[head], folder, overrides)
+        overrides = [*overrides, f"--config.pretrained={folder / first[head]}"]
     checkpoints = own / runs.CHECKPOINTS
     begun = checkpoints.is_dir() and any(entry.name.isdigit() for entry in checkpoints.iterdir())
     further = [*(["--resume"] if begun else []), *(["--skip-evaluation"] if head in NO_POLICY else [])]
@@ -137,14 +137,15 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="train nothing")
     options = parser.parse_args()
     task, folder, config = TASKS[options.task], options.workdir / options.task, EXPERIMENTS / f"imitation_{options.task}.py"
-    known = heads(config)
+    experiment = loaded(config)
+    known = list(experiment.HEADS)
     chosen = options.heads.split(",") if options.heads else [head for head in known if head not in NO_POLICY]
     if unknown := [head for head in chosen if head not in known]:
         parser.error(f"there is no head {unknown[0]!r}; there are {', '.join(known)}")
     if not options.table:
         overrides = [task.data(folder, options.data), f"--config.evaluation.num_episodes={EPISODES}"]
         for head in chosen:
-            train(config, head, folder, overrides)
+            train(config, experiment.FIRST, head, folder, overrides)
     text = table(task, folder, known)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(text)

@@ -64,8 +64,12 @@ def masked_mean(x: Array, mask: Array) -> Array:
 
 
 def _normalise(normaliser: RunningStatistics, batch: dict[str, Any]) -> dict[str, Any]:
-    """A batch in the units of the data to zero mean and unit variance; an action is a target, so it is not clipped."""
-    observation = running_statistics.normalise(normaliser, batch["observation"])
+    """A batch in the units of the data to zero mean and unit variance; an action is a target, so it is not clipped.
+
+    Which cameras are there is shown to networks beside what they see.
+    """
+    there = {f"present/{name}": flag for name, flag in batch.get("present", {}).items() if name.startswith("image/")}
+    observation = running_statistics.normalise(normaliser, batch["observation"]) | there
     return batch | {"observation": observation} | running_statistics.normalise(normaliser, {"action": batch["action"]}, clip=None)
 
 
@@ -96,7 +100,8 @@ def supervised(
 ) -> Algorithm:
     """Minimises the weighted sum of the objectives' masked means.
 
-    A batch is `{"observation": {name: [B, ...]}, "action": [B, horizon, A], ...}` in the units of the data. `normaliser` holds the
+    A batch is `{"observation": {name: [B, ...]}, "action": [B, horizon, A], ...}` in the units of the data; of `present`, where there is
+    one, the flags of `image/<camera>` reach the networks as observations of the name `present/image/<camera>`. `normaliser` holds the
     statistics of the data set's observations and of its `action`; names without any pass through unchanged. Policies sample
     normalised chunks and return them in the units of the data. `pretrained` of `init` is a tree of parameters, and of what objectives keep
     beside them, that may lack any part.

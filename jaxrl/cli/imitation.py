@@ -18,17 +18,39 @@ from jaxrl.evaluation.record import recorded
 from jaxrl.ops.paths import flatten_names, merge
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import policy_spec
-from jaxrl.policies import overseen
+from jaxrl.policies import history, overseen, relative_pose
 from jaxrl.replay import dagger, recording
 from jaxrl.types import Algorithm, Env, Params, Policy, PolicySpec, Source
 
 _MEASURED = 20  # episodes of an expert that what a student sees is normalised by
 
 
+def _own(make_objective: Callable[..., Any], name: str) -> Callable[..., Any] | None:
+    """A function of the objective's module, where it has one of that name."""
+    return getattr(sys.modules[make_objective.__module__], name, None)
+
+
 def _output_shape(make_objective: Callable[..., Any], config: Any, spec: PolicySpec) -> tuple[Any, ...]:
     """Of what a network puts out for each row: a chunk, unless the objective's module has an `output_shape` that says else."""
-    own = getattr(sys.modules[make_objective.__module__], "output_shape", None)
+    own = _own(make_objective, "output_shape")
     return own(config, spec) if own else (spec.horizon, *spec.action.shape)
+
+
+def _taught(settings: Settings) -> dict[str, tuple[Any, Callable[..., dict[str, Any]]]]:
+    """Of objectives that learn from what another has learnt: config, and `taught` of their module, which says what begins as what."""
+    found = {}
+    for name, (section, _, _) in objectives_of(settings).items():
+        make, config = part(section, "objective", f"config.objectives.{name}")
+        if taught := _own(make, "taught"):
+            found[name] = config, taught
+    return found
+
+
+def check_taught(settings: Settings) -> None:
+    """Raises ValueError where an objective learns from a run, and none is named."""
+    if settings.pretrained is None:
+        for name in _taught(settings):
+            raise ValueError(f"config.pretrained: missing; config.objectives.{name} learns from a run that is there: name its folder")
 
 
 def supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
@@ -48,18 +70,17 @@ def supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatisti
 
 def with_policies(settings: Settings, algorithm: Algorithm) -> Algorithm:
     """`algorithm` whose policy, once deployed, acts through `config.policies`, and remembers what it reads of the past."""
-    around = list(settings.policies)
-    past = {"steps": settings.source.get("history", 1), "stride": settings.source.get("history_stride", 1)}
-    if past["steps"] > 1:
-        around.insert(0, {"name": "history", **past})
-    policy = algorithm.policy
-    for place, section in enumerate(around, len(settings.policies) - len(around)):
+    past = history.Config(settings.source.get("history", 1), settings.source.get("history_stride", 1))
+    policy, remembers = algorithm.policy, past.steps == 1
+    for place, section in enumerate(settings.policies):
         make, config = part(section, "policy wrapper", f"config.policies[{place}]")
+        if not remembers and make is not relative_pose.relative_pose:  # which may tell the past from the present pose
+            policy, remembers = history.history(past, policy), True
         try:
             policy = make(config, policy)
         except ValueError as error:
             raise ValueError(f"config.policies[{place}], {section['name']}: {error}") from error
-    return algorithm._replace(policy=policy)
+    return algorithm._replace(policy=policy if remembers else history.history(past, policy))
 
 
 def _learner(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
@@ -82,6 +103,11 @@ def _begun(settings: Settings, algorithm: Algorithm, normaliser: RunningStatisti
             stacklevel=2,
         )
     given = flatten_names(merge(learnt.frozen, learnt.params)) | flatten_names(learnt.statistics.objectives)
+    for name, (config, taught) in _taught(settings).items():
+        try:
+            given = taught(config, given, runs.config_of(Path(settings.pretrained))["objectives"])
+        except ValueError as error:
+            raise ValueError(f"config.pretrained: {settings.pretrained}, for config.objectives.{name}: {error}") from error
     return algorithm._replace(init=lambda key, pretrained=None: algorithm.init(key, given | flatten_names(pretrained or {})))
 
 

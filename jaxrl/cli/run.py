@@ -87,6 +87,13 @@ def checkpoints_of(workdir: Path) -> Path:
     return directory
 
 
+def config_of(workdir: Path) -> dict[str, Any]:
+    """The whole config of a run, with every default. Raises FileNotFoundError where there is no run or no checkpoint."""
+    from jaxrl.training.checkpoint_folder import read_meta
+
+    return read_meta(checkpoints_of(workdir), None)["config"]
+
+
 class _Found(NamedTuple):
     """A run before its parameters are read."""
 

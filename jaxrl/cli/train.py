@@ -148,6 +148,7 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
         OSError: the folder cannot be written to.
     """
     from jaxrl.cli.assemble import assemble
+    from jaxrl.cli.imitation import check_taught
     from jaxrl.cli.settings import Settings, resolved
     from jaxrl.distributed.mesh import data_mesh
     from jaxrl.training import fit
@@ -158,6 +159,8 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
     settings, workdir = configs.build(Settings, config, "config"), options.workdir
     enable_compilation_cache()
     mesh = data_mesh(settings.devices)
+    if not options.resume:
+        check_taught(settings)
     # A resumed run has its memory and parameters: whoever filled or taught it is not needed again.
     parts, whole = (
         assemble(dataclasses.replace(settings, filler=None, pretrained=None) if options.resume else settings, mesh),

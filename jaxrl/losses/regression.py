@@ -32,3 +32,13 @@ def expectile_error(prediction: Array, target: Array, expectile: Array | float) 
     """Least where `prediction` is the `expectile` of targets: `|expectile - 1[target < prediction]| error^2` (Newey and Powell 1987,
     https://doi.org/10.2307/1911031; Kostrikov et al. 2022, https://arxiv.org/abs/2110.06169, equation 5)."""
     return jnp.abs(expectile - (target < prediction)) * squared_error(prediction, target)
+
+
+def pseudo_huber_distance(prediction: Array, target: Array, mask: Array, threshold: float = 0.00054) -> Array:
+    """How far rows [B, ...] are apart, [B]: `sqrt(mean square + threshold^2) - threshold` over the elements whose mask is not 0.
+
+    Song and Dhariwal 2023, https://arxiv.org/abs/2310.14189, section 3.3, by the square root of the number of elements.
+    """
+    axes = tuple(range(1, prediction.ndim))
+    total = jnp.square(jnp.where(mask > 0, prediction - target, 0.0)).sum(axes)
+    return jnp.sqrt(total / jnp.maximum((mask > 0).sum(axes), 1) + threshold**2) - threshold

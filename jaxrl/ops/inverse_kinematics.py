@@ -87,8 +87,9 @@ def velocity(
 ) -> Array:
     """The velocity [V] for the next `dt` that brings a site towards `target` [7], which itself moves at `twist` [6] in m/s and rad/s.
 
-    Joints stay within their ranges: what one of them cannot do is asked of the others. Where one would be too fast, all are slowed
-    alike, so that the site keeps its direction. What the task leaves free goes to the configuration `posture` [nq].
+    Joints stay within their ranges: what one of them cannot do is asked of the others. One that is found outside comes back as errors do,
+    at most at its speed. Where one would be too fast, all are slowed alike, so that the site keeps its direction. What the task leaves
+    free goes to the configuration `posture` [nq].
 
     Raises:
         ValueError: speed or velocities do not fit the chain.
@@ -115,7 +116,8 @@ def solve(
     minimum: try several by `vmap`.
 
     The gradient is that of one more step (Bolte et al. 2023, https://arxiv.org/abs/2305.13768): with respect to `target` and `chain` that
-    of the implicit function, as far as the target is reached, by the shortest change of the configuration. It is 0 with respect to `qpos`.
+    of the implicit function, as far as the target is reached, by the shortest change of the configuration. It is 0 with respect to
+    `qpos` and `posture`.
     """
     whole = replace(config, dt=1.0, gain=1.0, speed=step, posture_gain=min(config.posture_gain, 1.0))
     found, count = _search((whole, iterations, position_tolerance, rotation_tolerance), chain, qpos, site, target, posture)
@@ -146,7 +148,8 @@ def _search(settings: Settings, chain: Chain, qpos: Array, site: Array | int, ta
         ended = there | (jnp.max(jnp.abs(change)) < 1e-5)
         return jnp.where(ended, qpos, _moved(chain, qpos, change)), count + jnp.where(ended, 0, 1), ended
 
-    end, count, _ = jax.lax.while_loop(go_on, body, (qpos, jnp.zeros((), jnp.int32), jnp.zeros((), bool)))
+    start = _moved(chain, qpos, jnp.zeros(chain.moves.shape[0], qpos.dtype))
+    end, count, _ = jax.lax.while_loop(go_on, body, (start, jnp.zeros((), jnp.int32), jnp.zeros((), bool)))
     return end, count
 
 
@@ -163,7 +166,7 @@ def _search_jvp(settings: Settings, primals: tuple, tangents: tuple) -> tuple:
 
 
 def _moved(chain: Chain, qpos: Array, change: Array) -> Array:
-    """`advance`, and not past a limit by rounding."""
+    """`advance`, and not past a limit: by rounding, or where a joint was found outside."""
     limits = like(chain, qpos).range
     return jnp.clip(advance(chain, qpos, change), limits[:, 0], limits[:, 1])
 
@@ -190,8 +193,9 @@ def _step(
     if posture is not None:
         leisure = config.posture_gain * difference(chain, qpos, posture)[chosen]
     size = chain.moves.shape[0]
-    speed = jnp.broadcast_to(jnp.asarray(config.speed, qpos.dtype), (size,))[chosen]
-    found = _within(matrix, wanted, leisure, _bounds(chain, qpos, config.dt)[chosen], speed, config.damping, bend)
+    speed = jnp.broadcast_to(jnp.asarray(config.speed, qpos.dtype), (size,))
+    bounds = _bounds(chain, qpos, config, speed)[chosen]
+    found = _within(matrix, wanted, leisure, bounds, speed[chosen], config.damping, bend)
     return jnp.zeros(size, qpos.dtype).at[chosen].set(found), off
 
 
@@ -209,10 +213,13 @@ def _clipped(vector: Array, longest: float) -> Array:
     return vector * longest * jax.lax.rsqrt(jnp.maximum(jnp.sum(vector * vector), longest**2))
 
 
-def _bounds(chain: Chain, qpos: Array, dt: float) -> Array:
-    """[V, 2] the velocities with which joints come to their limits in `dt`."""
-    bounds: Array = ((like(chain, qpos).range - qpos[:, None]) / dt)[chain.velocity_coordinate]
-    return bounds
+def _bounds(chain: Chain, qpos: Array, config: Config, speed: Array) -> Array:
+    """[V, 2] the velocities with which joints come to their limits in `dt`; those that are outside come back as errors do."""
+    bounds = ((like(chain, qpos).range - qpos[:, None]) / config.dt)[chain.velocity_coordinate]
+    back = config.gain * config.dt * bounds
+    low = jnp.where(bounds[:, 0] > 0, jnp.minimum(back[:, 0], speed), bounds[:, 0])
+    high = jnp.where(bounds[:, 1] < 0, jnp.maximum(back[:, 1], -speed), bounds[:, 1])
+    return jnp.stack((low, high), -1)
 
 
 def _within(matrix: Array, wanted: Array, leisure: Array, bounds: Array, speed: Array, damping: float, least: Array) -> Array:
@@ -246,19 +253,48 @@ def _damped(matrix: Array, wanted: Array, leisure: Array, damping: float, least:
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     square = _product(matrix, matrix.T) if wide else _product(matrix.T, matrix)
-    # The smallest eigenvalue's own derivative, which is finite where eigenvalues are equal; that of eigenvectors is not.
-    vector = jax.lax.stop_gradient(jnp.linalg.eigh(jax.lax.stop_gradient(square))[1][:, 0])
-    smallest = _product(vector, _product(square, vector))
+    unit = jnp.eye(len(square), dtype=square.dtype)
 
-    def answer(task: Array, missing: Array | float) -> Array:
-        factor = jax.scipy.linalg.cho_factor(square + missing * jnp.eye(len(square), dtype=square.dtype))
-        if wide:
-            return _product(matrix.T, jax.scipy.linalg.cho_solve(factor, task))
-        return jax.scipy.linalg.cho_solve(factor, _product(matrix.T, task))
+    def answer(inverse: Array, task: Array) -> Array:
+        return _product(matrix.T, _product(inverse, task)) if wide else _product(inverse, _product(matrix.T, task))
 
-    # A projection needs no damping to be bounded, and with it would move the site: a trace keeps the square invertible.
-    aside = leisure - answer(_product(matrix, leisure), (damping / 50) ** 2)
-    return answer(wanted, jnp.maximum(damping**2 - smallest, least)) + aside
+    # A trace of damping, without which there might be no inverse. Leisure needs no more to be bounded, and with more would move the site.
+    trace = jnp.maximum((damping / 10) ** 2, 16 * jnp.finfo(square.dtype).eps * jnp.trace(square))
+    almost = _inverse(square + trace * unit)
+    missing = jnp.maximum(damping**2 - (_smallest(almost) - trace), least)
+    aside = leisure - answer(almost, _product(matrix, leisure))
+    return answer(_inverse(square + missing * unit), wanted) + aside
+
+
+def _inverse(square: Array) -> Array:
+    """Of a symmetric positive definite matrix [m, m], by sweeping one pivot after the other.
+
+    Goodnight 1979, "A tutorial on the SWEEP operator".
+    Not LAPACK's: where two batched calls of it run at once, each waits on all threads of XLA's pool for parts that no thread is left to
+    do, and a program on two cores stops for ever (jaxlib 0.10.2).
+    """
+    at = jnp.arange(len(square))
+
+    def sweep(swept: Array, pivot: Array) -> tuple[Array, None]:
+        here = at == pivot
+        column = swept[:, pivot]
+        scaled = column / column[pivot]
+        row_or_column = here[:, None] != here[None]
+        changed = jnp.where(row_or_column, jnp.where(here[None], scaled[:, None], scaled[None]), swept - scaled[:, None] * column[None])
+        return jnp.where(here[:, None] & here[None], -1 / column[pivot], changed), None
+
+    return -jax.lax.scan(sweep, square, at)[0]
+
+
+def _smallest(inverse: Array) -> Array:
+    """Nearly the smallest eigenvalue of a positive definite matrix [m, m], told by its inverse: the 8-norm of eigenvalues.
+
+    It is at most m^(1/8) times less, and has a gradient where eigenvalues are equal.
+    """
+    size = jnp.trace(inverse)
+    square = _product(inverse / size, inverse / size)
+    fourth = _product(square, square)
+    return jnp.sum(fourth * fourth) ** (-1 / 8) / size
 
 
 def _product(first: Array, second: Array) -> Array:

@@ -4,7 +4,7 @@ All functions are of one configuration; `vmap` gives them rows. Conventions are 
 [V] with rotations of balls in the frame that the joint turns.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,35 +12,33 @@ import jax.numpy as jnp
 from jaxrl.ops import poses, rotations
 from jaxrl.types import Array
 
-Table = Any  # an array of numpy or JAX
-
 
 class Chain(NamedTuple):
-    """A tree of rigid bodies as arrays: an argument like any other, to be mapped over or differentiated by.
+    """A tree of rigid bodies as arrays, JAX's or numpy's: an argument like any other, to be mapped over or differentiated by.
 
     It has N bodies, M sites, V velocities and L links. A link is what one coordinate moves: a body with two joints is two links, a free
     joint is three slides and a ball. Link 0 is the world.
     """
 
-    ancestors: Table  # [K, L] int, the link 2^k steps closer to the world
-    place: Table  # [L, 7] pose in the frame of the link before it, where its coordinate is at `reference`
-    hinge: Table  # [L, 3] axis of length 1, 0 of links that are no hinge
-    slide: Table  # [L, 3] likewise
-    pivot: Table  # [L, 3] m, the point that hinge or ball turns about
-    coordinate: Table  # [L] int, where in qpos a hinge or slide is; anywhere of other links
-    reference: Table  # [L] rad or m
-    ball: Table  # [Q] int, the links that are balls
-    ball_coordinate: Table  # [Q] int, the first of their four numbers in qpos
-    ball_velocity: Table  # [Q] int, the first of their three velocities
-    body_link: Table  # [N] int
-    site_link: Table  # [M] int
-    site_place: Table  # [M, 7] pose in the frame of the link
-    velocity_link: Table  # [V] int
-    velocity_hinge: Table  # [V, 3] axis in the frame of the link, 0 of slides
-    velocity_slide: Table  # [V, 3] likewise
-    velocity_coordinate: Table  # [V] int, where in qpos a hinge or slide is; within the quaternion of a ball
-    moves: Table  # [V, L] bool, whether the velocity moves the link
-    range: Table  # [nq, 2] rad or m, infinite where there is no limit and of balls
+    ancestors: Array  # [K, L] int, the link 2^k steps closer to the world
+    place: Array  # [L, 7] pose in the frame of the link before it, where its coordinate is at `reference`
+    hinge: Array  # [L, 3] axis of length 1, 0 of links that are no hinge
+    slide: Array  # [L, 3] likewise
+    pivot: Array  # [L, 3] m, the point that hinge or ball turns about
+    coordinate: Array  # [L] int, where in qpos a hinge or slide is; anywhere of other links
+    reference: Array  # [L] rad or m
+    ball: Array  # [Q] int, the links that are balls
+    ball_coordinate: Array  # [Q] int, the first of their four numbers in qpos
+    ball_velocity: Array  # [Q] int, the first of their three velocities
+    body_link: Array  # [N] int
+    site_link: Array  # [M] int
+    site_place: Array  # [M, 7] pose in the frame of the link
+    velocity_link: Array  # [V] int
+    velocity_hinge: Array  # [V, 3] axis in the frame of the link, 0 of slides
+    velocity_slide: Array  # [V, 3] likewise
+    velocity_coordinate: Array  # [V] int, where in qpos a hinge or slide is; within the quaternion of a ball
+    moves: Array  # [V, L] bool, whether the velocity moves the link
+    range: Array  # [nq, 2] rad or m, infinite where there is no limit and of balls
 
 
 def link_poses(chain: Chain, qpos: Array) -> Array:
@@ -108,6 +106,7 @@ def body_jacobian(chain: Chain, qpos: Array, body: Array | int) -> Array:
 
 def advance(chain: Chain, qpos: Array, change: Array) -> Array:
     """The configuration [nq] after moving by `change` [V], a velocity times a time."""
+    chain = like(chain, qpos)
     moved = qpos.at[chain.velocity_coordinate].add(change)  # numbers of balls too, which are overwritten
     if len(chain.ball):
         turned = rotations.multiply(_ball_rotations(chain, qpos), rotations.read(change[_after(chain.ball_velocity, 3)], "vector"))
@@ -117,6 +116,7 @@ def advance(chain: Chain, qpos: Array, change: Array) -> Array:
 
 def difference(chain: Chain, qpos: Array, other: Array) -> Array:
     """The shortest change [V] by which `advance` comes from `qpos` [nq] to `other` [nq]."""
+    chain = like(chain, qpos)
     change = (other - qpos)[chain.velocity_coordinate]
     if len(chain.ball):
         between = rotations.multiply(rotations.inverse(_ball_rotations(chain, qpos)), _ball_rotations(chain, other))
@@ -129,9 +129,9 @@ def like(chain: Chain, values: Array) -> Chain:
     return jax.tree.map(lambda x: jnp.asarray(x, values.dtype if jnp.issubdtype(x.dtype, jnp.floating) else None), chain)
 
 
-def _after(first: Table, size: int) -> Array:
+def _after(first: Array, size: int) -> Array:
     """[Q] indices to [Q, size], each with those that follow."""
-    return jnp.asarray(first)[:, None] + jnp.arange(size)[None]
+    return first[:, None] + jnp.arange(size)[None]
 
 
 def _ball_rotations(chain: Chain, qpos: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Rotations between the ways of writing them down, on arrays of any leading axes, with gradients that are finite everywhere.
+"""Rotations between the ways of writing them down, on arrays of any leading axes; derivatives are finite everywhere.
 
 euler          3  roll, pitch, yaw [rad] about the fixed axes x, y, z in this order, so the matrix is Rz(yaw) Ry(pitch) Rx(roll); where
                   pitch is a right angle, yaw is 0 on the way out

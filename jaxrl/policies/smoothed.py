@@ -51,4 +51,4 @@ def smoothed(config: Config, policy: Policy) -> Policy:
     def remember(observation: Observation, carry: PyTree) -> PyTree:
         return carry | {"inner": policy.remember(observation, carry["inner"])}
 
-    return Policy(spec, init, act, remember)
+    return Policy(spec._replace(mixed=True), init, act, remember)

@@ -40,4 +40,4 @@ def temporal_ensemble(config: Config, policy: Policy) -> Policy:
     def remember(observation: Observation, carry: PyTree) -> PyTree:
         return carry | {"inner": policy.remember(observation, carry["inner"])}
 
-    return Policy(policy.spec._replace(executed_steps=1), init, act, remember)
+    return Policy(policy.spec._replace(executed_steps=1, mixed=True), init, act, remember)

@@ -1,4 +1,4 @@
-"""A run that begins with what another has learnt: the two stages of VQ-BeT."""
+"""A run that begins with what another has learnt: the two stages of VQ-BeT, a teacher and its student."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,11 @@ def get_config(stage):
     network = {"name": "jaxrl.networks.state_mlp", "hidden": (4,)}
     codebooks = {"codes": 3, "size": 4}
     own = {"name": "jaxrl.objectives.vqbet", "stage": stage, "hidden": (4,), "codebooks": codebooks, "network": network}
-    config.objectives = ConfigDict({"vqbet": own})
+    denoiser = {"name": "jaxrl.networks.transformer_denoiser", "layers": 1, "heads": 2, "size": 8}
+    flow = {"name": "jaxrl.objectives.flow", "network": denoiser}
+    consistency = {"name": "jaxrl.objectives.consistency", "teacher": "flow", "network": denoiser}
+    own = {"flow": flow, "consistency": consistency}.get(stage, own)
+    config.objectives = ConfigDict({"own": own})
     config.algorithm = ConfigDict({"name": "jaxrl.algorithms.supervised"})
     config.training = ConfigDict({"total_updates": 2, "updates_per_call": 2})
     return config
@@ -98,3 +102,35 @@ def test_where_there_is_no_run_or_nothing_to_begin_with(folder):
         made(folder, pretrained="nowhere")
     with pytest.raises(ValueError, match=r"config.pretrained: is for what learns from data"):
         made(folder, pretrained=str(folder / "codes"), objectives={})
+
+
+# A teacher and its student
+
+
+@pytest.fixture(scope="module")
+def teacher(folder: Path) -> Path:
+    assert train(folder, "flow") == 0
+    return folder / "flow"
+
+
+def test_a_student_begins_as_its_teacher_and_keeps_it(folder, teacher):
+    assert train(folder, "consistency", f"--config.pretrained={teacher}", "--config.algorithm.optimizer.learning_rate=1e-30") == 0
+    first, second = runs.learnt(teacher), runs.learnt(folder / "consistency")
+    given, kept = flatten_names(first.params), flatten_names(second.statistics.objectives)
+    assert given and all(name.startswith("flow/") for name in given)
+    assert {name for name in kept if name.startswith("flow/")} == given.keys()
+    student = flatten_names(second.params)
+    assert len(student) == len(given)
+    for name, x in given.items():
+        np.testing.assert_array_equal(kept[name], x)
+        np.testing.assert_allclose(student[name.replace("flow/", "consistency/")], x, atol=1e-20)
+
+
+def test_a_student_without_a_teacher_is_refused(folder, teacher, capsys):
+    assert train(folder, "consistency", "--force") != 0
+    assert "config.pretrained: missing; config.objectives.own learns from a run that is there" in capsys.readouterr().err
+    with pytest.raises(
+        ValueError, match=r"codes, for config.objectives.own: consistency learns from jaxrl.objectives.flow, but that run has"
+    ):
+        config = configs.load(f"{folder / 'two_stages.py'}:consistency", (f"--config.data.path={folder / 'episodes.npz'}",))
+        assemble(configs.build(Settings, configs.plain(config) | {"pretrained": str(folder / "codes")}))

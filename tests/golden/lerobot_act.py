@@ -1,6 +1,6 @@
 """What LeRobot's ACT (0.4.4) makes of small observations: run by a Python that has it, which the tests have not.
 
-    python tests/golden/lerobot_act.py tests/golden/lerobot_act.npz
+    python tests/golden/lerobot_act.py [FILE]       # writes lerobot_act.npz beside itself
 
 Weights, observations and noise follow from their names (`named.py`). `tests/objectives/test_act.py` compares: chunks, posteriors, losses
 and their slopes. 0.4.4 divides the L1 by all elements, padded ones too, so where some are padded the loss is that of LeRobot's later
@@ -8,6 +8,7 @@ versions, which divide by those that are not.
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import named
@@ -99,4 +100,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1] if len(sys.argv) > 1 else str(Path(__file__).with_suffix(".npz")))

@@ -1,11 +1,13 @@
 """What LeRobot's residual quantiser does in a few steps: run by a Python that has LeRobot (0.4.4), which the tests have not.
 
-    python tests/golden/residual_vq.py > tests/golden/residual_vq.json
+    python tests/golden/residual_vq.py [FILE]       # writes residual_vq.json beside itself
 
 `tests/tokenizers/test_residual_vq.py` compares.
 """
 
 import json
+import sys
+from pathlib import Path
 
 import torch
 from torch import library as operators
@@ -48,7 +50,9 @@ def main() -> None:
     vq.eval()
     codes = torch.tensor(told["steps"][-1]["codes"])
     told["read"] = plain(vq.get_codebook_vector_from_indices(codes).sum(0))
-    print(json.dumps(told))
+    file = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".json")
+    file.write_text(json.dumps(told) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,13 @@
 """What torchvision 0.29, transformers 4.57 and LeRobot 0.4.4 make of small pictures: run by a Python that has them, as the tests have not.
 
-    python tests/golden/vision.py tests/golden/vision.npz
+    python tests/golden/vision.py [FILE]        # writes vision.npz beside itself
 
 Weights follow from their names (`named.py`). `tests/networks/vision` compares: features, and slopes of their sum with random factors.
 """
 
 import sys
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import named
@@ -92,4 +93,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1] if len(sys.argv) > 1 else str(Path(__file__).with_suffix(".npz")))

@@ -58,3 +58,17 @@ def test_minima_are_the_quantile_and_the_expectile(share):
     expectile = minimum(lambda p, t: regression.expectile_error(p, t, share))
     above, below = np.maximum(data - expectile, 0).sum(), np.maximum(expectile - data, 0).sum()
     assert share * above == pytest.approx((1 - share) * below, rel=5e-3)
+
+
+def test_distance_of_rows_is_that_of_what_counts():
+    first, second = (np.random.default_rng(i).normal(size=(3, 4, 2)).astype(np.float32) for i in range(2))
+    mask = np.zeros((3, 4, 2), np.float32)
+    mask[0], mask[1, :2, 0] = 1, 1
+    other, weight = jnp.asarray(np.where(mask > 0, second, np.nan)), jnp.asarray(mask)
+    found, pull = jax.vjp(lambda x: regression.pseudo_huber_distance(x, other, weight, 0.1), jnp.asarray(first))
+    for row in range(3):
+        square = [(a - b) ** 2 for a, b, m in zip(first[row].flat, second[row].flat, mask[row].flat, strict=True) if m]
+        assert found[row] == pytest.approx(np.sqrt(np.mean(square or [0]) + 0.01) - 0.1, rel=1e-5)
+    slope = np.asarray(pull(jnp.ones(3))[0])
+    np.testing.assert_allclose(slope[0], (first - second)[0] / 8 / (np.asarray(found)[0] + 0.1), rtol=1e-4)
+    assert not slope[mask == 0].any()

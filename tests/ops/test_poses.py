@@ -81,7 +81,7 @@ def test_the_way_between_poses_is_a_screw_that_turns_the_short_way():
 
 def test_shares_may_be_one_per_pose():
     one, other = (jnp.asarray(some(3, seed)[0], jnp.float32) for seed in (5, 6))
-    found = interpolate(one, other, jnp.array([0.0, 0.5, 1.0]))
+    found = jax.jit(interpolate)(one, other, jnp.array([0.0, 0.5, 1.0]))
     same(found[0], poses.to_matrix(one[0]))
     same(found[2], poses.to_matrix(other[2]))
-    same(found[1], poses.to_matrix(interpolate(one[1], other[1], 0.5)))
+    same(found, poses.to_matrix(jax.jit(jax.vmap(interpolate))(one, other, jnp.array([0.0, 0.5, 1.0]))))

@@ -133,8 +133,24 @@ def _seen(config: Config, x: Array, key: Key | None) -> Array:
     return augmentation.colour_jitter(x, parts[3], *light) if any(light) and key is not None else x
 
 
+def _there(x: Observation, name: str, spec: tuple[int | str, ...], found: Features) -> Features:
+    """`found` [B, steps, ...], 0 in rows where `present/<name>`, [B] or [B, steps], says that there is no such camera.
+
+    Data have 0 there at steps before an episode's first too, at which the first is shown again, as it is to a policy: what counts is the
+    present step.
+    """
+    flag = x.get(f"present/{name}")
+    if flag is None:
+        return found
+    there = (flag[..., -1] if len(spec) == 4 else flag) > 0
+    return jax.tree.map(lambda leaf: jnp.where(there.reshape(*there.shape, *(1,) * (leaf.ndim - there.ndim)), leaf, 0.0), found)
+
+
 def cameras(config: Config, observation: Spec, who: str) -> Cameras:
     """What the config looks at in an observation that holds at least one picture.
+
+    An observation may say of a camera that it is not there, `present/image/<camera>` 0: its features are 0 then, whatever its picture, so
+    that what is learnt behind them stands for it.
 
     Raises:
         ValueError: pictures are no uint8 [height, width, 3] or [history, height, width, 3], are smaller than the crop or do not fit the
@@ -186,7 +202,8 @@ def cameras(config: Config, observation: Spec, who: str) -> Cameras:
             features = look(params["backbone"][owner], statistics.get("backbone", {}).get(owner, {}), many)
             count = (len(group), *axes, steps)
             parts = [leaf.reshape(*count, *leaf.shape[1:]) for leaf in features]
-            found |= {name.removeprefix("image/"): Features(*(part[i] for part in parts)) for i, name in enumerate(group)}
+            of_each = {name: Features(*(part[i] for part in parts)) for i, name in enumerate(group)}
+            found |= {name.removeprefix("image/"): _there(x, name, observation[name].shape, of) for name, of in of_each.items()}
         return {name: found[name] for name in grids}, statistics
 
     return Cameras(StatefulNetwork(init, apply), grids, eye.tokens, eye.size, steps)
