@@ -13,6 +13,7 @@ from jaxrl.cli import imitation
 from jaxrl.cli.assemble import assemble
 from jaxrl.cli.settings import Settings
 from jaxrl.ops import running_statistics
+from jaxrl.ops.specs import with_axes
 from jaxrl.replay.recording import Recording, save
 from jaxrl.training import fit
 from jaxrl.types import ArraySpec, PolicySpec
@@ -69,22 +70,23 @@ def test_each_variant_is_told_of():
             configs.load(f"{EXPERIMENTS / file}:nothing")
 
 
-HEADS = [
-    (file, head) for file in ("imitation_two_ways.py", "imitation_pusht.py") for head in vars(import_file(EXPERIMENTS / file))["HEADS"]
-]
-
-
-SEEN = {"imitation_two_ways.py": {"state/agent": 2}, "imitation_pusht.py": {"state/agent": 2, "state/keypoints": 18}}
+SEEN = {  # observation and size of an action of each task of imitation
+    "imitation_two_ways.py": ({"state/agent": ArraySpec((2,))}, 2),
+    "imitation_pusht.py": ({"state/agent": ArraySpec((2,)), "state/keypoints": ArraySpec((18,))}, 2),
+    "imitation_robot.py": ({"state/joints": ArraySpec((26,)), "image/high": ArraySpec((256, 256, 3), "uint8")}, 26),
+}
+HEADS = [(file, head) for file in SEEN for head in vars(import_file(EXPERIMENTS / file))["HEADS"]]
 
 
 @pytest.mark.parametrize(("file", "head"), HEADS)
 def test_the_numbers_of_each_head_fit(file, head):
     settings = configs.build(Settings, configs.load(f"{EXPERIMENTS / file}:{head}"))
-    steps = settings.source.get("history", 1)
-    seen = {name: ArraySpec((steps, size) if steps > 1 else (size,)) for name, size in SEEN[file].items()}
-    spec = PolicySpec(seen, ArraySpec((2,)), settings.source["horizon"])
-    learner = imitation.with_policies(
-        settings, imitation.supervised(settings, spec, running_statistics.init(seen | {"action": spec.action}))
-    )
+    observation, size = SEEN[file]
+    if (steps := settings.source.get("history", 1)) > 1:
+        observation = with_axes(observation, (steps,))
+    spec = PolicySpec(observation, ArraySpec((size,)), settings.source["horizon"])
+    numbers = {name: part for name, part in observation.items() if part.dtype == "float32"}
+    normaliser = running_statistics.init(numbers | {"action": spec.action})
+    learner = imitation.with_policies(settings, imitation.supervised(settings, spec, normaliser))
     jax.eval_shape(learner.init, jax.random.key(0))
     assert learner.policy.spec.horizon <= spec.horizon
