@@ -19,7 +19,7 @@ from jaxrl_data.transforms.interface import Sample, Transform, apply, invert
 from jaxrl_data.transforms.keys import ACTION, HELD_OUT
 from jaxrl_data.transforms.window import GoalWindow, IdleFilter, Window
 
-MOST = 2**30  # bytes of all episodes of a set
+MOST = 2**30  # bytes of all episodes, shared out evenly to the sets
 _SEEN = "observation/"
 _KEPT = "reference/"
 
@@ -50,8 +50,8 @@ def shown(config: dataset_source.Config | stream_source.Config, part: Part, numb
     """
     if isinstance(config, stream_source.Config):
         return _of_streams(replace(config, part=part), number)
-    samples = open_mixture(replace(dataset_source.mixture_of(config), part=part))
-    return {name: OfSet(list(_within(_cached(samples.config, fed, number))), _own(fed.member)) for name, fed in samples.fed.items()}
+    samples, most = open_mixture(replace(dataset_source.mixture_of(config), part=part)), MOST // len(config.sets)
+    return {name: OfSet(list(_within(_cached(samples.config, one, number), most)), _own(one.member)) for name, one in samples.fed.items()}
 
 
 def _own(told: Any) -> ArraySpec:
@@ -60,13 +60,13 @@ def _own(told: Any) -> ArraySpec:
     return own
 
 
-def _within(episodes: Iterator[Shown]) -> Iterator[Shown]:
-    """As many as there is room for, one at least."""
+def _within(episodes: Iterator[Shown], most: int) -> Iterator[Shown]:
+    """As many as there is room for in `most` bytes, one at least."""
     size = 0
     for one in episodes:
         size += sum(array.nbytes for array in one.observation.values()) + one.action.nbytes
         yield one
-        if size > MOST:
+        if size > most:
             return
 
 
@@ -90,7 +90,8 @@ def _of_streams(config: stream_source.Config, number: int) -> dict[str, OfSet]:
                 return
 
     try:
-        return {name: OfSet(list(_within(episodes(name))), _own(stream)) for name, stream in mixed.streams.items()}
+        most = MOST // len(config.sets)
+        return {name: OfSet(list(_within(episodes(name), most)), _own(stream)) for name, stream in mixed.streams.items()}
     finally:
         mixed.close()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.cli import run as runs
+from jaxrl.cli.on_data import evaluate_on_data, lines
 from jaxrl.cli.run import Loaded, say
 from jaxrl.evaluation import report
 from jaxrl.evaluation.curves import learning_curve
@@ -14,25 +15,36 @@ from jaxrl.types import Env, HostEnv
 
 
 def evaluate_run(workdir: Path, step: int | None = None, best: bool = False, overrides: tuple[str, ...] = ()) -> None:
-    """Writes evaluation.json, learning_curve.png and video.mp4 into the folder of a run; says what it found."""
-    loaded = runs.load(workdir, step, best, overrides)
-    chosen, env, meta = loaded.settings.evaluation, loaded.env, loaded.meta
+    """Writes evaluation.json, learning_curve.png, of what acts video.mp4 and of what learnt from data actions.png into the folder of a run;
+    says what it found.
+    """
+    found = runs.opened(workdir, step, best, overrides)
+    results = evaluate_on_data(found, workdir / runs.ACTIONS)
+    if found.env is not None or not results:
+        results = evaluate_acting(runs.acting(found, workdir)) | results
+    results |= {"train_seconds": found.meta["seconds"], "env_steps": found.meta["env_steps"], "update": found.meta["update"]}
+    runs.write_json(workdir / runs.EVALUATION, results)
+    say_results(results)
+    draw_curve(workdir, found.env, found.settings)
+    if found.env is not None:
+        chosen = found.settings.evaluation
+        film(runs.acting(found, workdir), workdir / runs.VIDEO, chosen.video_seconds, chosen.seed)
+
+
+def evaluate_acting(loaded: Loaded) -> dict[str, Any]:
+    """Results of a policy in its environment."""
+    chosen, env = loaded.settings.evaluation, loaded.env
     conditions = 2 if isinstance(env, HostEnv) else 3
     seeds = f", for each of {1 + len(loaded.others)} seeds" if loaded.others else ""
     say(f"evaluating {conditions * chosen.num_episodes} episodes of {env.spec.episode_length} steps{seeds}")
-    results = evaluate(env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed, loaded.others)
-    results |= {"train_seconds": meta["seconds"], "env_steps": meta["env_steps"], "update": meta["update"]}
-    runs.write_json(workdir / runs.EVALUATION, results)
-    say_results(results)
-    draw_curve(workdir, env, loaded.settings)
-    film(loaded, workdir / runs.VIDEO, chosen.video_seconds, chosen.seed)
+    return evaluate(env, loaded.algorithm.policy, loaded.params, chosen.num_episodes, chosen.seed, loaded.others)
 
 
 def say_results(results: dict[str, Any]) -> None:
     """Prints the table of an evaluation.json."""
     for row in report.table(results, report.names(results)):
         say("  ".join(f"{cell:<24}" for cell in row))
-    for line in report.seed_lines(results):
+    for line in (*report.seed_lines(results), *lines(results)):
         say(line)
 
 

@@ -194,7 +194,7 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
 
 
 def _train(options: argparse.Namespace, config: Any, again: str, began: float) -> int:
-    from jaxrl.cli.evaluation import draw_curve, evaluate_run
+    from jaxrl.cli.evaluation import evaluate_run
     from jaxrl.training import fit
 
     settings, parts, mesh, extras = prepare(options, config)
@@ -208,9 +208,6 @@ def _train(options: argparse.Namespace, config: Any, again: str, began: float) -
         return 130
     say(f"trained {result.update} updates in {result.seconds:.0f} s; {time.perf_counter() - began:.0f} s since the command")
     if options.skip_evaluation:
-        return 0
-    if parts.env is None:
-        draw_curve(options.workdir, None, settings)
         return 0
     try:
         evaluate_run(options.workdir)

@@ -118,11 +118,13 @@ def _conditions(results: Mapping[str, Any]) -> tuple[str, ...]:
 def names(results: Mapping[str, Any]) -> tuple[str, ...]:
     """The results worth a column; that of diverged worlds is, once there is one."""
     diverged = any(results[condition]["diverged"]["value"] for condition in _conditions(results))
-    return tuple(name for name in results[CONDITIONS[0]] if name != "length" and (name != "diverged" or diverged))
+    return tuple(name for name in results.get(CONDITIONS[0], ()) if name != "length" and (name != "diverged" or diverged))
 
 
 def table(results: Mapping[str, Any], columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Rows of text for a terminal: a header, then one row per condition."""
+    """Rows of text for a terminal: a header, then one row per condition; none where nothing has acted."""
+    if not _conditions(results):
+        return []
     show = lambda x: "-" if x["value"] is None else f"{x['value']:.3f} [{_number(x['low'])}, {_number(x['high'])}]"  # noqa: E731
     nothing = {"value": None}  # of what a policy tells of itself, doing nothing has none
     rows = [(condition, *(show(results[condition].get(name, nothing)) for name in columns)) for condition in _conditions(results)]
