@@ -37,8 +37,10 @@ class OnData(NamedTuple):
     source: Source  # of batches of this part
 
 
-def on_data(settings: Settings, number: int, kept: Mapping[str, Any] | None = None) -> OnData | None:
+def on_data(settings: Settings, number: int, kept: Mapping[str, Any] | None = None, which: recording.Part | None = None) -> OnData | None:
     """Up to `number` episodes of each data set of a config; None where it learns from none. Says so where they are not those `kept`.
+
+    They are those of the part `which`, by default those held out where there are any.
 
     Raises:
         FileNotFoundError: the data are not there.
@@ -48,7 +50,7 @@ def on_data(settings: Settings, number: int, kept: Mapping[str, Any] | None = No
     if name != "jaxrl.replay.memory" and name not in SOURCES:
         return None
     make, config = part(settings.source, "source", "config.source")
-    which: recording.Part = "validation" if config.validation and config.part == "train" else config.part
+    which = which or ("validation" if config.validation and config.part == "train" else config.part)
     if isinstance(config, memory.Config):
         whole = recording.part_of(recording.public(loaded_recording(settings)), which, config.validation)
         chosen = _evenly(len(whole.episode_ends), number)
@@ -73,25 +75,34 @@ def _evenly(count: int, number: int) -> list[int]:
     return [i * count // few for i in range(few)]
 
 
-def evaluate_on_data(opened: Opened, picture: Path) -> dict[str, Any]:
-    """What of evaluation.json tells of a run on data, and a picture of its actions; nothing where it learnt from none.
-
-    Where the data are gone, says so and goes on, unless there is nothing else to evaluate in.
-    """
-    settings = opened.settings
-    if not settings.objectives:
-        return {}
+def of_run(opened: Opened, which: recording.Part | None = None) -> OnData | None:
+    """`on_data` for a run; where the data are gone, says so and is None, unless the run has nothing else to be evaluated in."""
+    if not opened.settings.objectives:
+        return None
     try:
-        found = on_data(settings, settings.evaluation.num_episodes, opened.meta.get("data"))
+        return on_data(opened.settings, opened.settings.evaluation.num_episodes, opened.meta.get("data"), which)
     except (FileNotFoundError, ImportError) as error:
         if opened.env is None:
             raise
-        say(f"no open-loop error: {error}")
-        found = None
-    told: dict[str, Any] = {LATENCY: latency(opened.algorithm.policy, opened.params)}
+        say(f"no figures on data: {error}")
+        return None
+
+
+def demonstrations(opened: Opened, held_out: OnData | None) -> list[Episode]:
+    """The episodes that a run learnt from."""
+    found = of_run(opened, "train") if held_out and held_out.part == "validation" else held_out
+    return [episode for one in found.sets.values() for episode in one.episodes] if found else []
+
+
+def evaluate_on_data(opened: Opened, found: OnData | None, picture: Path) -> dict[str, Any]:
+    """What of evaluation.json tells of a run on data, and a picture of its actions; nothing where it learnt from none."""
+    settings = opened.settings
+    if not settings.objectives:
+        return {}
+    policy, params, seed = opened.algorithm.policy, opened.params, settings.evaluation.seed
+    told: dict[str, Any] = {LATENCY: latency(policy, params)}
     if found is None:
         return told
-    policy, params, seed = opened.algorithm.policy, opened.params, settings.evaluation.seed
     tables, pictures = dict[str, Any](), dict[str, Any]()
     for name, one in found.sets.items():
         replayed = replay(policy, params, one.episodes, seed)

@@ -9,6 +9,7 @@ tensorboard/      the same for TensorBoard
 not_finite/       the state in which something was not finite
 evaluation.json   results with intervals
 learning_curve.png, video.mp4, actions.png
+comparison.json   with another run, of `jaxrl eval --against`
 diagnosis.json    what `jaxrl diagnose` found
 """
 
@@ -35,13 +36,17 @@ NOT_FINITE = "not_finite"
 CURVE = "learning_curve.png"
 VIDEO = "video.mp4"
 ACTIONS = "actions.png"
+COMPARISON = "comparison.json"
 DIAGNOSIS = "diagnosis.json"
 DIAGNOSIS_PICTURE = "diagnosis.png"
 RANDOMISATION = "randomisation.json"
 RANDOMISATION_PICTURE = "randomisation.png"
 CURRICULUM_PICTURE = "curriculum.png"
 # Of what has been learnt.
-REPORTS = (EVALUATION, CURVE, VIDEO, ACTIONS, DIAGNOSIS, DIAGNOSIS_PICTURE, RANDOMISATION, RANDOMISATION_PICTURE, CURRICULUM_PICTURE)
+REPORTS = (
+    *(EVALUATION, CURVE, VIDEO, ACTIONS, COMPARISON, DIAGNOSIS, DIAGNOSIS_PICTURE),
+    *(RANDOMISATION, RANDOMISATION_PICTURE, CURRICULUM_PICTURE),
+)
 
 
 def say(text: str) -> None:
