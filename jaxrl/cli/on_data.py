@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxrl.cli.data import SOURCES, installed
 from jaxrl.cli.run import Opened, say
 from jaxrl.cli.settings import Settings, loaded_recording
@@ -35,6 +37,7 @@ class OnData(NamedTuple):
     part: str  # "validation", or "train" where nothing was held out
     sets: dict[str, OfSet]
     source: Source  # of batches of this part
+    returns: Any = None  # [E] of the episodes of a recording
 
 
 def on_data(settings: Settings, number: int, kept: Mapping[str, Any] | None = None, which: recording.Part | None = None) -> OnData | None:
@@ -56,7 +59,8 @@ def on_data(settings: Settings, number: int, kept: Mapping[str, Any] | None = No
         chosen = _evenly(len(whole.episode_ends), number)
         few = whole if len(chosen) == len(whole.episode_ends) else recording.episodes(whole, chosen)
         shown = {RECORDING: OfSet(episodes_of(few, config.horizon), whole.spec.action)}
-        return OnData(which, shown, memory.memory(dataclasses.replace(config, part=which), whole))
+        returns = np.add.reduceat(whole.reward, [0, *whole.episode_ends[:-1]])
+        return OnData(which, shown, memory.memory(dataclasses.replace(config, part=which), whole), returns)
     with installed():
         found = import_module("jaxrl_data.shown").shown(config, which, number)
         loaded = make(dataclasses.replace(config, part=which))
@@ -99,19 +103,24 @@ def evaluate_on_data(opened: Opened, found: OnData | None, picture: Path) -> dic
     settings = opened.settings
     if not settings.objectives:
         return {}
-    policy, params, seed = opened.algorithm.policy, opened.params, settings.evaluation.seed
-    told: dict[str, Any] = {LATENCY: latency(policy, params)}
+    told: dict[str, Any] = {LATENCY: latency(opened.algorithm.policy, opened.params)}
     if found is None:
         return told
+    tables, shapes = replayed_sets(opened, found)
+    draw_histograms(shapes, picture, f"{found.part} episodes")
+    loss = loss_on(opened.algorithm, opened.params, found.source, BATCHES, settings.evaluation.seed)
+    return told | {ON_DATA: {"part": found.part, "loss": loss, "sets": tables}}
+
+
+def replayed_sets(opened: Opened, found: OnData) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of each data set its errors with its histograms; and all histograms, for a picture."""
     tables, pictures = dict[str, Any](), dict[str, Any]()
     for name, one in found.sets.items():
-        replayed = replay(policy, params, one.episodes, seed)
+        replayed = replay(opened.algorithm.policy, opened.params, one.episodes, opened.settings.evaluation.seed)
         shapes = histograms(replayed, one.action)
         tables[name] = errors(replayed, one.action) | {"histograms": shapes}
         pictures |= shapes if len(found.sets) == 1 else {f"{name}: {dimension}": shape for dimension, shape in shapes.items()}
-    draw_histograms(pictures, picture, f"{found.part} episodes")
-    loss = loss_on(opened.algorithm, params, found.source, BATCHES, seed)
-    return told | {ON_DATA: {"part": found.part, "loss": loss, "sets": tables}}
+    return tables, pictures
 
 
 def lines(results: Mapping[str, Any]) -> list[str]:
@@ -131,7 +140,7 @@ def lines(results: Mapping[str, Any]) -> list[str]:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2g} %"
+    return "-" if share is None else f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def _of_set(name: str, one: Mapping[str, Any]) -> list[str]:
