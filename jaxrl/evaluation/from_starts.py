@@ -83,9 +83,10 @@ def _host_from(env: HostEnv, numbers: np.ndarray) -> HostEnv:
     def open_worlds(size: int) -> HostWorlds:
         worlds = env.open(size)
 
-        def reset(which: Any, seed: int | None = None) -> Observation:
+        def reset(which: Any, seed: int | None = None) -> dict[str, Any]:
+            seen = worlds.reset(which, seed)
             if seed is None:
-                return worlds.reset(which)
+                return seen
             for world in np.flatnonzero(which).tolist():  # of one at a time, since seeds are counted up from world to world
                 own = _FIRST + int(numbers[(seed + world) % len(numbers)])
                 seen = worlds.reset(np.arange(size) == world, own - world)
