@@ -14,7 +14,8 @@ PASS, WARN, FAIL, SKIPPED = "pass", "warn", "fail", "skipped"
 ENOUGH = 0.05  # median error relative to range
 BETTER = 0.5  # mean error in that of who always does the median action
 HALF = 0.5  # rate of success
-FAR = 0.25  # deviations of states, between a start and a demonstration's
+FAR = 0.75  # deviations of states, between a start and a demonstration's; two that have nothing to do with each other are 1.4 apart
+RARE = 0.01  # share of the places below which two ways may be chance
 PAST = 0.5  # share of what tells of the last action
 
 
@@ -94,6 +95,9 @@ def modes_finding(found: Mapping[str, Any]) -> Finding:
     """Of `modes.coverage`."""
     if not found["two_ways"]:
         return Finding("modes", "pass", f"demonstrations go one way at each of {found['looked_at']} places", details=found)
+    if found["two_ways"] < RARE * found["looked_at"]:
+        figure = f"demonstrations go one way at all but {found['two_ways']} of {found['looked_at']} places, which may be chance"
+        return Finding("modes", "pass", figure, details=found)
     of = f"two ways at {found['two_ways']} of {found['looked_at']} places; of {found['sampled']} of them the policy takes both at"
     figure = f"{of} {found['sampled'] - found['collapsed']}, {_percent(found['between'])} of its samples lie between them"
     if found["collapsed"] * 2 <= found["sampled"]:

@@ -11,7 +11,7 @@ from jaxrl.evaluation.play_on_host import play_on_host
 from jaxrl.types import Array, Env, HostEnv, HostWorlds, Key, Observation, Params, Policy, PyTree, TimeStep
 
 DRAWN = 2048  # starts that an environment draws, of which the nearest are taken
-DRAWN_ON_HOST = 256
+DRAWN_ON_HOST = 1024
 _FIRST = 10_000  # seed of the first of these on the host
 
 

@@ -127,6 +127,8 @@ def test_a_policy_takes_both_ways_one_or_their_mean(of, result, advice):
     judged = modes_finding(told)
     assert judged.result == result and advice in judged.advice and where.shape == (16, 32)
     assert told["collapsed"] == (0 if result == "pass" else 16)
+    rare = modes_finding(told | {"two_ways": 1, "looked_at": 200})
+    assert rare.result == "pass" and "all but 1 of 200 places" in rare.figure
 
 
 @pytest.mark.parametrize("kind", ["told", "noise", "uniform"])
