@@ -7,7 +7,7 @@ from typing import Any
 from jaxrl.cli import run as runs
 from jaxrl.cli.on_data import demonstrations, evaluate_on_data, lines, of_run
 from jaxrl.cli.run import Loaded, say
-from jaxrl.cli.settings import check_acts_in
+from jaxrl.cli.settings import HOST_ROLLOUT, ROLLOUT, check_acts_in
 from jaxrl.evaluation import motion, report
 from jaxrl.evaluation.curves import learning_curve
 from jaxrl.evaluation.evaluate import Acting, compare, evaluate, filmed
@@ -79,8 +79,9 @@ def draw_curve(workdir: Path, env: Env | HostEnv | None, settings: Any) -> None:
     if not (workdir / runs.METRICS).exists():
         return
     title = "" if env is None else env.spec.name
+    axes = ("minutes", "env_steps" if settings.source["name"] in (ROLLOUT, HOST_ROLLOUT) else "updates")
     try:
-        learning_curve(workdir / runs.METRICS, workdir / runs.CURVE, runs.shown(env, settings), title=title)
+        learning_curve(workdir / runs.METRICS, workdir / runs.CURVE, runs.shown(env, settings), axes, title)
     except ValueError as error:  # a run too short for an episode to finish
         say(f"no learning curve: {error}")
 

@@ -1,7 +1,7 @@
 """What a run has learnt from data, on data: those that were held out, or else those that it learnt from."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,18 +10,20 @@ import numpy as np
 
 from jaxrl.cli.data import SOURCES, installed
 from jaxrl.cli.run import Opened, say
-from jaxrl.cli.settings import Settings, loaded_recording
+from jaxrl.cli.settings import Parts, Settings, loaded_recording
 from jaxrl.config import part
+from jaxrl.evaluation.evaluate import for_seeds
 from jaxrl.evaluation.histograms import draw_histograms, histograms
 from jaxrl.evaluation.latency import latency
-from jaxrl.evaluation.loss import loss_on
-from jaxrl.evaluation.open_loop import Episode, episodes_of, errors, replay
+from jaxrl.evaluation.loss import losing, loss_on
+from jaxrl.evaluation.open_loop import Episode, episodes_of, errors, replay, replaying
 from jaxrl.replay import memory, recording
-from jaxrl.types import ArraySpec, Source
+from jaxrl.types import ArraySpec, Metrics, Params, Source
 
 BATCHES = 16  # that a loss is the mean of
 RECORDING = "recording"  # the only set of a run that learns from one
 ON_DATA, LATENCY = "on_data", "latency"  # in evaluation.json
+ERROR = "validation/error"  # along the way
 
 
 class OfSet(NamedTuple):
@@ -108,8 +110,33 @@ def evaluate_on_data(opened: Opened, found: OnData | None, picture: Path) -> dic
         return told
     tables, shapes = replayed_sets(opened, found)
     draw_histograms(shapes, picture, f"{found.part} episodes")
-    loss = loss_on(opened.algorithm, opened.params, found.source, BATCHES, settings.evaluation.seed)
+    try:
+        loss = loss_on(opened.algorithm, opened.params, found.source, BATCHES, settings.evaluation.seed)
+    finally:
+        found.source.close()
     return told | {ON_DATA: {"part": found.part, "loss": loss, "sets": tables}}
+
+
+def along_the_way(settings: Settings, parts: Parts) -> Callable[[Params], Metrics] | None:
+    """deployable parameters -> `validation/loss`, and of all sets together the `validation/error`: the mean relative to the range of each
+    number; [num_seeds] with several seeds. None where nothing is held out.
+    """
+    if not settings.source.get("validation"):
+        return None
+    found = on_data(settings, settings.evaluation.num_episodes)
+    if found is None:
+        return None
+    seed = settings.evaluation.seed
+    losses = losing(parts.algorithm, found.source, BATCHES, seed)
+    shown = [(replaying(parts.algorithm.policy, one.episodes, seed), one.action) for one in found.sets.values()]
+
+    def means(params: Params) -> dict[str, float]:
+        each = [errors(replayed(params), action)["mean_relative"] for replayed, action in shown]
+        known = [one["value"] for one in each if one is not None]
+        told = {f"validation/{name}": value for name, value in losses(params).items()}
+        return told | ({ERROR: float(np.mean(known))} if known else {})
+
+    return for_seeds(means, settings.training.num_seeds)
 
 
 def replayed_sets(opened: Opened, found: OnData) -> tuple[dict[str, Any], dict[str, Any]]:

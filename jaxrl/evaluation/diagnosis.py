@@ -86,7 +86,7 @@ def closed_loop_finding(successes: np.ndarray, measure: str, distance: np.ndarra
         return Finding("closed_loop", "pass", figure, details=details)
     advice = (
         "where `open_loop` passes, the loop is broken: ways that are averaged (`modes`), an action that is copied (`copying`), errors that "
-        "add up (train longer, shorter executed_steps, data off the path, DAgger), or rate, units and latency that are not those of the data"
+        "add up (train longer, fewer executed_steps, data off the path, DAgger), or a rate, units and latency that the data do not have"
     )
     return Finding("closed_loop", "fail" if rate.high < HALF else "warn", figure, advice, details)
 

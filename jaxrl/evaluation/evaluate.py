@@ -121,6 +121,12 @@ def periodic(env: Env | HostEnv, policy: Policy, num_episodes: int, seed: int, n
         played = run(params)
         return {f"episode/{name}": float(np.nanmean(values)) for name, values in report.metrics_of(played).items()}
 
+    return for_seeds(means, num_seeds)
+
+
+def for_seeds(means: Callable[[Params], dict[str, float]], num_seeds: int) -> Callable[[Params], Metrics]:
+    """`means` of deployable parameters as metrics; [num_seeds] with several seeds, of which parameters have an axis then."""
+
     def measure(params: Params) -> Metrics:
         if num_seeds == 1:
             return {name: jnp.asarray(value) for name, value in means(params).items()}

@@ -1,5 +1,6 @@
 """The loss of what has been learnt on data that it did not learn from."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,21 +15,28 @@ def loss_on(algorithm: Algorithm, learnt: Behaviour, source: Source, batches: in
 
     `algorithm` is `supervised`, and `learnt` what it deploys.
     """
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(algorithm.init, jax.random.key(0)))
-    state = zeros._replace(params=learnt.params, frozen=learnt.frozen, statistics=learnt.statistics)
+    return losing(algorithm, source, batches, seed)(learnt)
+
+
+def losing(algorithm: Algorithm, source: Source, batches: int, seed: int = 0) -> Callable[[Behaviour], dict[str, float]]:
+    """`loss_on` for what has been learnt at one time after another, compiled once; the batches are the same."""
+    shapes = jax.eval_shape(algorithm.init, jax.random.key(0))
 
     @jax.jit  # which leaves out all that the losses do not need: gradients, moments
-    def losses(state: Any, batch: Any, key: Key) -> Metrics:
+    def losses(learnt: Behaviour, batch: Any, key: Key) -> Metrics:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        state = zeros._replace(params=learnt.params, frozen=learnt.frozen, statistics=learnt.statistics)
         _, metrics, _ = algorithm.update(state, batch, key)
         return {name: value for name, value in metrics.items() if name.partition("/")[0] == "loss"}
 
     keys = jax.random.split(jax.random.key(seed), 2 * batches + 1)
-    found, drawn = [], source.init(keys[-1], learnt)
     advance = jax.jit(source.next) if source.pure else source.next
-    try:
+
+    def means(learnt: Behaviour) -> dict[str, float]:
+        found, drawn = [], source.init(keys[-1], learnt)
         for number in range(batches):
             drawn, batch = advance(drawn, learnt, keys[2 * number])
-            found.append(losses(state, batch, keys[2 * number + 1]))
-    finally:
-        source.close()
-    return {name: float(jnp.stack([one[name] for one in found]).mean()) for name in found[0]}
+            found.append(losses(learnt, batch, keys[2 * number + 1]))
+        return {name: float(jnp.stack([one[name] for one in found]).mean()) for name in found[0]}
+
+    return means

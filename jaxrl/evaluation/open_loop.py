@@ -58,6 +58,11 @@ def replay(policy: Policy, params: Params, episodes: Sequence[Episode], seed: in
     Raises:
         ValueError: there is no episode, or one shows other things than the policy reads.
     """
+    return replaying(policy, episodes, seed)(params)
+
+
+def replaying(policy: Policy, episodes: Sequence[Episode], seed: int = 0) -> Callable[[Params], list[Replayed]]:
+    """`replay` for one params after another, compiled once; raises as it does."""
     if not episodes:
         raise ValueError("open loop: there is no episode to show to the policy")
     _check(policy.spec, episodes[0])
@@ -65,14 +70,18 @@ def replay(policy: Policy, params: Params, episodes: Sequence[Episode], seed: in
     size = sum(array[0].nbytes for array in episodes[0].observation.values()) * length
     together = max(1, min(AT_ONCE, len(episodes), BYTES // max(1, size)))
     run = play(_world(policy.spec, length), policy, keep=lambda step: step.action, num_episodes=together)
-    found: list[Replayed] = []
-    for number, first in enumerate(range(0, len(episodes), together)):
-        group = [episodes[min(first + i, len(episodes) - 1)] for i in range(together)]  # the last is shown again where too few are left
-        shown = {name: np.stack([_padded(one.observation[name], length) for one in group]) for name in policy.spec.observation}
-        actions = np.asarray(run(params, shown, jax.random.fold_in(jax.random.key(seed), number)).kept)
-        left = len(episodes) - first
-        found += [_compared(one, actions[: len(one.counts), i], policy.spec.executed_steps) for i, one in enumerate(group[:left])]
-    return found
+
+    def replayed(params: Params) -> list[Replayed]:
+        found: list[Replayed] = []
+        for number, first in enumerate(range(0, len(episodes), together)):
+            group = [episodes[min(first + i, len(episodes) - 1)] for i in range(together)]  # the last is shown again where too few are left
+            shown = {name: np.stack([_padded(one.observation[name], length) for one in group]) for name in policy.spec.observation}
+            actions = np.asarray(run(params, shown, jax.random.fold_in(jax.random.key(seed), number)).kept)
+            left = len(episodes) - first
+            found += [_compared(one, actions[: len(one.counts), i], policy.spec.executed_steps) for i, one in enumerate(group[:left])]
+        return found
+
+    return replayed
 
 
 def _check(spec: PolicySpec, episode: Episode) -> None:

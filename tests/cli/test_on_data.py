@@ -38,9 +38,9 @@ def get_config(source):
 """
 
 
-def train(folder: Path, source: str, path: Path) -> dict:
+def train(folder: Path, source: str, path: Path, *more: str) -> dict:
     (folder / "experiment.py").write_text(EXPERIMENT.replace("PATH", repr(str(path))))
-    assert main(["train", "--config", f"{folder / 'experiment.py'}:{source}", "--workdir", str(folder / "run")]) == 0
+    assert main(["train", "--config", f"{folder / 'experiment.py'}:{source}", "--workdir", str(folder / "run"), *more]) == 0
     return json.loads((folder / "run" / "evaluation.json").read_text())
 
 
@@ -52,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     action = (2 * seen + 0.1 * draws.normal(size=seen.shape)).astype(np.float32)
     ends = LENGTH * np.arange(1, 31)
     save(folder / "episodes.npz", Recording({"state/a": seen}, action, np.zeros(len(seen), np.float32), ends, SPEC))
-    train(folder, "memory", folder / "episodes.npz")
+    train(folder, "memory", folder / "episodes.npz", "--config.training.evaluate_every=10", "--config.training.updates_per_call=10")
     return folder
 
 
@@ -80,6 +80,20 @@ def test_the_figures_are_those_of_episodes_held_out(trained, capsys):
     assert again["on_data"] == told
     assert main(["info", str(trained / "run")]) == 0
     assert "median error" in capsys.readouterr().out
+
+
+def test_it_is_evaluated_along_the_way_and_the_best_is_kept(trained, capsys):
+    lines = [json.loads(line) for line in (trained / "run" / "metrics.jsonl").read_text().splitlines()]
+    first, last = [line for line in lines if line["kind"] == "evaluation"]
+    results = json.loads((trained / "run" / "evaluation.json").read_text())["on_data"]
+    assert last["validation/error"] == pytest.approx(results["sets"]["recording"]["mean_relative"]["value"], rel=1e-4)
+    assert last["validation/loss"] == pytest.approx(results["loss"]["loss"], rel=1e-4)
+    assert first["validation/error"] > last["validation/error"] and main(["info", str(trained / "run")]) == 0
+    assert "best: 20" in capsys.readouterr().out
+    words = ["train", "--config", f"{trained / 'experiment.py'}:memory", "--workdir", str(trained / "other")]
+    more = ["--config.source.validation=0.0", "--config.training.evaluate_every=20"]
+    assert main([*words, *more]) == 1
+    assert "the config has no env to act in, and no episodes held out" in capsys.readouterr().err
 
 
 def test_fewer_episodes_or_all_of_another_recording(trained, tmp_path):
