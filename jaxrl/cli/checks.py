@@ -23,6 +23,7 @@ from jaxrl.evaluation.diagnosis import (
     copying_finding,
     draw_diagnosis,
     modes_finding,
+    not_finite_finding,
     open_loop_finding,
     overfit_finding,
     skipped,
@@ -111,7 +112,10 @@ def _transitions(known: _Known, rows: int) -> dict[str, Any]:
 
 
 def _overfit(known: _Known) -> Finding:
-    found, known.drawn["losses"] = overfit(known.parts.algorithm, _transitions(known, TRANSITIONS), known.updates, ENOUGH, BETTER)
+    try:
+        found, known.drawn["losses"] = overfit(known.parts.algorithm, _transitions(known, TRANSITIONS), known.updates, ENOUGH, BETTER)
+    except FloatingPointError as error:
+        return not_finite_finding(error)
     return overfit_finding(found, TRANSITIONS, known.updates)
 
 

@@ -52,6 +52,13 @@ def overfit_finding(found: Mapping[str, Any], rows: int, allowed: int) -> Findin
     return Finding("overfit", "fail", figure, advice, found)
 
 
+def not_finite_finding(error: FloatingPointError) -> Finding:
+    """Of an `overfit` that came to no end."""
+    return Finding(
+        "overfit", "fail", str(error), "a lower learning rate, gradients that are clipped; NaN in the data: `jaxrl data validate`"
+    )
+
+
 def open_loop_finding(sets: Mapping[str, Mapping[str, Any]], part: str) -> Finding:
     """Of `errors` of each data set."""
     known = {name: one for name, one in sets.items() if one["median_relative"] is not None}

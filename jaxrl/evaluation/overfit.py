@@ -19,6 +19,10 @@ def overfit(
     `batch` holds `observation`, `action` [B, horizon, A] and maybe `mask`. Known they are when the median error of what the learnt policy
     puts out is below `enough` of the range in the batch, and its mean below `better` times that of who always does the median. The
     parameters that act are those of training, not their average.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+        ValueError: all actions are the same.
     """
     learn, act = jax.random.split(jax.random.key(seed))
     state = jax.jit(algorithm.init)(learn)
@@ -55,9 +59,10 @@ def overfit(
 
 
 def _error(predicted: np.ndarray, batch: dict[str, Any]) -> dict[str, Any]:
-    """Relative to the range of each dimension in the batch, of the steps that are no padding."""
-    action = np.asarray(batch["action"], np.float64)
-    counts = np.asarray(batch["mask"]) > 0 if "mask" in batch else np.ones(action.shape, bool)
+    """Relative to the range of each dimension in the batch, of the steps that are predicted and no padding."""
+    steps = predicted.shape[1]  # less than there are where some are for the network alone, as of vqbet
+    action = np.asarray(batch["action"], np.float64)[:, :steps]
+    counts = np.asarray(batch["mask"])[:, :steps] > 0 if "mask" in batch else np.ones(action.shape, bool)
     kept = np.where(counts, action, np.nan)
     width = np.nanmax(kept, (0, 1)) - np.nanmin(kept, (0, 1))
     varies = counts & (width > 1e-6)

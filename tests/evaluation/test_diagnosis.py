@@ -48,10 +48,20 @@ def test_a_hundred_transitions_are_learnt_by_heart_or_not():
     found, losses = overfit(learner(1e-6), transitions(), 100, 0.05, 0.5)
     stuck = diagnosis.overfit_finding(found, 100, 100)
     assert stuck.result == "fail" and "100 updates do not learn 100 transitions by heart" in stuck.advice and len(losses) == 100
-    with pytest.raises(FloatingPointError, match="the loss is nan after 50 updates on the same 100 rows"):
+    with pytest.raises(FloatingPointError, match="the loss is nan after 50 updates on the same 100 rows") as raised:
         overfit(learner(), transitions() | {"observation": {"state/a": jnp.full((100, 2), jnp.nan)}}, 100, 0.05, 0.5)
+    assert diagnosis.not_finite_finding(raised.value).result == "fail"
     with pytest.raises(ValueError, match="every action of these rows is the same"):
         overfit(learner(), transitions() | {"action": jnp.ones((100, 2, 1))}, 100, 0.05, 0.5)
+
+
+def test_steps_that_are_not_predicted_do_not_count():
+    longer = transitions()
+    for name, fill in (("action", 1e6), ("mask", 1.0)):
+        longer[name] = jnp.concatenate([longer[name], jnp.full((100, 1, 1), fill)], 1)
+    algorithm = learner()
+    shorter = algorithm._replace(update=lambda state, batch, key: algorithm.update(state, transitions(), key))
+    assert overfit(shorter, longer, 50, 0.05, 0.5)[0] == overfit(learner(), transitions(), 50, 0.05, 0.5)[0]
 
 
 def replayed(noise: float, steps: int = 200):
