@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
+from jaxrl.ops.held_out import held_out
 from jaxrl.ops.suggestion import suggestion
 from jaxrl.types import ArraySpec
 from jaxrl_data.cache.store import Store, open_store
@@ -153,12 +154,6 @@ class Member(NamedTuple):
     normalised: tuple[bool, ...]  # which dimensions of the action normalisation is for; () for all
     bgr: tuple[str, ...]  # cameras that are stored blue first
     folder: Path
-
-
-def held_out(hashes: np.ndarray, share: float) -> np.ndarray:
-    """[E] bool: the episodes kept for validation, by their contents alone, so that copies of one go the same way."""
-    first = np.ascontiguousarray(hashes[:, :8]).view("<u8")[:, 0]
-    return first < np.uint64(min(int(share * 2.0**64), 2**64 - 1))
 
 
 class Meaning(NamedTuple):

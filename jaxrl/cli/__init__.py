@@ -1,1 +1,1 @@
-"""The commands: train, eval, render, info, list."""
+"""The commands: train, eval, diagnose, render, view, data, info, list."""

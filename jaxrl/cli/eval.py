@@ -19,6 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--instruction", help="the task in words, for each step of an RLDS or LeRobot data set")
     parser.add_argument("--fps", type=int, help="steps per second for LeRobot, where the environment does not tell them")
     parser.add_argument("--codec", help="of LeRobot's videos: libsvtav1 (the default), libx264, or image, which keeps every pixel")
+    parser.add_argument("--against", type=Path, metavar="RUN", help="another run: both act in the same episodes, of the first one's config")
     parser.add_argument("--randomisation-report", action="store_true", help="success against each physics parameter, as JSON and a picture")
     options, unknown = parser.parse_known_args(arguments)
     overrides = runs.overrides_among(parser, unknown)
@@ -28,10 +29,17 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("a policy that is written, not learnt, is recorded and not evaluated: give --record alone")
     if options.config is not None and (options.best or options.step is not None):
         parser.error("a policy that is written, not learnt, has no checkpoints: leave out --best and --step")
+    if options.against is not None and (options.config or options.record or options.randomisation_report):
+        parser.error("--against compares two runs, and does nothing else: leave out --config, --record and --randomisation-report")
     to = _format(parser, options)
     from jaxrl.training.compilation_cache import enable_compilation_cache
 
     enable_compilation_cache()
+    if options.against is not None:
+        from jaxrl.cli.evaluation import compare_runs
+
+        compare_runs(options.workdir, options.against, options.step, options.best, overrides)
+        return 0
     if options.record is None and not options.randomisation_report:
         from jaxrl.cli.evaluation import evaluate_run
 

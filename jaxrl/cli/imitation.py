@@ -119,7 +119,8 @@ def memory(settings: Settings, mesh: Mesh | None) -> Parts:
     if env is not None:
         check_acts_in(env, loaded.spec, f"the recording {settings.data.path if settings.data else None}")
     learnt = loaded.spec._replace(horizon=source.horizon)
-    algorithm = _learner(settings, learnt, recording.statistics(loaded, source.scale))
+    seen = recording.part_of(loaded, "train", source.validation)
+    algorithm = _learner(settings, learnt, recording.statistics(seen, source.scale))
     return Parts(env, algorithm, make_source(source, loaded, mesh), learnt=learnt)
 
 

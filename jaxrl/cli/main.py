@@ -9,6 +9,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "train a policy from an experiment file",
     "eval": "evaluate the policy of a run, or record its episodes",
+    "diagnose": "tell whether data, policy or loop is at fault in a run on data",
     "render": "make a video of the policy of a run",
     "view": "drive the policy of a run in a window, by keyboard",
     "data": "look at data sets of robot episodes: info, stats, validate, view",

@@ -8,7 +8,9 @@ metrics.jsonl     one line per report
 tensorboard/      the same for TensorBoard
 not_finite/       the state in which something was not finite
 evaluation.json   results with intervals
-learning_curve.png, video.mp4
+learning_curve.png, video.mp4, actions.png
+comparison.json   with another run, of `jaxrl eval --against`
+diagnosis.json    what `jaxrl diagnose` found
 """
 
 import dataclasses
@@ -33,10 +35,18 @@ TENSORBOARD = "tensorboard"
 NOT_FINITE = "not_finite"
 CURVE = "learning_curve.png"
 VIDEO = "video.mp4"
+ACTIONS = "actions.png"
+COMPARISON = "comparison.json"
+DIAGNOSIS = "diagnosis.json"
+DIAGNOSIS_PICTURE = "diagnosis.png"
 RANDOMISATION = "randomisation.json"
 RANDOMISATION_PICTURE = "randomisation.png"
 CURRICULUM_PICTURE = "curriculum.png"
-REPORTS = (EVALUATION, CURVE, VIDEO, RANDOMISATION, RANDOMISATION_PICTURE, CURRICULUM_PICTURE)  # of what has been learnt
+# Of what has been learnt.
+REPORTS = (
+    *(EVALUATION, CURVE, VIDEO, ACTIONS, COMPARISON, DIAGNOSIS, DIAGNOSIS_PICTURE),
+    *(RANDOMISATION, RANDOMISATION_PICTURE, CURRICULUM_PICTURE),
+)
 
 
 def say(text: str) -> None:
@@ -66,6 +76,17 @@ def prepare_backend(config: Any) -> None:
     if xla_flags.needed_by(env) and xla_flags.missing():
         os.environ["XLA_FLAGS"] = xla_flags.xla_flags()
         say(f"what MJX needs on a CPU: XLA_FLAGS={os.environ['XLA_FLAGS']}")
+
+
+class Opened(NamedTuple):
+    """What a run has learnt, with or without something to act in."""
+
+    env: Env | HostEnv | None
+    algorithm: Algorithm
+    params: Params  # deployable; of the first seed where there are several
+    settings: Any
+    meta: dict[str, Any]
+    others: tuple[Params, ...] = ()  # of the other seeds
 
 
 class Loaded(NamedTuple):
@@ -147,6 +168,29 @@ def _restore(found: _Found) -> tuple[list[Params], dict[str, Any]]:
     return [found.algorithm.deployable(seed) for seed in seeds], meta
 
 
+def opened(workdir: Path, step: int | None = None, best: bool = False, overrides: tuple[str, ...] = ()) -> Opened:
+    """What a run has learnt from its checkpoint alone, by default the latest.
+
+    Raises:
+        FileNotFoundError: there is no run or no such checkpoint.
+        ValueError: the policy does not fit the environment of the run.
+    """
+    found = _find(workdir, step, best, overrides)
+    if found.env is not None:
+        from jaxrl.cli.settings import check_acts_in
+
+        check_acts_in(found.env, found.algorithm.policy.spec, "the policy of this run")
+    (first, *others), meta = _restore(found)
+    return Opened(found.env, found.algorithm, first, found.settings, meta, tuple(others))
+
+
+def acting(found: Opened, workdir: Path) -> Loaded:
+    """A policy that has something to act in. Raises ValueError where it has not."""
+    if found.env is None:
+        raise ValueError(f"{workdir}: its config has no env, so there is nothing to act in; add one with --config.env.name=...")
+    return Loaded(found.env, *found[1:])
+
+
 def load(workdir: Path, step: int | None = None, best: bool = False, overrides: tuple[str, ...] = ()) -> Loaded:
     """The policy of a run from its checkpoint alone, by default the latest.
 
@@ -154,15 +198,7 @@ def load(workdir: Path, step: int | None = None, best: bool = False, overrides: 
         FileNotFoundError: there is no run or no such checkpoint.
         ValueError: the run has no environment to act in, or its policy does not fit it.
     """
-    found = _find(workdir, step, best, overrides)
-    if found.env is None:
-        raise ValueError(f"{workdir}: its config has no env, so there is nothing to act in; add one with --config.env.name=...")
-
-    from jaxrl.cli.settings import check_acts_in
-
-    check_acts_in(found.env, found.algorithm.policy.spec, "the policy of this run")
-    (first, *others), meta = _restore(found)
-    return Loaded(found.env, found.algorithm, first, found.settings, meta, tuple(others))
+    return acting(opened(workdir, step, best, overrides), workdir)
 
 
 def learnt(workdir: Path) -> Params:
@@ -174,8 +210,8 @@ def learnt(workdir: Path) -> Params:
 
 
 def shown(env: Env | HostEnv | None, settings: Any) -> tuple[str, ...]:
-    """The metrics worth watching: a loss on data; of a policy that acts, or is evaluated, its return, the task's errors and its falls."""
-    loss = ("loss",) if settings.objectives else ()
+    """The metrics worth watching: a loss and an error on data; of what acts, or is evaluated, its return, the task's errors and falls."""
+    loss = ("loss", "validation/error") if settings.objectives else ()
     if env is None or (loss and not settings.training.evaluate_every):
         return loss
     errors = (f"episode/{name}" for name in env.spec.metrics if name.endswith("_error"))

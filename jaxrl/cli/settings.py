@@ -21,7 +21,8 @@ ROLLOUT, HOST_ROLLOUT = "jaxrl.rollout.rollout", "jaxrl.rollout.host_rollout"
 class Evaluation:
     """`num_episodes` for each condition.
 
-    `score` is the metric by which the best checkpoint is kept, by default the return of a policy that acts while it learns.
+    `score` is the metric by which the best checkpoint is kept, with "-" before it one that is best when low; by default the return of a
+    policy that acts while it learns or is evaluated, else `-validation/error`.
     """
 
     num_episodes: int = 200

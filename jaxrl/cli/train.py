@@ -105,14 +105,31 @@ def _clear(workdir: Path) -> None:
 
 
 def _evaluation_along_the_way(settings: Any, parts: Any) -> Any:
+    from jaxrl.cli.on_data import along_the_way
     from jaxrl.evaluation.evaluate import periodic
 
     every, chosen = settings.training.evaluate_every, settings.evaluation
     if not every:
         return None
-    if parts.env is None:
-        raise ValueError(f"config.training.evaluate_every is {every}, but the config has no env to act in; add config.env or set it to 0")
-    return periodic(parts.env, parts.algorithm.policy, chosen.num_episodes, chosen.seed, settings.training.num_seeds)
+    found = [along_the_way(settings, parts)] if settings.objectives else []
+    if parts.env is not None:
+        found.append(periodic(parts.env, parts.algorithm.policy, chosen.num_episodes, chosen.seed, settings.training.num_seeds))
+    measures = [one for one in found if one is not None]
+    if not measures:
+        raise ValueError(
+            f"config.training.evaluate_every is {every}, but the config has no env to act in, and no episodes held out; add config.env or "
+            "config.source.validation, or set it to 0"
+        )
+    return lambda params: {name: value for measure in measures for name, value in measure(params).items()}
+
+
+def _score(parts: Any, evaluate: Any) -> str | None:
+    """By what the best checkpoint is kept, where the config does not tell: a return, or the error on data that are held out."""
+    if parts.source.steps_per_batch > 0 or (evaluate is not None and parts.env is not None):
+        return "episode/return"
+    from jaxrl.cli.on_data import ERROR
+
+    return None if evaluate is None else f"-{ERROR}"
 
 
 def _outputs(options: argparse.Namespace, settings: Any, parts: Any, whole: Any, resumed_at: int | None) -> Any:
@@ -183,13 +200,12 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
         made_by = {name: meta[name] for name in ("versions", "code_version")}
         runs.write_json(workdir / runs.PROVENANCE, {**made_by, "run_id": secrets.token_hex(4)})
     _announce(settings, parts, whole)
-    has_return = evaluate is not None or parts.source.steps_per_batch > 0
     extras = fit.Extras(
         callback=_outputs(options, settings, parts, whole, there if options.resume else None),
         checkpoints=checkpoints,
         meta=meta,
         evaluate=evaluate,
-        score=settings.evaluation.score or ("episode/return" if has_return else None),
+        score=settings.evaluation.score or _score(parts, evaluate),
         crash_directory=workdir / runs.NOT_FINITE,
         say=say,
     )
@@ -197,7 +213,7 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
 
 
 def _train(options: argparse.Namespace, config: Any, again: str, began: float) -> int:
-    from jaxrl.cli.evaluation import draw_curve, evaluate_run
+    from jaxrl.cli.evaluation import evaluate_run
     from jaxrl.training import fit
 
     settings, parts, mesh, extras = prepare(options, config)
@@ -211,9 +227,6 @@ def _train(options: argparse.Namespace, config: Any, again: str, began: float) -
         return 130
     say(f"trained {result.update} updates in {result.seconds:.0f} s; {time.perf_counter() - began:.0f} s since the command")
     if options.skip_evaluation:
-        return 0
-    if parts.env is None:
-        draw_curve(options.workdir, None, settings)
         return 0
     try:
         evaluate_run(options.workdir)

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.evaluation import report
-from jaxrl.evaluation.play import Played, draw, play, repeat
+from jaxrl.evaluation.motion import motions, moving
+from jaxrl.evaluation.open_loop import Episode
+from jaxrl.evaluation.play import Played, Step, draw, play, repeat, returns
 from jaxrl.evaluation.play_on_host import play_on_host
 from jaxrl.policies.constant import constant
 from jaxrl.types import Env, HostEnv, Metrics, Params, Policy
@@ -19,25 +21,44 @@ UNTIMED_STEP = 0.05  # s that a step of an environment without time lasts in a v
 
 
 def evaluate(
-    env: Env | HostEnv, policy: Policy, params: Params, num_episodes: int, seed: int, others: Sequence[Params] = ()
+    env: Env | HostEnv,
+    policy: Policy,
+    params: Params,
+    num_episodes: int,
+    seed: int,
+    others: Sequence[Params] = (),
+    demonstrations: Sequence[Episode] = (),
 ) -> dict[str, Any]:
     """Results of a policy in the nominal and in the randomised world, beside a policy that does nothing, as plain JSON.
 
     All episodes of the policy run in one compiled call; they follow from the seed, so two policies meet the same ones. What is not ours
     to randomise, a `HostEnv`, is nominal. `others` are the parameters of a run's other seeds: "seeds" then tells how all of them do.
+    With `demonstrations`, "motion" tells how the policy moves beside them.
     """
-    if isinstance(env, HostEnv):
-        trials = _on_host(env, policy, num_episodes, seed)
-    else:
-        trials = _on_device(env, policy, num_episodes, seed)
+    trials = _trials(env, policy, num_episodes, seed, moving if demonstrations else returns)
     played = trials.act(params)
     conditions = {**played, "standing_baseline": trials.stand()}
-    results = {name: report.intervals(conditions[name]) for name in report.CONDITIONS if name in conditions} | {
+    results: dict[str, Any] = {name: report.intervals(conditions[name]) for name in report.CONDITIONS if name in conditions} | {
         "num_episodes": num_episodes,
         "by_condition": {name: report.by_condition(one) for name, one in played.items()},
         "by_parameter": report.by_parameter(played["randomised"], trials.summary) if "randomised" in played else {},
     }
+    if demonstrations:
+        results["motion"] = motions(played, demonstrations, env.spec.action, env.spec.dt)
     return results | ({"seeds": report.by_seed([played, *map(trials.act, others)])} if others else {})
+
+
+class Acting(NamedTuple):
+    """A policy with its parameters."""
+
+    policy: Policy
+    params: Params
+
+
+def compare(env: Env | HostEnv, first: Acting, second: Acting, num_episodes: int, seed: int) -> dict[str, Any]:
+    """Two policies in the same episodes, by condition, and the first minus the second with intervals of pairs, as plain JSON."""
+    both = [_trials(env, one.policy, num_episodes, seed).act(one.params) for one in (first, second)]
+    return {"num_episodes": num_episodes} | {name: report.differences(both[0][name], both[1][name]) for name in both[0]}
 
 
 class _Trials(NamedTuple):
@@ -48,19 +69,25 @@ class _Trials(NamedTuple):
     summary: Mapping[str, Any]  # physics parameters [N] of the randomised ones
 
 
-def _on_host(env: HostEnv, policy: Policy, num_episodes: int, seed: int) -> _Trials:
+def _trials(env: Env | HostEnv, policy: Policy, num_episodes: int, seed: int, keep: Callable[[Step], Any] = returns) -> _Trials:
+    if isinstance(env, HostEnv):
+        return _on_host(env, policy, num_episodes, seed, keep)
+    return _on_device(env, policy, num_episodes, seed, keep)
+
+
+def _on_host(env: HostEnv, policy: Policy, num_episodes: int, seed: int, keep: Callable[[Step], Any]) -> _Trials:
     return _Trials(
-        act=lambda params: {"nominal": play_on_host(env, policy, params, num_episodes, seed)},
+        act=lambda params: {"nominal": play_on_host(env, policy, params, num_episodes, seed, keep)},
         stand=lambda: play_on_host(env, constant(policy.spec), (), num_episodes, seed),
         summary={},
     )
 
 
-def _on_device(env: Env, policy: Policy, num_episodes: int, seed: int) -> _Trials:
+def _on_device(env: Env, policy: Policy, num_episodes: int, seed: int, keep: Callable[[Step], Any]) -> _Trials:
     draws, episodes = jax.random.split(jax.random.key(seed))
     nominal, randomised = repeat(env.nominal, num_episodes), draw(env.sample, draws, num_episodes)
     both: Params = jax.tree.map(lambda a, b: np.concatenate([a, b]), nominal, randomised)
-    run = play(env, policy, num_episodes=2 * num_episodes)
+    run = play(env, policy, keep=keep, num_episodes=2 * num_episodes)
 
     def act(params: Params) -> dict[str, Played]:
         played = jax.device_get(run(params, both, episodes))
@@ -93,6 +120,12 @@ def periodic(env: Env | HostEnv, policy: Policy, num_episodes: int, seed: int, n
     def means(params: Params) -> dict[str, float]:
         played = run(params)
         return {f"episode/{name}": float(np.nanmean(values)) for name, values in report.metrics_of(played).items()}
+
+    return for_seeds(means, num_seeds)
+
+
+def for_seeds(means: Callable[[Params], dict[str, float]], num_seeds: int) -> Callable[[Params], Metrics]:
+    """`means` of deployable parameters as metrics; [num_seeds] with several seeds, of which parameters have an axis then."""
 
     def measure(params: Params) -> Metrics:
         if num_seeds == 1:

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl.evaluation.motion import PREFIX
 from jaxrl.evaluation.play import Played
-from jaxrl.evaluation.statistics import breakdown, interquartile_interval, interval
+from jaxrl.evaluation.statistics import breakdown, difference_interval, interquartile_interval, interval
 from jaxrl.types import SUCCESS
 
 BINS = 5
-HIDDEN = ("reward/", "command/")  # metrics that are parts of others, or conditions
+HIDDEN = ("reward/", "command/", PREFIX)  # metrics that are parts of others, or conditions; and what is no metric
 
 
 def _per_episode(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -50,6 +51,21 @@ def metrics_of(played: Played) -> dict[str, np.ndarray]:
 def intervals(played: Played) -> dict[str, Any]:
     """Each value of `metrics_of` as its mean, or rate, with a 95 % interval over episodes."""
     return {name: _interval(values) for name, values in metrics_of(played).items()}
+
+
+def differences(first: Played, second: Played) -> dict[str, Any]:
+    """Each value of `metrics_of` of two policies in the same episodes: of both, and of the first minus the second, with 95 % intervals.
+
+    Only episodes count in which both have a value.
+    """
+    found = {}
+    one, other = metrics_of(first), metrics_of(second)
+    for name in (name for name in one if name in other):
+        both = np.isfinite(one[name]) & np.isfinite(other[name])
+        pair = one[name][both], other[name][both]
+        told = {"first": interval(pair[0]), "second": interval(pair[1]), "difference": difference_interval(*pair)}
+        found[name] = {key: value.to_json() for key, value in told.items()}
+    return found
 
 
 def by_seed(seeds: Sequence[Mapping[str, Played]]) -> dict[str, Any]:
@@ -118,15 +134,32 @@ def _conditions(results: Mapping[str, Any]) -> tuple[str, ...]:
 def names(results: Mapping[str, Any]) -> tuple[str, ...]:
     """The results worth a column; that of diverged worlds is, once there is one."""
     diverged = any(results[condition]["diverged"]["value"] for condition in _conditions(results))
-    return tuple(name for name in results[CONDITIONS[0]] if name != "length" and (name != "diverged" or diverged))
+    return tuple(name for name in results.get(CONDITIONS[0], ()) if name != "length" and (name != "diverged" or diverged))
 
 
 def table(results: Mapping[str, Any], columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Rows of text for a terminal: a header, then one row per condition."""
-    show = lambda x: "-" if x["value"] is None else f"{x['value']:.3f} [{_number(x['low'])}, {_number(x['high'])}]"  # noqa: E731
+    """Rows of text for a terminal: a header, then one row per condition; none where nothing has acted."""
+    if not _conditions(results):
+        return []
     nothing = {"value": None}  # of what a policy tells of itself, doing nothing has none
-    rows = [(condition, *(show(results[condition].get(name, nothing)) for name in columns)) for condition in _conditions(results)]
-    return [("", *columns), *rows]
+    rows = [(condition, *(_cell(results[condition].get(name, nothing)) for name in columns)) for condition in _conditions(results)]
+    return [(f"N = {results['num_episodes']}", *columns), *rows]
+
+
+def difference_table(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of text for a terminal, of what `compare` gives: for each condition both policies and how far they are apart."""
+    conditions = _conditions(results)
+    columns = [name for name in results[conditions[0]] if name != "length"]
+    rows = [(f"N = {results['num_episodes']}", *columns)]
+    for condition in conditions:
+        for kind in ("first", "second", "difference"):
+            cells = (results[condition].get(name, {}).get(kind, {"value": None}) for name in columns)
+            rows.append((f"{condition}, {kind}", *map(_cell, cells)))
+    return rows
+
+
+def _cell(x: Mapping[str, Any]) -> str:
+    return "-" if x["value"] is None else f"{x['value']:.3f} [{_number(x['low'])}, {_number(x['high'])}]"
 
 
 def _number(value: float | None) -> str:

@@ -114,6 +114,54 @@ def interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return mean_interval(array, confidence)
 
 
+def rate_difference_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
+    """The rate of `first` [n] minus that of `second` [n], both bool, of which entry i is of the same trial; `n` counts trials.
+
+    Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on paired data", method 10: Wilson's
+    intervals of both rates, put together by how far the two agree.
+
+    Raises:
+        ValueError: they are not of the same trials.
+    """
+    one, other = _pairs(first, second)
+    n = one.size
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    both, only_one, only_other = (int(x.sum()) for x in (one & other, one & ~other, ~one & other))
+    neither = n - both - only_one - only_other
+    a, b = (rate_interval(int(x.sum()), n, confidence) for x in (one, other))
+    product = (both + only_one) * (only_other + neither) * (both + only_other) * (only_one + neither)
+    agreement = both * neither - only_one * only_other
+    corrected = max(agreement - n / 2, 0.0) if agreement > 0 else agreement
+    phi = corrected / math.sqrt(product) if product else 0.0
+
+    def wide(x: float, y: float) -> float:
+        return math.sqrt(max(x**2 - 2 * phi * x * y + y**2, 0.0))
+
+    value = a.value - b.value
+    low, high = value - wide(a.value - a.low, b.high - b.value), value + wide(a.high - a.value, b.value - b.low)
+    return Interval(value, low, high, n)
+
+
+def difference_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
+    """`first` [n] minus `second` [n] in the same trials: of rates where both are bool, else the mean difference with Student's interval.
+
+    Raises:
+        ValueError: they are not of the same trials, or a value is not finite.
+    """
+    one, other = _pairs(first, second)
+    if one.dtype == other.dtype == np.bool_:
+        return rate_difference_interval(one, other, confidence)
+    return mean_interval(one.astype(np.float64) - other.astype(np.float64), confidence)
+
+
+def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    one, other = _samples(first), _samples(second)
+    if one.shape != other.shape:
+        raise ValueError(f"{one.size} trials of one and {other.size} of the other; a paired difference needs the same trials of both")
+    return one, other
+
+
 def breakdown(values: ArrayLike, by: ArrayLike, edges: Sequence[float], confidence: float = 0.95) -> list[Bin]:
     """`interval` of the values [n] in each bin of the quantity `by` [n]; the last bin holds its upper edge too.
 

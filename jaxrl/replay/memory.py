@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.specs import with_axes
-from jaxrl.replay.recording import Recording, check
+from jaxrl.replay.recording import Part, Recording, check, part_of
 from jaxrl.types import Array, ArraySpec, Key, Metrics, Params, Source
 
 LARGEST = 2**30  # bytes
@@ -18,17 +18,21 @@ LARGEST = 2**30  # bytes
 @dataclass(frozen=True)
 class Config:
     """`horizon` is the number of actions in a chunk. What is learnt scales each number of the data by `scale`: its deviation is 1
-    ("z_score"), or it lies in [-1, 1] ("bounds").
+    ("z_score"), or it lies in [-1, 1] ("bounds"). A share `validation` of the episodes is held out; `part` says which are drawn from.
     """
 
     batch_size: int = 256
     horizon: int = 1
     scale: Literal["z_score", "bounds"] = "z_score"
+    validation: float = 0.0
+    part: Part = "train"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "horizon"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"validation is {self.validation}, but must be at least 0 and below 1")
 
 
 class MemoryState(NamedTuple):
@@ -48,6 +52,7 @@ def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> So
         ValueError: the recording is faulty or too large, or the numbers do not divide.
     """
     check(recording, "memory")
+    recording = part_of(recording, config.part, config.validation)
     if mesh is not None and config.batch_size % mesh.shape["data"]:
         raise ValueError(f"batch_size is {config.batch_size}, which {mesh.shape['data']} devices on the mesh axis `data` do not divide")
     stored: dict[str, Any] = {"observation": recording.observation, "action": recording.action}

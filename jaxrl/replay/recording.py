@@ -6,19 +6,23 @@ one per episode: `episode_ends` [E] (the row after its last), `final_observation
 imitation does not need.
 """
 
+import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.files import written_whole
 from jaxrl.ops import running_statistics, specs
+from jaxrl.ops.held_out import held_out
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.types import ArraySpec, PolicySpec
 
 PREFIX, FINAL = "observation/", "final_observation/"
+Part = Literal["train", "validation", "all"]
 
 
 class Recording(NamedTuple):
@@ -142,6 +146,46 @@ def public(recording: Recording) -> Recording:
 
     spec = recording.spec._replace(observation=shown(recording.spec.observation))
     return recording._replace(observation=shown(recording.observation), final_observation=shown(recording.final_observation), spec=spec)
+
+
+def episodes(recording: Recording, numbers: Sequence[int]) -> Recording:
+    """These episodes alone, one after the other."""
+    rows = [np.arange(first, end) for first, end in zip([0, *recording.episode_ends[:-1]], recording.episode_ends, strict=True)]
+    at = np.concatenate([rows[number] for number in numbers])
+    chosen = np.asarray(numbers)
+    return recording._replace(
+        observation={name: array[at] for name, array in recording.observation.items()},
+        action=recording.action[at],
+        reward=recording.reward[at],
+        episode_ends=np.cumsum([len(rows[number]) for number in numbers], dtype=np.int64),
+        final_observation={name: array[chosen] for name, array in recording.final_observation.items()},
+        terminated=None if recording.terminated is None else recording.terminated[chosen],
+    )
+
+
+def _hash(recording: Recording, first: int, end: int) -> bytes:
+    """Of what a policy may see of an episode, and of what was done."""
+    found = hashlib.blake2b(recording.action[first:end].tobytes(), digest_size=8)
+    for name, array in sorted(recording.observation.items()):
+        if not name.startswith("privileged/"):
+            found.update(array[first:end].tobytes())
+    return found.digest()
+
+
+def part_of(recording: Recording, part: Part, validation: float) -> Recording:
+    """The episodes of a part, where a share `validation` of them is held out by their contents, as `jaxrl_data` does it.
+
+    Raises ValueError where none is left.
+    """
+    if part == "all" or (part == "train" and not validation):
+        return recording
+    ends = recording.episode_ends.tolist()
+    hashes = b"".join(_hash(recording, first, end) for first, end in zip([0, *ends[:-1]], ends, strict=True))
+    out = held_out(np.frombuffer(hashes, np.uint8).reshape(len(ends), 8), validation)
+    numbers = np.flatnonzero(out if part == "validation" else ~out)
+    if not numbers.size:
+        raise ValueError(f"no episode is left for {part}; a share of {validation} of {len(ends)} episodes is held out")
+    return episodes(recording, numbers.tolist())
 
 
 def statistics(recording: Recording, scale: str = "z_score") -> RunningStatistics:

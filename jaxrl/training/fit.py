@@ -216,7 +216,8 @@ class Extras(NamedTuple):
     checkpoints: Checkpoints | None = None
     meta: dict[str, Any] = {}  # plain JSON that goes into every checkpoint: config, spec, versions
     evaluate: Callable[[Params], Metrics] | None = None  # deployable parameters -> metrics
-    score: str | None = None  # the metric by which the best checkpoint is kept: of evaluations where there are any, else of training
+    score: str | None = None
+    # The metric by which the best checkpoint is kept, of evaluations where there are any, else of training; after "-" low ones are best.
     crash_directory: Path | None = None  # where the state goes in which something was not finite
     say: Callable[[str], None] = lambda text: None  # takes lines about what happens
 
@@ -240,19 +241,26 @@ def _env_steps(config: Config, source: Source, updates: int) -> int:
 def _save(config: Config, extras: Extras, source: Source, run: Run, clock: _Clock, scores: dict[str, float]) -> None:
     if extras.checkpoints is not None and clock.update not in extras.checkpoints.steps():
         meta = extras.meta | clock._asdict() | {"env_steps": _env_steps(config, source, clock.update)}
-        extras.checkpoints.save(clock.update, run._asdict(), meta, scores.get(extras.score or ""))
+        extras.checkpoints.save(clock.update, run._asdict(), meta, _scored(extras, scores))
+
+
+def _scored(extras: Extras, scores: dict[str, float]) -> float | None:
+    """The score among these, the higher the better; None where it is not."""
+    name = extras.score or ""
+    found = scores.get(name.removeprefix("-"))
+    return -found if found is not None and name.startswith("-") else found
 
 
 def _check_score(extras: Extras, scores: dict[str, float]) -> None:
     """Raises ValueError where the score is none of what is reported."""
-    if extras.score is not None and extras.score not in scores:
+    if extras.score is not None and _scored(extras, scores) is None:
         names = ", ".join(sorted(name for name in scores if "/seed_" not in name))
         raise ValueError(f"the score is {extras.score}, which is not reported; choose among {names}")
 
 
 def _leads(extras: Extras, scores: dict[str, float]) -> bool:
     """Whether this evaluation is better than that of every checkpoint."""
-    score = scores.get(extras.score or "")
+    score = _scored(extras, scores)
     return score is not None and extras.checkpoints is not None and extras.checkpoints.would_be_best(score)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from jaxrl.distributed.mesh import data_mesh
+from jaxrl.ops.held_out import held_out
 from jaxrl_data import kept_samples
 from jaxrl_data.dataset_source import Config, batches, dataset_source, mixture_of
-from jaxrl_data.members import Set, held_out, open_member
+from jaxrl_data.members import Set, open_member
 from jaxrl_data.mixture import Images, Mixture
 from jaxrl_data.samples import open_mixture
 from jaxrl_data.transforms.interface import invert

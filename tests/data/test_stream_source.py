@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from jaxrl.distributed.mesh import data_mesh
+from jaxrl.ops.held_out import held_out
 from jaxrl_data.cache.prepare import plan, prepare
 from jaxrl_data.cache.store import open_store
 from jaxrl_data.episode import BadEpisode
-from jaxrl_data.members import held_out
 from jaxrl_data.stream_source import open_mixed, stream_source
 from jaxrl_data.streaming.members import Streamed
 from tests.data.batches import assert_rows, assert_same, counts

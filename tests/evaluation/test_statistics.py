@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxrl.evaluation.statistics import Interval, breakdown, interquartile_interval, interval, mean_interval, rate_interval
+from jaxrl.evaluation.statistics import (
+    Interval,
+    breakdown,
+    difference_interval,
+    interquartile_interval,
+    interval,
+    mean_interval,
+    rate_difference_interval,
+    rate_interval,
+)
 
 
 def test_mean_agrees_with_the_t_test():
@@ -111,3 +120,43 @@ def test_interquartile_interval_of_single_runs_has_no_bounds():
     assert result.value == pytest.approx(2.0) and math.isnan(result.low) and math.isnan(result.high)
     with pytest.raises(ValueError, match=r"at least one run of each task, got \[2, 0\] runs"):
         interquartile_interval([[1.0, 2.0], []])
+
+
+def _trials(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Paired outcomes of which so many are of each kind."""
+    kinds = np.repeat([[True, True], [True, False], [False, True], [False, False]], [both, first, second, neither], axis=0)
+    return kinds[:, 0], kinds[:, 1]
+
+
+def test_paired_rates_are_as_far_apart_as_published():
+    """Hyper-responsiveness of the airway, Bentur et al. 2009, in Fagerland et al. 2014, https://doi.org/10.1002/sim.6148."""
+    found = rate_difference_interval(*_trials(1, 1, 7, 12))
+    np.testing.assert_allclose(found, (2 / 21 - 8 / 21, -0.507, -0.026, 21), atol=6e-4)
+    turned = rate_difference_interval(*_trials(1, 7, 1, 12))
+    np.testing.assert_allclose((turned.value, turned.low, turned.high), (-found.value, -found.high, -found.low))
+
+
+@pytest.mark.parametrize("cells", [(0.4, 0.1, 0.3, 0.2), (0.9, 0.05, 0.04, 0.01), (0.25, 0.25, 0.25, 0.25)])
+def test_paired_rates_cover_what_they_promise(cells):
+    generator, covered, narrower = np.random.default_rng(3), [], []
+    for _ in range(300):
+        drawn = generator.multinomial(50, cells)
+        found = rate_difference_interval(*_trials(*drawn.tolist()))
+        covered.append(found.low <= cells[1] - cells[2] <= found.high)
+        narrower.append(found.high - found.low)
+    assert np.mean(covered) > 0.925
+    if cells[0] == 0.4:  # what two policies have in common takes nothing from the difference
+        apart = [rate_difference_interval(*_trials(*generator.multinomial(50, (0.35, 0.15, 0.35, 0.15)).tolist())) for _ in range(300)]
+        assert np.mean(narrower) < np.mean([one.high - one.low for one in apart])
+
+
+def test_differences_of_pairs():
+    generator = np.random.default_rng(4)
+    first, second = generator.normal(size=12), generator.normal(size=12)
+    expected = stats.ttest_rel(first, second).confidence_interval()
+    np.testing.assert_allclose(difference_interval(first, second), ((first - second).mean(), expected.low, expected.high, 12))
+    same = np.array([True, False, True])
+    assert difference_interval(same, same).value == 0 and difference_interval(same, ~same).n == 3
+    assert rate_difference_interval(np.zeros(0, bool), np.zeros(0, bool)).n == 0
+    with pytest.raises(ValueError, match="3 trials of one and 2 of the other"):
+        difference_interval(same, same[:2])

@@ -119,3 +119,14 @@ def test_data_may_be_drawn_inside_jit_with_donation():
     for i in range(3):
         state, _ = step(state, None, jax.random.key(i))
     assert state.batches == 3 and state.batches.dtype == jnp.int32
+
+
+def test_held_out_episodes_are_not_drawn():
+    whole = record(lengths=(2,) * 30)
+    drawn = {}
+    for part in ("train", "validation"):
+        _, batch = draw(memory(Config(batch_size=200, validation=0.4, part=part), whole), 4)
+        drawn[part] = set(np.asarray(batch["action"])[..., 1].astype(int).ravel().tolist())
+    assert drawn["train"].isdisjoint(drawn["validation"]) and drawn["train"] | drawn["validation"] == set(range(30))
+    with pytest.raises(ValueError, match="validation is 1.0, but must be at least 0 and below 1"):
+        Config(validation=1.0)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxrl.replay.recording import Recording, load, save, statistics
+from jaxrl.replay.recording import Recording, episodes, load, part_of, save, statistics
 from jaxrl.types import ArraySpec, PolicySpec
 
 SPEC = PolicySpec({"state/x": ArraySpec((3,), names=("x", "y", "z"), unit="m")}, ArraySpec((2,)), rate=50.0)
@@ -116,3 +116,24 @@ def test_damaged_spec_is_refused(tmp_path):
 def test_absent_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="jaxrl eval <workdir> --record"):
         load(tmp_path / "episodes.npz")
+
+
+def test_episodes_alone():
+    found = episodes(record(), [2, 0])
+    np.testing.assert_array_equal(found.action, np.concatenate([record().action[5:], record().action[:4]]))
+    np.testing.assert_array_equal(found.observation["state/x"][:6], record().observation["state/x"][5:])
+    np.testing.assert_array_equal(found.episode_ends, [6, 10])
+
+
+def test_what_is_held_out_is_no_part_of_the_rest_and_follows_the_contents():
+    whole = record(lengths=(3,) * 400)
+    train, out = (part_of(whole, part, 0.3) for part in ("train", "validation"))
+    assert len(train.episode_ends) + len(out.episode_ends) == 400 and 90 <= len(out.episode_ends) <= 150
+    held = {one.tobytes() for one in out.action.reshape(-1, 3, 2)}
+    assert held.isdisjoint(one.tobytes() for one in train.action.reshape(-1, 3, 2))
+    turned = part_of(episodes(whole, list(range(399, -1, -1))), "validation", 0.3)
+    assert {one.tobytes() for one in turned.action.reshape(-1, 3, 2)} == held
+    np.testing.assert_array_equal(part_of(out, "validation", 0.3).action, out.action)
+    assert part_of(whole, "all", 0.3) is whole and part_of(whole, "train", 0.0) is whole
+    with pytest.raises(ValueError, match="no episode is left for validation; a share of 0.0 of 3 episodes is held out"):
+        part_of(record(), "validation", 0.0)

@@ -277,13 +277,14 @@ def test_reports_and_evaluations_reach_the_callback():
     assert reports[2].metrics["score"] == 4 * WORLDS * UNROLL
 
 
-def test_the_best_of_the_evaluated_states_is_kept_with_its_own_score(tmp_path):
+@pytest.mark.parametrize(("score", "best"), [("score", 8), ("-score", 4)])
+def test_the_best_of_the_evaluated_states_is_kept_with_its_own_score(tmp_path, score, best):
     algorithm, source = parts()
     told = iter([1.0, 3.0, 2.0])
     checkpoints = open_checkpoints(tmp_path, keep_last=1)
-    extras = fit.Extras(checkpoints=checkpoints, evaluate=lambda params: {"score": jnp.float32(next(told))}, score="score")
+    extras = fit.Extras(checkpoints=checkpoints, evaluate=lambda params: {"score": jnp.float32(next(told))}, score=score)
     fit.fit(dataclasses.replace(CONFIG, total_updates=14, evaluate_every=4, checkpoint_seconds=0.0), algorithm, source, extras)
-    assert (checkpoints.steps(), checkpoints.best()) == ([8, 14], 8)
+    assert (checkpoints.steps(), checkpoints.best()) == ([best, 14], best)
     checkpoints.close()
 
 

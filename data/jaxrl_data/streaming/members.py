@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxrl.ops.held_out import held_out
 from jaxrl_data.cache.shard import LeftOut, content_hash, usable
 from jaxrl_data.dataset import Dataset
 from jaxrl_data.episode import BadEpisode, Episode, Features, length
-from jaxrl_data.members import Meaning, Part, Set, finite, held_out, meaning
+from jaxrl_data.members import Meaning, Part, Set, finite, meaning
 from jaxrl_data.open import open_apart, splits
 from jaxrl_data.selection import steps_of
 from jaxrl_data.streaming.lanes import cut
