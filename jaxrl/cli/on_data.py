@@ -57,12 +57,13 @@ def on_data(settings: Settings, number: int, kept: Mapping[str, Any] | None = No
     make, config = part(settings.source, "source", "config.source")
     which = which or ("validation" if config.validation and config.part == "train" else config.part)
     if isinstance(config, memory.Config):
-        whole = recording.part_of(recording.public(loaded_recording(settings)), which, config.validation)
+        everything = recording.public(loaded_recording(settings))
+        whole = recording.part_of(everything, which, config.validation)
         chosen = _evenly(len(whole.episode_ends), number)
         few = whole if len(chosen) == len(whole.episode_ends) else recording.episodes(whole, chosen)
         shown = {RECORDING: OfSet(episodes_of(few, config.horizon), whole.spec.action)}
         returns = np.add.reduceat(whole.reward, [0, *whole.episode_ends[:-1]])
-        return OnData(which, shown, memory.memory(dataclasses.replace(config, part=which), whole), returns)
+        return OnData(which, shown, memory.memory(dataclasses.replace(config, part=which), everything), returns)
     with installed():
         found = import_module("jaxrl_data.shown").shown(config, which, number)
         loaded = make(dataclasses.replace(config, part=which))

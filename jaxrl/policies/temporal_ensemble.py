@@ -26,8 +26,8 @@ def temporal_ensemble(config: Config, policy: Policy) -> Policy:
     """
     if policy.spec.mixed and policy.spec.executed_steps > 1:
         raise ValueError(
-            f"it asks at each step, but these chunks go on from earlier ones of which {policy.spec.executed_steps} steps are executed; leave "
-            "out receding_horizon, or what mixes them before this"
+            f"it asks at each step, but these chunks go on from earlier ones of which {policy.spec.executed_steps} steps are executed; "
+            "leave out receding_horizon, or what mixes them before this"
         )
     horizon, shape = policy.spec.horizon, tuple(map(int, policy.spec.action.shape))
     weights = jnp.exp(-config.coefficient * jnp.arange(horizon, dtype=jnp.float32))
