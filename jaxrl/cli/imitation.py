@@ -65,8 +65,6 @@ def supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatisti
         objectives[name] = make_objective(
             objective, spec, make_network(network, spec.observation, _output_shape(make_objective, objective, spec))
         )
-    if len(objectives) > 1 and not config.policy:  # a config sorts its sections, so none of them is the first
-        raise ValueError(f"config.algorithm.policy: missing; name which of the objectives acts, {', '.join(sorted(objectives))}")
     return make(config, objectives, weights, normaliser)
 
 
@@ -87,6 +85,8 @@ def with_policies(settings: Settings, algorithm: Algorithm) -> Algorithm:
 
 def _learner(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
     """One that is to be trained, from `config.pretrained` on where there is one."""
+    if len(settings.objectives) > 1 and not settings.algorithm.get("policy"):  # a config sorts its sections, so none of them is the first
+        raise ValueError(f"config.algorithm.policy: missing; name which of the objectives acts, {' or '.join(sorted(settings.objectives))}")
     return with_policies(settings, _begun(settings, supervised(settings, spec, normaliser), normaliser))
 
 

@@ -17,6 +17,7 @@ from jaxrl.evaluation.histograms import draw_histograms, histograms
 from jaxrl.evaluation.latency import latency
 from jaxrl.evaluation.loss import losing, loss_on
 from jaxrl.evaluation.open_loop import Episode, episodes_of, errors, replay, replaying
+from jaxrl.ops.specs import check_spec
 from jaxrl.replay import memory, recording
 from jaxrl.types import ArraySpec, Metrics, Params, Source
 
@@ -141,7 +142,11 @@ def along_the_way(settings: Settings, parts: Parts) -> Callable[[Params], Metric
 
 
 def replayed_sets(opened: Opened, found: OnData) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of each data set its errors with its histograms; and all histograms, for a picture."""
+    """Of each data set its errors with its histograms; and all histograms, for a picture.
+
+    Raises ValueError where a policy learns from other things than the data hold.
+    """
+    check_spec(opened.algorithm.batch_spec, found.source.spec, "what this run learnt", "the data")
     tables, pictures = dict[str, Any](), dict[str, Any]()
     for name, one in found.sets.items():
         replayed = replay(opened.algorithm.policy, opened.params, one.episodes, opened.settings.evaluation.seed)
