@@ -35,7 +35,8 @@ def serving(kept: Mapping[str, Any]) -> Serving:
     history in front where `history` is above 1. It returns what the policy reads, without a batch, and what `act` needs of it.
 
     Raises:
-        ValueError: it was made by another version; later, an observation lacks something, or has another history.
+        ValueError: it was made by another version; later, an observation lacks something, has another history, or is not finite, as may
+            be what the policy returns.
     """
     transforms, history, reads = from_json(kept["transforms"]), int(kept["history"]), kept["observation"]
 
@@ -52,7 +53,7 @@ def serving(kept: Mapping[str, Any]) -> Serving:
 
 
 def _check(seen: Mapping[str, Any], reads: Mapping[str, int | None]) -> None:
-    """Raises ValueError: a state or image is missing, unknown, or of another width."""
+    """Raises ValueError: a state or image is missing, unknown, of another width or kind, or not finite."""
     for name in seen:
         if name not in reads and not name.startswith("task/"):
             raise ValueError(f"{name}: the policy reads no such thing; {suggestion(name, tuple(reads))}")
@@ -61,6 +62,11 @@ def _check(seen: Mapping[str, Any], reads: Mapping[str, int | None]) -> None:
             raise ValueError(f"{name}: is missing in what the robot sees")
         if width is not None and np.shape(seen[name])[-1:] != (width,):
             raise ValueError(f"{name}: has the shape {np.shape(seen[name])}, but the policy reads {width} numbers of each step")
+        if width is not None and not np.isfinite(seen[name]).all():
+            raise ValueError(f"{name}: is not finite, {np.asarray(seen[name]).tolist()}; hold the robot until its sensors are well")
+        image = seen[name] if name.startswith("image/") and isinstance(seen[name], np.ndarray) else None
+        if image is not None and image.dtype != object and (image.dtype != np.uint8 or image.shape[-1:] != (3,)):
+            raise ValueError(f"{name}: is {image.dtype} {image.shape}, but the policy reads uint8 [height, width, 3]")
 
 
 def _with_history(name: str, value: Any, history: int) -> Any:
@@ -74,9 +80,13 @@ def _with_history(name: str, value: Any, history: int) -> Any:
         value = np.asarray(value)[None]
     if len(value) != history:
         raise ValueError(f"{name}: has {len(value)} steps of history, but the policy reads {history}")
+    if name.startswith("state/") and np.ndim(value) != 2:
+        raise ValueError(f"{name}: has the shape {np.shape(value)} with its history, but the policy reads [{history}, numbers]")
     return value
 
 
 def _undone(transforms: tuple[Transform, ...], chunk: np.ndarray, reference: Sample) -> np.ndarray:
+    if not np.isfinite(chunk).all():
+        raise ValueError("the policy's chunk is not finite; do not execute it")
     action: np.ndarray = invert(transforms, {ACTION: np.asarray(chunk, np.float32), **reference})[ACTION]
     return action

@@ -88,10 +88,18 @@ def test_what_does_not_fit_is_said(tmp_path):
     for seen, message in (
         ({}, "state/pose: is missing in what the robot sees"),
         ({"state/pose": np.zeros(4)}, r"state/pose: has the shape \(4,\), but the policy reads 3 numbers"),
+        ({"state/pose": np.array([0.0, np.nan, 1.0])}, "state/pose: is not finite"),
+        ({"state/pose": np.zeros((2, 3))}, r"state/pose: has the shape \(1, 2, 3\) with its history"),
         ({"state/pose": np.zeros(3), "state/pse": np.zeros(3)}, "state/pse: the policy reads no such thing; did you mean state/pose"),
     ):
         with pytest.raises(ValueError, match=message):
             serving(kept).observe(seen)
+    with pytest.raises(ValueError, match="the policy's chunk is not finite"):
+        serving(kept).act(np.full((3, 2), np.nan), {})
+    reads = {**kept, "observation": {"image/front": None}}
+    for image in (np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((3, 8, 8), np.uint8)):
+        with pytest.raises(ValueError, match=r"image/front: is .* but the policy reads uint8 \[height, width, 3\]"):
+            serving(reads).observe({"image/front": image})
     with pytest.raises(ValueError, match=r"jaxrl_data.transforms.poses.Gone: cannot be made by this version"):
         from_json([{"type": "jaxrl_data.transforms.poses.Gone"}])
     with pytest.raises(ValueError, match=r"os.system: cannot be made by this version of jaxrl: it is no part of jaxrl_data"):
