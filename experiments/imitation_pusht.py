@@ -57,7 +57,7 @@ HEADS: dict[str, dict[str, Any]] = {
         "temperature": 1.0,
         "network": {"name": "jaxrl.networks.token_decoder", "width": 128, "layers": 4, "heads": 4},
     },
-    "diffusion": {**DIFFUSION, "network": BLOCKS},
+    "diffusion": {**DIFFUSION, "prediction": "v", "network": BLOCKS},
     "flow": {"name": "jaxrl.objectives.flow", "network": BLOCKS},
     "consistency": {"name": "jaxrl.objectives.consistency", "teacher": "flow", "points": 40, "network": BLOCKS},
     "diffusion_unet": {**DIFFUSION, "network": {"name": "jaxrl.networks.unet1d", "channels": (64, 128, 256)}},

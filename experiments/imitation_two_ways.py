@@ -23,7 +23,14 @@ HEADS: dict[str, dict[str, Any]] = {
     "gaussian": {"name": "jaxrl.objectives.bc", "head": "gaussian", "network": MLP},
     "mixture": {"name": "jaxrl.objectives.bc", "head": "mixture", "components": 5, "network": MLP},
     "binned": {"name": "jaxrl.objectives.bc", "head": "binned", "bins": 64, "network": MLP},
-    "diffusion": {"name": "jaxrl.objectives.diffusion", "clip_sample": 1.0, "sampler": "ddim", "inference_steps": 10, "network": BLOCKS},
+    "diffusion": {
+        "name": "jaxrl.objectives.diffusion",
+        "prediction": "v",  # of the noise alone, little would be learnt of what is left at the end
+        "clip_sample": 1.0,
+        "sampler": "ddim",
+        "inference_steps": 10,
+        "network": BLOCKS,
+    },
     "flow": {"name": "jaxrl.objectives.flow", "network": BLOCKS},
     "consistency": {"name": "jaxrl.objectives.consistency", "teacher": "flow", "points": 20, "network": BLOCKS},
     "ibc": {
