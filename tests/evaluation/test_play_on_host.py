@@ -71,7 +71,7 @@ def test_evaluation_recording_and_means_along_the_way(host):
     assert set(results) == {"nominal", "standing_baseline", "num_episodes", "by_condition", "by_parameter"}
     assert results["standing_baseline"]["length"]["value"] == LENGTH and results["nominal"]["fall_rate"]["value"] == 1
     rows = report.table(results, report.names(results))
-    assert [row[0] for row in rows] == ["", "nominal", "standing_baseline"]
+    assert [row[0] for row in rows] == ["N = 7", "nominal", "standing_baseline"]
     means = periodic(host, policy(), EPISODES, seed=4)(jnp.float32(2.5))
     assert float(means["episode/return"]) == pytest.approx(results["nominal"]["return"]["value"])
     recording = recorded(host, policy(), jnp.float32(2.5), EPISODES, seed=4)

@@ -35,6 +35,7 @@ CASES = {
     "huber_error": (lambda p, t: regression.huber_error(p, t, 1e-3), PAIR),
     "quantile_huber_error": (lambda p, t: regression.quantile_huber_error(p, t, 0.1, 1e-3), PAIR),
     "expectile_error": (lambda p, t: regression.expectile_error(p, t, 0.9), PAIR),
+    "pseudo_huber_distance": (lambda p, t: regression.pseudo_huber_distance(p[:, None], t[:, None], jnp.ones((len(p), 1))), PAIR),
     "gaussian_nll": (likelihood.gaussian_nll, GAUSSIAN),
     "mixture_nll": (
         likelihood.mixture_nll,
