@@ -42,7 +42,7 @@ def kill(workdir: Path, moment: int) -> bool:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("kills", "least"), [(1, 1), pytest.param(10, 4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "least"), [(3, 1), pytest.param(10, 4, marks=pytest.mark.slow)])
 def test_killed_runs_end_like_the_one_that_was_left_alone(kills, least, tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     process = launch(alone)
