@@ -74,11 +74,24 @@ _DINO: dict[str, Rule] = {
     r"^last_norm/": "layernorm/",
     r"/(kernel|scale)$": "/weight",
 }
+_DECODER: dict[str, Rule] = {
+    r"^layers/": "model/layers/*/",
+    r"\*/(query|key|value|output)/": lambda found: f"*/self_attn/{found[1][0]}_proj/",
+    r"\*/(gate|up|down)/": r"*/mlp/\1_proj/",
+    r"attention_norm/": "input_layernorm/",
+    r"mlp_norm/": "post_attention_layernorm/",
+    r"^embedding$": "model/embed_tokens/weight",
+    r"^norm/": "model/norm/",
+    r"^head/": "lm_head/",
+    r"/(kernel|scale)$": "/weight",
+}
 NAMINGS = {
     "resnet": Naming(_resnet, (r"^fc\.", r"num_batches_tracked$"), ""),
     "clip": Naming(_replaced(_CLIP), (r"position_ids$",), "vision_model."),
     "siglip": Naming(_replaced(_CLIP), (r"^head\.", r"position_ids$"), "vision_model."),
     "dinov2": Naming(_replaced(_DINO), (r"^embeddings\.mask_token$",), ""),
+    "llama": Naming(_replaced(_DECODER), (r"rotary_emb\.inv_freq$",), ""),
+    "gemma": Naming(_replaced(_DECODER), (r"^lm_head\.weight$",), ""),  # which some files hold beside the table that it is
 }
 
 
