@@ -1,6 +1,6 @@
 """PaliGemma (Beyer et al. 2024, https://arxiv.org/abs/2407.07726): SigLIP's patches as tokens in front of Gemma's; what pi0 begins with."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,10 @@ from jaxrl.types import Array, Key, Params
 
 @dataclass(frozen=True)
 class Config:
-    """`vision` is a transformer without pooling; a linear layer makes its patches as wide as the tokens of the `text`."""
+    """`vision` is a transformer without pooling; a linear layer makes its patches as wide as the tokens of the `text`.
+
+    What computes the text in bfloat16 computes the patches in it, too.
+    """
 
     vision: vit.Config = field(default_factory=lambda: vit.SIZES["siglip_so400m14"])
     text: gemma.Config = field(default_factory=gemma.Config)
@@ -33,8 +36,9 @@ def paligemma(config: Config) -> SeeingModel:
     Raises:
         ValueError: as `gemma` does.
     """
-    backbone, text = vit.vit(config.vision), gemma.gemma(config.text)
-    projector = nn.Dense(config.text.width, kernel_init=nn.initializers.normal(0.02), dtype=jnp.dtype(config.text.computing.dtype))
+    computing = config.text.computing
+    backbone, text = vit.vit(replace(config.vision, bfloat16=computing.dtype == "bfloat16")), gemma.gemma(config.text)
+    projector = nn.Dense(config.text.width, kernel_init=nn.initializers.normal(0.02), dtype=jnp.dtype(computing.dtype))
 
     def init(key: Key) -> Params:
         of_vision, of_projector, of_text = jax.random.split(key, 3)
@@ -42,7 +46,7 @@ def paligemma(config: Config) -> SeeingModel:
         return {"vision": backbone.network.init(of_vision)[0], "projector": dict(projected), "text": text.init(of_text)}
 
     def see(params: Params, pictures: Array) -> Array:
-        features, _ = backbone.network.apply(params["vision"], {}, pictures.astype(config.text.computing.dtype))
+        features, _ = backbone.network.apply(params["vision"], {}, pictures)
         patches = features.map.reshape(len(pictures), -1, config.vision.width)
         return projector.apply({"params": params["projector"]}, patches)  # type: ignore[return-value]
 

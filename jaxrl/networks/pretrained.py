@@ -74,6 +74,7 @@ _DINO: dict[str, Rule] = {
     r"^last_norm/": "layernorm/",
     r"/(kernel|scale)$": "/weight",
 }
+_LAST: dict[str, Rule] = {r"(kernel|scale)$": "weight"}
 _DECODER: dict[str, Rule] = {
     r"^layers/": "model/layers/*/",
     r"\*/(query|key|value|output)/": lambda found: f"*/self_attn/{found[1][0]}_proj/",
@@ -85,6 +86,15 @@ _DECODER: dict[str, Rule] = {
     r"^head/": "lm_head/",
     r"/(kernel|scale)$": "/weight",
 }
+
+
+def _paligemma(path: str) -> str:
+    part, _, rest = path.partition("/")
+    if part == "vision":
+        return "vision_tower.vision_model." + _replaced(_CLIP)(rest)
+    return "language_model." + _replaced(_DECODER)(rest) if part == "text" else "multi_modal_projector.linear." + _replaced(_LAST)(rest)
+
+
 NAMINGS = {
     "resnet": Naming(_resnet, (r"^fc\.", r"num_batches_tracked$"), ""),
     "clip": Naming(_replaced(_CLIP), (r"position_ids$",), "vision_model."),
@@ -92,6 +102,7 @@ NAMINGS = {
     "dinov2": Naming(_replaced(_DINO), (r"^embeddings\.mask_token$",), ""),
     "llama": Naming(_replaced(_DECODER), (r"rotary_emb\.inv_freq$",), ""),
     "gemma": Naming(_replaced(_DECODER), (r"^lm_head\.weight$",), ""),  # which some files hold beside the table that it is
+    "paligemma": Naming(_paligemma, (r"^language_model\.lm_head\.weight$", r"vision_model\.head\.", r"position_ids$"), ""),
 }
 
 
@@ -133,7 +144,7 @@ def _ours(path: str, theirs: np.ndarray, shape: tuple[int, ...], first: int) -> 
         turned = theirs.transpose(2, 3, 1, 0) if theirs.ndim == 4 else theirs.T
         fits = turned.shape == shape or (theirs.ndim == 4 and turned.reshape(-1, turned.shape[-1]).shape == shape)
         return turned.reshape(shape) if fits else None
-    if path == "positions":
+    if path.rpartition("/")[2] == "positions":
         table = theirs.reshape(-1, theirs.shape[-1])
         fits = table.shape[1] == shape[1] and _square(len(table) - first) and _square(shape[0] - first)
         return (table if len(table) == shape[0] else resized_positions(table, shape[0], first)) if fits else None

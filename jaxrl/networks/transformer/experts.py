@@ -1,4 +1,4 @@
-"""Layers whose attention is that of several sets of weights (the mixture of transformers of pi0, https://arxiv.org/abs/2410.24164), or of one.
+"""Layers whose attention is that of several sets of weights, or of one (as in pi0, https://arxiv.org/abs/2410.24164).
 
 Layers are stacked, [depth, ...], and run by one loop, so that all depths compile alike.
 """
@@ -58,8 +58,9 @@ def _check_call(
     sizes: Mapping[str, Size], tokens: Mapping[str, Any], mask: Any, places: Any, conditions: Mapping[str, Any], slots: int
 ) -> None:
     """Raises ValueError where a call's arrays do not fit each other; `slots` are the keys beside the tokens' own."""
-    if unknown := sorted(set(tokens) - set(sizes)) or not tokens:
-        raise ValueError(f"tokens are of {', '.join(unknown) if tokens else 'no set'}, but the sets of weights are {', '.join(sizes)}")
+    unknown = sorted(set(tokens) - set(sizes))
+    if unknown or not tokens:
+        raise ValueError(f"tokens are of {', '.join(unknown) or 'no set'}, but the sets of weights are {', '.join(sizes)}")
     for name, x in tokens.items():
         if x.ndim != 3 or x.shape[-1] != sizes[name].width:
             raise ValueError(f"tokens of {name} have the shape {x.shape}, but must be [B, T, {sizes[name].width}]")
@@ -119,7 +120,7 @@ def experts(sizes: Mapping[str, Size], computing: Computing) -> Experts:
         return after
 
     def ended(params: Params, xs: Mapping[str, Array], conditions: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: norms[name].apply({"params": params[name]["norm"]}, x, conditions.get(name))[0] for name, x in xs.items()}  # type: ignore[misc]
+        return {name: norms[name].apply({"params": params[name]["norm"]}, x, conditions.get(name))[0] for name, x in xs.items()}
 
     def stacked(params: Params, xs: Mapping[str, Array]) -> dict[str, Params]:
         return {name: params[name]["layers"] for name in xs}

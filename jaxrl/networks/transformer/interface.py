@@ -7,7 +7,7 @@ from jaxrl.types import Array, Key, Params
 
 
 class Cache(NamedTuple):
-    """Keys, already turned by their places, and values of what was read: S slots for each layer. Which of them count is for masks to say."""
+    """Keys, already turned by their places, and values of what was read: S slots for each layer. Masks say which of them count."""
 
     keys: Array  # [depth, B, S, kv_heads, head_dim]
     values: Array  # the same
@@ -16,9 +16,9 @@ class Cache(NamedTuple):
 class Experts(NamedTuple):
     """Sets of weights, by name, whose tokens attend to each other; each token goes through those of its own set.
 
-    Tokens come as {name: [B, T_name, width of name]}, which may lack some. Together, in the order in which the factory was given the sets, they
-    are T tokens, of which `mask` [B, T, keys] bool says what each sees and `places` [B, T] where it stands. `conditions` are
-    {name: [B, 1 or T_name, condition]}, for sets that take one.
+    Tokens come as {name: [B, T_name, width of name]}, which may lack some. Together, in the order of the sets, they are T tokens, of which
+    `mask` [B, T, keys] bool says what each sees and `places` [B, T] where it stands. `conditions` are {name: [B, 1 or T_name, condition]},
+    for sets that take one.
     """
 
     init: Callable[
@@ -28,7 +28,8 @@ class Experts(NamedTuple):
     # (params, tokens, mask, places, conditions=None, cache=None) -> tokens behind the last norm; keys are those of the cache, then the T
     blank: Callable[..., Cache]  # (batch, slots) -> an empty cache
     extend: Callable[..., tuple[dict[str, Array], Cache]]
-    # (params, tokens, mask, places, cache, place, conditions=None) -> tokens, cache whose slots from `place` on are now theirs; keys are its slots
+    # (params, tokens, mask, places, cache, place, conditions=None) -> tokens, and the cache with them in its slots from `place` on; keys
+    # are its slots
 
 
 class LanguageModel(NamedTuple):

@@ -11,7 +11,7 @@ _ACTIVATIONS = {"gelu": nn.gelu, "silu": nn.silu}
 
 @dataclass(frozen=True)
 class Size:
-    """`depth` layers of `width`; `heads` queries share `kv_heads` keys and values of `head_dim`, and `mlp` is the hidden width of a gated MLP.
+    """`depth` layers of `width`; `heads` queries share `kv_heads` keys and values of `head_dim`, and a gated MLP has `mlp` hidden units.
 
     `activation` makes it a GeGLU ("gelu", its approximation by tanh) or a SwiGLU ("silu", Shazeer 2020, https://arxiv.org/abs/2002.05202).
     `longest` is the base of the rotary positions. Scales of norms are learnt as they are, or `centred`: as what is added to 1. A norm may

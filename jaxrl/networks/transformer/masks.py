@@ -1,6 +1,6 @@
 """Who sees whom, and where tokens stand, from two vectors: which tokens count and which begin a block (big_vision, PaliGemma).
 
-Of a sequence in two parts, a prefix that is encoded once and a suffix behind it, the suffix has the last rows of what is worked out for both.
+Of a prefix that is encoded once and a suffix behind it, the suffix has the last rows of what is worked out for both together.
 """
 
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ def places(valid: Array) -> Array:
 
 
 def written_mask(valid: Array, place: Array | int, length: int = 1) -> Array:
-    """[B, length, S] bool, of slots `valid` [B, S] that are written from left to right: token i, in slot `place` + i, sees what is there by then."""
+    """[B, length, S] bool, of slots that are written from left to right: token i, in slot `place` + i, sees that one and those before it.
+
+    Of these the `valid` ones, [B, S]. `place` is where the first token goes.
+    """
     slots, own = jnp.arange(valid.shape[-1]), jnp.asarray(place) + jnp.arange(length)
     return valid.astype(bool)[:, None, :] & (slots[None, :] <= own[:, None])[None]

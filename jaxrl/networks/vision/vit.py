@@ -25,8 +25,8 @@ class Config:
     another activation, SigLIP (Zhai et al. 2023, https://arxiv.org/abs/2303.15343) patches alone, and DINOv2 (Oquab et al. 2024,
     https://arxiv.org/abs/2304.07193) a class token, a learnt scale behind each sub-layer, and in newer ones `registers`.
 
-    `remat` computes layers again in the backward pass instead of keeping what they hold. Layers compute in the type that pictures come in;
-    what they begin with, patches and positions, is added up in float32.
+    `remat` computes layers again in the backward pass instead of keeping what they hold. Layers compute in the type that pictures come in,
+    or in `bfloat16`; what they begin with, patches and positions, is added up in float32.
     """
 
     family: Literal["clip", "siglip", "dinov2"] = "siglip"
@@ -38,6 +38,7 @@ class Config:
     mlp: int = 3072
     registers: int = 0
     remat: bool = False
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         for name in ("image", "patch", "width", "depth", "heads", "mlp"):
@@ -96,7 +97,7 @@ class _ViT(nn.Module):
     @nn.compact
     def __call__(self, x: Any) -> Features:
         """[B, image, image, 3]."""
-        config, batch, dtype = self.config, x.shape[0], x.dtype
+        config, batch, dtype = self.config, x.shape[0], jnp.bfloat16 if self.config.bfloat16 else x.dtype
         side = config.image // config.patch
         patches = x.reshape(batch, side, config.patch, side, config.patch, 3).swapaxes(2, 3).reshape(batch, side * side, -1)
         x = nn.Dense(config.width, use_bias=config.family != "clip", dtype=jnp.float32, name="patches")(patches)
