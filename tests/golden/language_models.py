@@ -84,7 +84,8 @@ def filled(model: Any, prefix: str) -> tuple[Any, np.ndarray]:
         model.save_pretrained(folder)
         file = str(Path(folder) / "model.safetensors")
         shapes = {name: tuple(value.shape) for name, value in load_file(file).items()}
-        save_file(named.weights(shapes, prefix), file, {"format": "pt"})
+        weights = named.weights(shapes, prefix)
+        save_file(weights if prefix == "llama/" else named.centred(weights), file, {"format": "pt"})
         read = type(model).from_pretrained(folder, attn_implementation="eager").eval()
     return read, np.array([f"{name} {' '.join(map(str, shape))}" for name, shape in sorted(shapes.items())])
 

@@ -36,6 +36,7 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 def filled(name: str):
     theirs = named.weights(shapes(name), f"{name}/")
+    theirs = theirs if name == "llama" else named.centred(theirs)
     template = jax.eval_shape(MODELS[name].init, KEY), {}
     return pretrained.placed(template, pretrained.NAMINGS[name], list(theirs), theirs.__getitem__, name)[0]
 
@@ -140,28 +141,22 @@ def test_sizes_are_those_published():
     )  # pi0.5: a linear layer in place of each scale
 
 
-@pytest.mark.parametrize("size", ["debug"])
-@pytest.mark.parametrize("remat", ["none", "full"])
-def test_slopes_in_bfloat16_are_finite(size, remat):
-    config = paligemma.SIZES[size]
-    model = paligemma.paligemma(replace(config, text=replace(config.text, computing=Computing(remat=remat))))
-    params = jax.jit(model.init)(KEY)
+def test_slopes_in_bfloat16_are_finite():
+    config = paligemma.SIZES["debug"]
+    model = paligemma.paligemma(replace(config, text=replace(config.text, computing=Computing(remat="full"))))
     pictures, ids = jax.random.normal(KEY, (2, 32, 32, 3)), jax.random.randint(KEY, (2, 5), 0, 100)
     valid = jnp.ones((2, 21), bool).at[1, -2:].set(False).at[0, :16].set(False)  # a picture that is not there
+    mask = block_mask(valid, jnp.zeros_like(valid))
 
-    @jax.jit
-    def slopes(params):
-        def loss(params):
-            seen, written = model.see(params, pictures), model.text.embed(params["text"], ids)
-            x = jnp.concatenate([seen, written], 1)
-            assert x.dtype == jnp.bfloat16
-            logits = model.text.logits(params["text"], model.text.apply(params["text"], x, block_mask(valid, jnp.zeros_like(valid)), places(valid)))
-            assert logits.dtype == jnp.float32
-            return (jax.nn.log_softmax(logits) ** 2 * valid[..., None]).mean()
+    def loss(params):
+        x = jnp.concatenate([model.see(params, pictures), model.text.embed(params["text"], ids)], 1)
+        seen = model.text.apply(params["text"], x, mask, places(valid))
+        logits = model.text.logits(params["text"], seen)
+        assert (x.dtype, seen.dtype, logits.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+        return (jax.nn.log_softmax(logits) * valid[..., None]).mean()
 
-        return jax.grad(loss)(params)
-
-    for path, slope in flatten_names(slopes(params)).items():
+    slopes = jax.jit(lambda key: jax.grad(loss)(model.init(key)))(KEY)
+    for path, slope in flatten_names(slopes).items():
         assert slope.dtype == jnp.float32 and jnp.isfinite(slope).all() and (slope != 0).any(), path
 
 
@@ -181,8 +176,6 @@ def test_a_cache_has_the_type_that_is_computed_in():
         (lambda: gemma.Config(vocabulary=-1), "vocabulary is -1"),
         (lambda: llama.Config(depth=0), "depth is 0, but must be at least 1"),
         (lambda: llama.Config(vocabulary=0), "vocabulary is 0"),
-        (lambda: Computing(dtype="float16"), "dtype is 'float16', but must be bfloat16 or float32"),
-        (lambda: Computing(remat="some"), "remat is 'some', but must be one of none, dots, full"),
         (lambda: Computing(unroll=0), "unroll is 0"),
         (lambda: paligemma.Config(vision=vit.SIZES["clip_b16"]), "vision is of the family 'clip', but PaliGemma sees with siglip"),
     ],

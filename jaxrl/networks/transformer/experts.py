@@ -33,10 +33,6 @@ class Computing:
     unroll: int = 1
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("bfloat16", "float32"):
-            raise ValueError(f"dtype is {self.dtype!r}, but must be bfloat16 or float32")
-        if self.remat not in ("none", *_POLICIES):
-            raise ValueError(f"remat is {self.remat!r}, but must be one of none, {', '.join(_POLICIES)}")
         if self.unroll < 1:
             raise ValueError(f"unroll is {self.unroll}, but must be at least 1")
 

@@ -38,8 +38,6 @@ class Size:
             raise ValueError(f"heads is {self.heads}, but must be a multiple of kv_heads, {self.kv_heads}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}, but must be even: rotary positions turn pairs of coordinates")
-        if self.activation not in _ACTIVATIONS:
-            raise ValueError(f"activation is {self.activation!r}, but must be one of {', '.join(_ACTIVATIONS)}")
         if self.condition < 0:
             raise ValueError(f"condition is {self.condition}, but must be at least 0")
 
