@@ -169,7 +169,10 @@ def test_a_cache_has_the_type_that_is_computed_in():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: gemma.gemma(gemma.SIZES["300m"]), "vocabulary is 0, but must be at least 1; a set of weights without one is for `experts`"),
+        (
+            lambda: gemma.gemma(gemma.SIZES["300m"]),
+            "vocabulary is 0, but must be at least 1; a set of weights without one is for `experts`",
+        ),
         (lambda: gemma.gemma(gemma.Config(condition=4)), "condition is 4, but a model of text is given none"),
         (lambda: gemma.Config(heads=3, kv_heads=2), "heads is 3, but must be a multiple of kv_heads, 2"),
         (lambda: gemma.Config(head_dim=7), "head_dim is 7, but must be even"),
