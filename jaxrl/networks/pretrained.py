@@ -1,5 +1,6 @@
 """Weights that others have trained, from files of safetensors. Every number of ours has one of theirs, and every one of theirs is used."""
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -205,17 +206,22 @@ def placed(
 
 
 def load(path: str | Path, template: Template, naming: Naming, prefix: str | None = None) -> Template:
-    """A file of safetensors as parameters and statistics like `template`; numbers of 16 bits become float32.
+    """A file of safetensors, or all of a folder, as parameters and statistics like `template`; numbers of 16 bits become float32.
 
     Raises:
         ValueError: there is no such file, or as `placed` does.
     """
     import safetensors
 
-    if not Path(path).is_file():
+    files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else [Path(path)]
+    if not files or not files[0].is_file():
         raise ValueError(f"{path}: no such file of weights")
-    with safetensors.safe_open(str(path), "numpy") as file:
-        return placed(template, naming, list(file.keys()), file.get_tensor, str(path), prefix)
+    with contextlib.ExitStack() as opened:
+        holding: dict[str, Any] = {}
+        for file in files:
+            part = opened.enter_context(safetensors.safe_open(str(file), "numpy"))
+            holding |= dict.fromkeys(part.keys(), part)
+        return placed(template, naming, list(holding), lambda name: holding[name].get_tensor(name), str(path), prefix)
 
 
 def from_file(network: StatefulNetwork, naming: Naming, path: str, prefix: str | None = None) -> StatefulNetwork:

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.flax import save_file
 
 from jaxrl.networks import gemma, llama, paligemma, pretrained
 from jaxrl.networks.transformer.experts import Computing, experts
 from jaxrl.networks.transformer.interface import Cache
 from jaxrl.networks.transformer.masks import block_mask, places, written_mask
 from jaxrl.networks.vision import vit
-from jaxrl.ops.paths import flatten_names
+from jaxrl.ops.paths import flatten_names, map_with_path
 from tests.golden import named
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "language_models.npz")
@@ -62,6 +63,19 @@ def compare(name: str, params, logits):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     slopes = pull(jnp.asarray(named.draws(f"{name} factors", theirs.shape)))[0]
     np.testing.assert_allclose(told(name, slopes), GOLDEN[f"{name}/slopes"], rtol=1e-5, atol=1e-4)
+
+
+def test_a_folder_of_files(tmp_path):
+    model, theirs = MODELS["llama"], named.weights(shapes("llama"), "llama/")
+    halves = [dict(list(theirs.items())[i::2]) for i in range(2)]
+    for i, half in enumerate(halves):
+        save_file({name: jnp.asarray(x, jnp.bfloat16) for name, x in half.items()}, tmp_path / f"model-{i}.safetensors")
+    template = jax.eval_shape(model.init, KEY), {}
+    params, _ = pretrained.load(tmp_path, template, pretrained.NAMINGS["llama"])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, np.asarray(b.astype(jnp.bfloat16), np.float32)), params, filled("llama"))
+    (tmp_path / "model-1.safetensors").unlink()
+    with pytest.raises(ValueError, match="read with the prefix '', lacks "):
+        pretrained.load(tmp_path, template, pretrained.NAMINGS["llama"])
 
 
 @pytest.mark.parametrize("name", ["gemma", "llama"])
@@ -144,7 +158,9 @@ def test_sizes_are_those_published():
 def test_slopes_in_bfloat16_are_finite():
     config = paligemma.SIZES["debug"]
     model = paligemma.paligemma(replace(config, text=replace(config.text, computing=Computing(remat="full"))))
-    pictures, ids = jax.random.normal(KEY, (2, 32, 32, 3)), jax.random.randint(KEY, (2, 5), 0, 100)
+    drawn = named.weights({path: leaf.shape for path, leaf in flatten_names(jax.eval_shape(model.init, KEY)).items()})
+    params = map_with_path(lambda path, _: jnp.asarray(drawn[path]), jax.eval_shape(model.init, KEY))
+    pictures, ids = jnp.asarray(named.draws("pictures", (2, 32, 32, 3))), jnp.arange(10).reshape(2, 5)
     valid = jnp.ones((2, 21), bool).at[1, -2:].set(False).at[0, :16].set(False)  # a picture that is not there
     mask = block_mask(valid, jnp.zeros_like(valid))
 
@@ -155,8 +171,7 @@ def test_slopes_in_bfloat16_are_finite():
         assert (x.dtype, seen.dtype, logits.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
         return (jax.nn.log_softmax(logits) * valid[..., None]).mean()
 
-    slopes = jax.jit(lambda key: jax.grad(loss)(model.init(key)))(KEY)
-    for path, slope in flatten_names(slopes).items():
+    for path, slope in flatten_names(jax.jit(jax.grad(loss))(params)).items():
         assert slope.dtype == jnp.float32 and jnp.isfinite(slope).all() and (slope != 0).any(), path
 
 
