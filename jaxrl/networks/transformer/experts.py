@@ -3,12 +3,13 @@
 Layers are stacked, [depth, ...], and run by one loop, so that all depths compile alike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.networks.transformer.interface import Cache, Experts
 from jaxrl.networks.transformer.layer import Norm, Share, Size
@@ -25,7 +26,7 @@ class Computing:
 
     `dtype` is that of activations and of what is multiplied; softmax, norms and positions are computed in float32. The backward pass
     computes layers again instead of keeping what they hold: nothing of them ("none"), all but products with weights ("dots"), or all
-    ("full"). `unroll` layers make one turn of the loop; all of them spare a GPU that reads one token the copies of their weights.
+    ("full"). `unroll` layers make one turn of the loop.
     """
 
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -73,12 +74,21 @@ def _check_call(
         raise ValueError(f"places have the shape {places.shape}, but {length} tokens need {(batch, length)}")
 
 
-def experts(sizes: Mapping[str, Size], computing: Computing) -> Experts:
+def _mixed(queries: Any, read: Sequence[Any], mask: Any) -> Any:
+    return jax.nn.dot_product_attention(queries, *read, mask=mask[:, None])  # whose softmax is of float32
+
+
+def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence[str] = ()) -> Experts:
     """Sets of weights of these sizes, whose widths and MLPs may differ; the order is that of their tokens.
 
+    Those `insulated` are seen by the tokens of others, but learn nothing by it: no gradient goes through what others read of them
+    (knowledge insulation, Driess et al. 2025, https://arxiv.org/abs/2505.23705).
+
     Raises:
-        ValueError: they differ in what attention over the tokens of all of them needs.
+        ValueError: they differ in what attention over the tokens of all of them needs, or there is no set of an insulated name.
     """
+    if unknown := sorted(set(insulated) - set(sizes)):
+        raise ValueError(f"insulated: there is no set {unknown[0]!r}; there are {', '.join(sizes)}")
     shared, dtype = _checked(sizes), jnp.dtype(computing.dtype)
     shares, norms = ({name: make(size) for name, size in sizes.items()} for make in (lambda size: Share(size, dtype), Norm))
 
@@ -104,16 +114,21 @@ def experts(sizes: Mapping[str, Size], computing: Computing) -> Experts:
 
         names = [name for name in sizes if name in xs]  # a dict that went through jit is sorted
         made = {name: part(name, "before", xs[name]) for name in names}
-        query, key, value = (jnp.concatenate([made[name][i] for name in names], 1) for i in range(3))
+        ends = np.cumsum([xs[name].shape[1] for name in names])[:-1]
+        whole = lambda arrays: jnp.concatenate(arrays, 1)  # noqa: E731
+        query, key, value = (whole([made[name][i] for name in names]) for i in range(3))
         query, key = (rotary(x, places, shared.longest) for x in (query, key))
-        keys, values = remember(key, value)
-        mixed = jax.nn.dot_product_attention(query, keys, values, mask=mask[:, None])
-        after, start = {}, 0
-        for name in names:
-            own = mixed[:, start : start + xs[name].shape[1]]
-            after[name] = part(name, "after", xs[name], own, made[name][3])
-            start += xs[name].shape[1]
-        return after
+
+        def read_by(name: str, x: Any) -> Any:
+            parts = zip(names, jnp.split(x, ends, 1), strict=True)
+            return whole([jax.lax.stop_gradient(y) if own in insulated and own != name else y for own, y in parts])
+
+        if insulated:
+            rows = zip(names, jnp.split(query, ends, 1), jnp.split(mask, ends, 1), strict=True)
+            mixed = [_mixed(y, remember(read_by(name, key), read_by(name, value)), seen) for name, y, seen in rows]
+        else:
+            mixed = jnp.split(_mixed(query, remember(key, value), mask), ends, 1)
+        return {name: part(name, "after", xs[name], y, made[name][3]) for name, y in zip(names, mixed, strict=True)}
 
     def ended(params: Params, xs: Mapping[str, Array], conditions: Mapping[str, Array]) -> dict[str, Array]:
         return {name: norms[name].apply({"params": params[name]["norm"]}, x, conditions.get(name))[0] for name, x in xs.items()}

@@ -111,6 +111,20 @@ def test_the_first_is_as_if_alone_where_it_does_not_see_the_second():
     np.testing.assert_array_equal(absent["text"], ours["text"])
 
 
+def test_who_is_insulated_learns_nothing_from_others():
+    shut = experts({"text": TEXT, "action": ACTION}, EXACT, insulated=["text"])
+
+    def loss(params, tokens):
+        after = shut.apply(params, tokens, MASK, PLACES, CONDITION)
+        return (after["action"] ** 2 * draw(8, 2, T, 10)).sum(), after
+
+    slopes, after = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params(), TOKENS)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after, together())
+    for part in slopes:
+        assert all((leaf == 0).all() for leaf in jax.tree.leaves(part["text"]))
+        assert all((leaf != 0).any() for leaf in jax.tree.leaves(part["action"]))
+
+
 def test_padding_changes_nothing():
     other = TOKENS | {"text": TOKENS["text"].at[1, 2:4].set(9.0)}
     after = jax.jit(BOTH.apply)(params(), other, MASK, PLACES, CONDITION)
@@ -168,6 +182,19 @@ def test_tokens_one_after_the_other_are_those_of_the_whole():
     np.testing.assert_allclose(one_by_one(own)[counted], whole[counted], atol=1e-5)
 
 
+def test_a_cache_is_written_where_it_is():
+    network = experts({"text": TEXT}, EXACT)
+    own, cache = jax.eval_shape(network.init, KEY), jax.eval_shape(lambda: network.blank(2, 4096))
+    token = {"text": jnp.zeros((2, 1, 12))}
+
+    def step(own, cache, place):
+        return network.extend(own, token, jnp.ones((2, 1, 4096), bool), jnp.full((2, 1), place), cache, place)
+
+    memory = jax.jit(step, donate_argnums=1).lower(own, cache, jax.ShapeDtypeStruct((), jnp.int32)).compile().memory_analysis()
+    held = 4 * (cache.keys.size + cache.values.size)
+    assert memory.alias_size_in_bytes >= held and memory.temp_size_in_bytes < 0.7 * held  # one layer of three, and what attention needs
+
+
 def test_a_condition_begins_as_one_that_does_nothing():
     """Its gates are 0, so layers hand on what they are given; a condition may differ from token to token."""
     network = experts({"action": ACTION}, EXACT)
@@ -206,6 +233,7 @@ def call(tokens=TOKENS, mask=MASK, where=PLACES, conditions=CONDITION):
             lambda: experts({"a": TEXT, "b": replace(TEXT, heads=2)}, EXACT),
             "heads: attention .* same number in each set, not 4 of a and 2 of b",
         ),
+        (lambda: experts({"a": TEXT}, EXACT, ["b"]), "insulated: there is no set 'b'; there are a"),
         (lambda: call(tokens={"txt": TOKENS["text"]}), "tokens are of txt, but the sets of weights are text, action"),
         (lambda: call(tokens={}), "tokens are of no set"),
         (lambda: call(tokens=TOKENS | {"text": TOKENS["action"]}), r"tokens of text have the shape \(2, 4, 10\), but must be \[B, T, 12\]"),
