@@ -74,8 +74,9 @@ def _check_call(
         raise ValueError(f"places have the shape {places.shape}, but {length} tokens need {(batch, length)}")
 
 
-def _mixed(queries: Any, read: Sequence[Any], mask: Any) -> Any:
-    return jax.nn.dot_product_attention(queries, *read, mask=mask[:, None])  # whose softmax is of float32
+def _mixed(queries: Any, read: tuple[Any, Any], mask: Any) -> Any:
+    keys, values = read
+    return jax.nn.dot_product_attention(queries, keys, values, mask=mask[:, None])  # whose softmax is of float32
 
 
 def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence[str] = ()) -> Experts:
@@ -150,7 +151,7 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
 
         def layer(xs: Any, stored: Any) -> tuple[Any, None]:
             weights, read = stored
-            behind = lambda *own: own if read is None else [jnp.concatenate(pair, 1) for pair in zip(read, own, strict=True)]  # noqa: E731
+            behind = lambda *own: own if read is None else tuple(jnp.concatenate(pair, 1) for pair in zip(read, own, strict=True))  # noqa: E731
             return attended(xs, weights, mask, places, given, behind), None
 
         if computing.remat != "none":
@@ -187,7 +188,7 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
                 nonlocal kept
                 at = (number, 0, jnp.asarray(place, jnp.int32), 0, 0)
                 kept = Cache(*(jax.lax.dynamic_update_slice(old, new[None], at) for old, new in zip(cache, own, strict=True)))
-                return [jax.lax.dynamic_index_in_dim(x, number, 0, False) for x in kept]
+                return tuple(jax.lax.dynamic_index_in_dim(x, number, 0, False) for x in kept)
 
             xs = attended(xs, weights, mask, places, given, remember)
             return (xs, kept), None

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.networks import gemma
+from jaxrl.networks.transformer import gemma
 from jaxrl.networks.transformer.interface import SeeingModel
 from jaxrl.networks.vision import vit
 from jaxrl.types import Array, Key, Params

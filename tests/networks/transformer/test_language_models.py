@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from safetensors.flax import save_file
 
-from jaxrl.networks import gemma, llama, paligemma, pretrained
+from jaxrl.networks import pretrained
+from jaxrl.networks.transformer import gemma, llama, paligemma
 from jaxrl.networks.transformer.experts import Computing, experts
 from jaxrl.networks.transformer.interface import Cache
 from jaxrl.networks.transformer.masks import block_mask, places, written_mask
@@ -19,7 +20,7 @@ from jaxrl.networks.vision import vit
 from jaxrl.ops.paths import flatten_names, map_with_path
 from tests.golden import named
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "language_models.npz")
+GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "language_models.npz")
 KEY = jax.random.key(0)
 EXACT = Computing("float32")
 GEMMA = gemma.Config(24, 3, 4, 1, 8, 40, 50, computing=EXACT)
