@@ -2,9 +2,9 @@
 
     python tests/golden/language_models.py [FILE]        # writes language_models.npz beside itself
 
-Weights follow from their names in files of safetensors (`named.py`). `tests/networks/transformer/test_language_models.py` compares: what is said of the
-next token, slopes of the sum of it with random factors, and tokens written one after the other from a cache. The numbers of parameters of
-the published sizes are those of models without memory.
+Weights follow from their names in files of safetensors (`named.py`). `tests/networks/transformer/test_language_models.py` compares: what is
+said of the next token, slopes of the sum of it with random factors, and tokens written one after the other from a cache. The numbers of
+parameters of the published sizes are those of models without memory.
 """
 
 import sys
