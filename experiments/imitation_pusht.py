@@ -34,6 +34,7 @@ HEADS: dict[str, dict[str, Any]] = {
         "name": "jaxrl.objectives.ibc",
         "negatives": 128,
         "samples": 512,
+        "derivative_free": {"iterations": 8, "noise": 0.33, "shrink": 0.6},
         "network": {"name": "jaxrl.networks.energy_mlp", "hidden": (256, 256, 256)},
     },
     "vqbet_codes": {"name": "jaxrl.objectives.vqbet", "stage": "codes", **CODES},

@@ -28,8 +28,9 @@ HEADS: dict[str, dict[str, Any]] = {
     "consistency": {"name": "jaxrl.objectives.consistency", "teacher": "flow", "points": 20, "network": BLOCKS},
     "ibc": {
         "name": "jaxrl.objectives.ibc",
-        "negatives": 64,
-        "samples": 256,
+        "negatives": 128,
+        "samples": 512,
+        "derivative_free": {"iterations": 8, "noise": 0.33, "shrink": 0.6},
         "network": {"name": "jaxrl.networks.energy_mlp", "hidden": (128, 128), "dropout": 0.0},
     },
     "vqbet_codes": {"name": "jaxrl.objectives.vqbet", "stage": "codes", **CODES},
