@@ -5,7 +5,7 @@ Layers are stacked, [depth, ...], and run by one loop, so that all depths compil
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +79,52 @@ def _mixed(queries: Any, read: tuple[Any, Any], mask: Any) -> Any:
     return jax.nn.dot_product_attention(queries, keys, values, mask=mask[:, None])  # whose softmax is of float32
 
 
+class _Sets(NamedTuple):
+    """Sets of weights by name, in the order of their tokens."""
+
+    sizes: Mapping[str, Size]
+    shares: Mapping[str, Share]
+    norms: Mapping[str, Norm]
+    insulated: tuple[str, ...]
+    dtype: Any
+
+    def init(self, name: str, key: Key) -> Params:
+        """Of one of them."""
+        size = self.sizes[name]
+        x, condition = jnp.zeros((1, 1, size.width), self.dtype), jnp.zeros((1, 1, size.condition)) if size.condition else None
+        *of_layers, of_norm = jax.random.split(key, size.depth + 1)
+        layers = jax.vmap(lambda key: self.shares[name].init(key, x, condition)["params"])(jnp.stack(of_layers))
+        return {"layers": dict(layers), "norm": dict(self.norms[name].init(of_norm, x, condition)["params"])}
+
+    def layer(self, xs: Any, weights: Any, conditions: Any, mask: Any, places: Any, remember: Any) -> Any:
+        """One of all that there are; `remember` takes keys and values of these tokens, and gives all that they see."""
+
+        def part(name: str, method: str, *arguments: Any) -> Any:
+            return self.shares[name].apply({"params": weights[name]}, *arguments, conditions.get(name), method=method)
+
+        names = [name for name in self.sizes if name in xs]  # a dict that went through jit is sorted
+        made = {name: part(name, "before", xs[name]) for name in names}
+        ends = np.cumsum([xs[name].shape[1] for name in names])[:-1]
+        query, key, value = (jnp.concatenate([made[name][i] for name in names], 1) for i in range(3))
+        query, key = (rotary(x, places, self.sizes[names[0]].longest) for x in (query, key))
+        if self.insulated:
+            rows = zip(names, jnp.split(query, ends, 1), jnp.split(mask, ends, 1), strict=True)
+            mixed = [_mixed(y, remember(*self._read_by(name, names, ends, key, value)), seen) for name, y, seen in rows]
+        else:
+            mixed = jnp.split(_mixed(query, remember(key, value), mask), ends, 1)
+        return {name: part(name, "after", xs[name], y, made[name][3]) for name, y in zip(names, mixed, strict=True)}
+
+    def _read_by(self, name: str, names: Sequence[str], ends: Any, *arrays: Any) -> list[Any]:
+        """The arrays [B, T, ...] as the tokens of one set see them: without a gradient where they are an insulated one's."""
+        shut = [other in self.insulated and other != name for other in names]
+        stopped = lambda x: [jax.lax.stop_gradient(y) if no else y for y, no in zip(jnp.split(x, ends, 1), shut, strict=True)]  # noqa: E731
+        return [jnp.concatenate(stopped(x), 1) for x in arrays]
+
+    def ended(self, params: Params, xs: Mapping[str, Array], conditions: Mapping[str, Array]) -> dict[str, Array]:
+        """Behind the last norm."""
+        return {name: self.norms[name].apply({"params": params[name]["norm"]}, x, conditions.get(name))[0] for name, x in xs.items()}
+
+
 def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence[str] = ()) -> Experts:
     """Sets of weights of these sizes, whose widths and MLPs may differ; the order is that of their tokens.
 
@@ -91,51 +137,15 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
     if unknown := sorted(set(insulated) - set(sizes)):
         raise ValueError(f"insulated: there is no set {unknown[0]!r}; there are {', '.join(sizes)}")
     shared, dtype = _checked(sizes), jnp.dtype(computing.dtype)
-    shares, norms = ({name: make(size) for name, size in sizes.items()} for make in (lambda size: Share(size, dtype), Norm))
+    shares = {name: Share(size, dtype) for name, size in sizes.items()}
+    sets = _Sets(dict(sizes), shares, {name: Norm(size) for name, size in sizes.items()}, tuple(insulated), dtype)
 
     def init(key: Key) -> Params:
-        def one(size: Size, name: str, key: Key) -> Params:
-            x = jnp.zeros((1, 1, size.width), dtype)
-            condition = jnp.zeros((1, 1, size.condition)) if size.condition else None
-            *of_layers, of_norm = jax.random.split(key, size.depth + 1)
-            layers = jax.vmap(lambda key: shares[name].init(key, x, condition)["params"])(jnp.stack(of_layers))
-            return {"layers": dict(layers), "norm": dict(norms[name].init(of_norm, x, condition)["params"])}
+        return {name: sets.init(name, key) for name, key in zip(sizes, jax.random.split(key, len(sizes)), strict=True)}
 
-        keys = jax.random.split(key, len(sizes))
-        return {name: one(size, name, key) for (name, size), key in zip(sizes.items(), keys, strict=True)}
-
-    def begun(tokens: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: tokens[name].astype(dtype) for name in sizes if name in tokens}
-
-    def attended(xs: Any, weights: Any, mask: Any, places: Any, conditions: Any, remember: Any) -> Any:
-        """One layer; `remember` takes keys and values of these tokens, and gives all that they see."""
-
-        def part(name: str, method: str, *arguments: Any) -> Any:
-            return shares[name].apply({"params": weights[name]}, *arguments, conditions.get(name), method=method)
-
-        names = [name for name in sizes if name in xs]  # a dict that went through jit is sorted
-        made = {name: part(name, "before", xs[name]) for name in names}
-        ends = np.cumsum([xs[name].shape[1] for name in names])[:-1]
-        whole = lambda arrays: jnp.concatenate(arrays, 1)  # noqa: E731
-        query, key, value = (whole([made[name][i] for name in names]) for i in range(3))
-        query, key = (rotary(x, places, shared.longest) for x in (query, key))
-
-        def read_by(name: str, x: Any) -> Any:
-            parts = zip(names, jnp.split(x, ends, 1), strict=True)
-            return whole([jax.lax.stop_gradient(y) if own in insulated and own != name else y for own, y in parts])
-
-        if insulated:
-            rows = zip(names, jnp.split(query, ends, 1), jnp.split(mask, ends, 1), strict=True)
-            mixed = [_mixed(y, remember(read_by(name, key), read_by(name, value)), seen) for name, y, seen in rows]
-        else:
-            mixed = jnp.split(_mixed(query, remember(key, value), mask), ends, 1)
-        return {name: part(name, "after", xs[name], y, made[name][3]) for name, y in zip(names, mixed, strict=True)}
-
-    def ended(params: Params, xs: Mapping[str, Array], conditions: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: norms[name].apply({"params": params[name]["norm"]}, x, conditions.get(name))[0] for name, x in xs.items()}
-
-    def stacked(params: Params, xs: Mapping[str, Array]) -> dict[str, Params]:
-        return {name: params[name]["layers"] for name in xs}
+    def stacked(params: Params, tokens: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Params]]:
+        """Tokens in the type that is computed in, and the layers that they go through."""
+        return {name: x.astype(dtype) for name, x in tokens.items()}, {name: params[name]["layers"] for name in tokens}
 
     def apply(
         params: Params,
@@ -147,17 +157,17 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
     ) -> dict[str, Array]:
         given = dict(conditions or {})
         _check_call(sizes, tokens, mask, places, given, 0 if cache is None else cache.keys.shape[2])
-        xs = begun(tokens)
+        xs, weights = stacked(params, tokens)
 
         def layer(xs: Any, stored: Any) -> tuple[Any, None]:
             weights, read = stored
             behind = lambda *own: own if read is None else tuple(jnp.concatenate(pair, 1) for pair in zip(read, own, strict=True))  # noqa: E731
-            return attended(xs, weights, mask, places, given, behind), None
+            return sets.layer(xs, weights, given, mask, places, behind), None
 
         if computing.remat != "none":
             layer = jax.checkpoint(layer, prevent_cse=False, policy=_POLICIES[computing.remat])
-        xs, _ = jax.lax.scan(layer, xs, (stacked(params, xs), cache), unroll=computing.unroll)
-        return ended(params, xs, given)
+        xs, _ = jax.lax.scan(layer, xs, (weights, cache), unroll=computing.unroll)
+        return sets.ended(params, xs, given)
 
     def blank(batch: int, slots: int) -> Cache:
         shape = (shared.depth, batch, slots, shared.kv_heads, shared.head_dim)
@@ -177,7 +187,7 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
         if isinstance(place, int) and not 0 <= place <= slots - length:
             raise ValueError(f"{length} tokens at place {place} do not fit into the {slots} slots of the cache")
         _check_call(sizes, tokens, mask, places, given, slots - length)
-        xs = begun(tokens)
+        xs, weights = stacked(params, tokens)
 
         # The cache goes from layer to layer whole, so that the loop writes into it where it is.
         def layer(carry: Any, stored: Any) -> tuple[Any, None]:
@@ -190,11 +200,11 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
                 kept = Cache(*(jax.lax.dynamic_update_slice(old, new[None], at) for old, new in zip(cache, own, strict=True)))
                 return tuple(jax.lax.dynamic_index_in_dim(x, number, 0, False) for x in kept)
 
-            xs = attended(xs, weights, mask, places, given, remember)
+            xs = sets.layer(xs, weights, given, mask, places, remember)
             return (xs, kept), None
 
         numbers = jnp.arange(shared.depth, dtype=jnp.int32)
-        (xs, cache), _ = jax.lax.scan(layer, (xs, cache), (stacked(params, xs), numbers), unroll=computing.unroll)
-        return ended(params, xs, given), cache
+        (xs, cache), _ = jax.lax.scan(layer, (xs, cache), (weights, numbers), unroll=computing.unroll)
+        return sets.ended(params, xs, given), cache
 
     return Experts(init, apply, blank, extend)
