@@ -32,7 +32,8 @@ def language(size: Size, vocabulary: int, tied: bool, scale: float, computing: C
         return params
 
     def embed(params: Params, ids: Array) -> Array:
-        return (params["embedding"][ids].astype(jnp.float32) * scale).astype(dtype)
+        rows = jnp.take(params["embedding"], ids, 0)  # NaN where there is no such token
+        return (rows.astype(jnp.float32) * scale).astype(dtype)
 
     def apply(params: Params, x: Array, mask: Array, places: Array, cache: Cache | None = None) -> Array:
         return body.apply({"language": params}, {"language": x}, mask, places, cache=cache)["language"]

@@ -182,6 +182,11 @@ def test_a_cache_has_the_type_that_is_computed_in():
     assert cache == Cache(*[jax.ShapeDtypeStruct((3, 2, 5, 1, 8), jnp.bfloat16)] * 2)
 
 
+def test_a_token_that_there_is_not_is_no_number():
+    rows = MODELS["gemma"].embed(filled("gemma"), jnp.array([[49, 50]]))
+    assert np.isfinite(rows[0, 0]).all() and np.isnan(rows[0, 1]).all()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
