@@ -82,6 +82,7 @@ class Mixture:
     part: Part = "train"
     seed: int = 0
     quarantine: bool = False
+    constant_actions: bool = False  # dimensions of the action that never change are to be held, and are not refused in training
 
     def __post_init__(self) -> None:
         if not self.sets:

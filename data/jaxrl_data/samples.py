@@ -179,9 +179,15 @@ def open_mixture(config: Mixture, statistics: Callable[[str, Member], Statistics
     """The mixture, opened. Reads no episode, but each set once where statistics are needed and not kept beside it yet.
 
     Raises:
-        ValueError: a set cannot be opened, sets do not fit together: the message names set and dimension.
+        ValueError: a set cannot be opened, all episodes are shorter than a chunk, sets do not fit together: the message names set and
+            dimension.
     """
     members = {name: open_member(one, config.part, config.validation) for name, one in config.sets.items()}
+    longest, reach = max(int(one.lengths.max()) for one in members.values()), (config.horizon - 1) * config.action_stride + 1
+    if reach > longest:
+        raise ValueError(
+            f"horizon: a chunk of {config.horizon} reaches over {reach} steps, but the longest episode has {longest}; shorten it"
+        )
     sizes = weights({name: float(member.items) for name, member in members.items()}, config.temperature)
     shares = {name: share_of(member, config.sets[name].weight * sizes[name]) for name, member in members.items()}
     measured = {name: measured_of(config, one) for name, one in config.sets.items()}

@@ -78,7 +78,9 @@ def _union(name: str, tree: dict[str, Any], more: dict[str, Any]) -> dict[str, A
     for shared in tree.keys() & more.keys():
         shapes = [{path: leaf.shape for path, leaf in flatten_names(t[shared]).items()} for t in (tree, more)]
         if shapes[0] != shapes[1]:
-            raise ValueError(f"objective {name!r} shares {shared!r} with another one, but in other shapes; rename it or make them alike")
+            raise ValueError(
+                f"objective {name!r} shares {shared!r} with another one, but in other shapes; make the two alike, or give each a run"
+            )
     return more | tree
 
 
@@ -111,6 +113,8 @@ def supervised(
     """
     if not objectives or objectives.keys() != weights.keys():
         raise ValueError(f"every objective needs one weight: objectives are {sorted(objectives)}, weights {sorted(weights)}")
+    if odd := [name for name, weight in weights.items() if not 0 <= weight < float("inf")]:
+        raise ValueError(f"weights must be finite and not negative, but that of {odd[0]} is {weights[odd[0]]}")
     acting = config.policy or next(iter(objectives))
     if acting not in objectives:
         raise ValueError(f"policy is {acting!r}, but the objectives are {', '.join(objectives)}")

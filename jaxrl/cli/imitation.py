@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,8 @@ def with_policies(settings: Settings, algorithm: Algorithm) -> Algorithm:
 
 def _learner(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
     """One that is to be trained, from `config.pretrained` on where there is one."""
+    if len(settings.objectives) > 1 and not settings.algorithm.get("policy"):  # a config sorts its sections, so none of them is the first
+        raise ValueError(f"config.algorithm.policy: missing; name which of the objectives acts, {' or '.join(sorted(settings.objectives))}")
     return with_policies(settings, _begun(settings, supervised(settings, spec, normaliser), normaliser))
 
 
@@ -111,6 +113,16 @@ def _begun(settings: Settings, algorithm: Algorithm, normaliser: RunningStatisti
     return algorithm._replace(init=lambda key, pretrained=None: algorithm.init(key, given | flatten_names(pretrained or {})))
 
 
+def _check_moves(allowed: bool, constant: Mapping[str, Sequence[str]]) -> None:
+    """Raises ValueError where dimensions of the action never change in data, by name of these, and that is not `allowed`."""
+    for where, names in constant.items():
+        if names and not allowed:
+            raise ValueError(
+                f"{where}: action never changes in {', '.join(names)}, so nothing can be learnt of it; take data in which it moves, or let "
+                "the policy hold it there with config.source.constant_actions=True"
+            )
+
+
 def memory(settings: Settings, mesh: Mesh | None) -> Parts:
     refuse(settings, "networks", "bonus", "curriculum", "replay", "filler", "demonstrations", "mirror")
     make_source, source = part(settings.source, "source", "config.source")
@@ -120,6 +132,7 @@ def memory(settings: Settings, mesh: Mesh | None) -> Parts:
         check_acts_in(env, loaded.spec, f"the recording {settings.data.path if settings.data else None}")
     learnt = loaded.spec._replace(horizon=source.horizon)
     seen = recording.part_of(loaded, "train", source.validation)
+    _check_moves(source.constant_actions, {f"the recording {settings.data.path if settings.data else None}": recording.constant(seen)})
     algorithm = _learner(settings, learnt, recording.statistics(seen, source.scale))
     return Parts(env, algorithm, make_source(source, loaded, mesh), learnt=learnt)
 
@@ -129,6 +142,11 @@ def dataset(settings: Settings, mesh: Mesh | None) -> Parts:
     refuse(settings, "networks", "bonus", "curriculum", "replay", "filler", "demonstrations", "mirror", "data")
     make_source, config = part(settings.source, "source", "config.source")
     loaded = make_source(config, mesh)
+    told = {name: held.columns["action"].constant for name, held in loaded.statistics.items() if "action" in held.columns}
+    own = {
+        f"config.source.sets.{name}": constant for name, constant in told.items() if not config.sets[name].standard
+    }  # which may make some
+    _check_moves(config.constant_actions, own)
     env = environment(settings)
     algorithm = _learner(settings, loaded.spec, loaded.normaliser)
     if env is not None:

@@ -17,6 +17,7 @@ from jaxrl.evaluation.histograms import draw_histograms, histograms
 from jaxrl.evaluation.latency import latency
 from jaxrl.evaluation.loss import losing, loss_on
 from jaxrl.evaluation.open_loop import Episode, episodes_of, errors, replay, replaying
+from jaxrl.ops.specs import check_spec
 from jaxrl.replay import memory, recording
 from jaxrl.types import ArraySpec, Metrics, Params, Source
 
@@ -57,12 +58,13 @@ def on_data(settings: Settings, number: int, kept: Mapping[str, Any] | None = No
     make, config = part(settings.source, "source", "config.source")
     which = which or ("validation" if config.validation and config.part == "train" else config.part)
     if isinstance(config, memory.Config):
-        whole = recording.part_of(recording.public(loaded_recording(settings)), which, config.validation)
+        everything = recording.public(loaded_recording(settings))
+        whole = recording.part_of(everything, which, config.validation)
         chosen = _evenly(len(whole.episode_ends), number)
         few = whole if len(chosen) == len(whole.episode_ends) else recording.episodes(whole, chosen)
         shown = {RECORDING: OfSet(episodes_of(few, config.horizon), whole.spec.action)}
         returns = np.add.reduceat(whole.reward, [0, *whole.episode_ends[:-1]])
-        return OnData(which, shown, memory.memory(dataclasses.replace(config, part=which), whole), returns)
+        return OnData(which, shown, memory.memory(dataclasses.replace(config, part=which), everything), returns)
     with installed():
         found = import_module("jaxrl_data.shown").shown(config, which, number)
         loaded = make(dataclasses.replace(config, part=which))
@@ -140,7 +142,11 @@ def along_the_way(settings: Settings, parts: Parts) -> Callable[[Params], Metric
 
 
 def replayed_sets(opened: Opened, found: OnData) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of each data set its errors with its histograms; and all histograms, for a picture."""
+    """Of each data set its errors with its histograms; and all histograms, for a picture.
+
+    Raises ValueError where a policy learns from other things than the data hold.
+    """
+    check_spec(opened.algorithm.batch_spec, found.source.spec, "what this run learnt", "the data")
     tables, pictures = dict[str, Any](), dict[str, Any]()
     for name, one in found.sets.items():
         replayed = replay(opened.algorithm.policy, opened.params, one.episodes, opened.settings.evaluation.seed)

@@ -20,8 +20,13 @@ def receding_horizon(config: Config, policy: Policy) -> Policy:
     """Predicts what `policy` predicts.
 
     Raises:
-        ValueError: it predicts fewer steps than are to be executed.
+        ValueError: it predicts fewer steps than are to be executed, or goes on from earlier chunks by another number of them.
     """
+    if policy.spec.mixed:
+        raise ValueError(
+            f"these chunks go on from earlier ones of which {policy.spec.executed_steps} steps are executed; put receding_horizon before "
+            "what mixes them"
+        )
     if config.executed_steps > policy.spec.horizon:
         raise ValueError(f"executed_steps is {config.executed_steps}, but the policy predicts only {policy.spec.horizon} steps")
     return policy._replace(spec=policy.spec._replace(executed_steps=config.executed_steps))

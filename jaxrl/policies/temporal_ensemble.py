@@ -20,7 +20,15 @@ def temporal_ensemble(config: Config, policy: Policy) -> Policy:
 
     The means are kept, not the predictions: with `n` of them behind a mean, the next one changes it to
     `(mean * sum_{i<n} w_i + new * w_n) / sum_{i<=n} w_i`.
+
+    Raises:
+        ValueError: the policy goes on from earlier chunks of which several steps were executed, so it cannot be asked at each.
     """
+    if policy.spec.mixed and policy.spec.executed_steps > 1:
+        raise ValueError(
+            f"it asks at each step, but these chunks go on from earlier ones of which {policy.spec.executed_steps} steps are executed; "
+            "leave out receding_horizon, or what mixes them before this"
+        )
     horizon, shape = policy.spec.horizon, tuple(map(int, policy.spec.action.shape))
     weights = jnp.exp(-config.coefficient * jnp.arange(horizon, dtype=jnp.float32))
     sums = jnp.cumsum(weights)

@@ -19,6 +19,8 @@ LARGEST = 2**30  # bytes
 class Config:
     """`horizon` is the number of actions in a chunk. What is learnt scales each number of the data by `scale`: its deviation is 1
     ("z_score"), or it lies in [-1, 1] ("bounds"). A share `validation` of the episodes is held out; `part` says which are drawn from.
+
+    Dimensions of the action that never change are refused in training, unless `constant_actions` says that they are to be held.
     """
 
     batch_size: int = 256
@@ -26,6 +28,7 @@ class Config:
     scale: Literal["z_score", "bounds"] = "z_score"
     validation: float = 0.0
     part: Part = "train"
+    constant_actions: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "horizon"):
@@ -49,9 +52,12 @@ def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> So
     number of devices. The data are constants of the compiled program, so they are neither copied for each seed nor saved in checkpoints.
 
     Raises:
-        ValueError: the recording is faulty or too large, or the numbers do not divide.
+        ValueError: the recording is faulty or too large, its episodes are all shorter than a chunk, or the numbers do not divide.
     """
     check(recording, "memory")
+    longest = int(np.diff(recording.episode_ends, prepend=0).max())
+    if config.horizon > longest:
+        raise ValueError(f"horizon is {config.horizon}, but the longest episode has {longest} steps; take shorter chunks")
     recording = part_of(recording, config.part, config.validation)
     if mesh is not None and config.batch_size % mesh.shape["data"]:
         raise ValueError(f"batch_size is {config.batch_size}, which {mesh.shape['data']} devices on the mesh axis `data` do not divide")

@@ -188,6 +188,13 @@ def part_of(recording: Recording, part: Part, validation: float) -> Recording:
     return episodes(recording, numbers.tolist())
 
 
+def constant(recording: Recording) -> tuple[str, ...]:
+    """The dimensions of the action that never change."""
+    still = np.flatnonzero((recording.action == recording.action[:1]).all(0).reshape(-1)).tolist()
+    names = recording.spec.action.names
+    return tuple(names[place] if names else str(place) for place in still)
+
+
 def statistics(recording: Recording, scale: str = "z_score") -> RunningStatistics:
     """Of every floating-point observation and of `action` over all steps, mean and variance; with the scale "bounds" the middle of their
     range, and the square of half its width.

@@ -21,13 +21,19 @@ def alphabet(characters: int) -> list[str]:
 
 
 def pieces(bpe: dict[str, Any]) -> dict[int, bytes]:
-    """The bytes of each token. One that no bytes are written as stands for itself, as in the package `tokenizers`."""
+    """The bytes of each token. One that no bytes are written as stands for itself, as in the package `tokenizers`.
+
+    Raises ValueError where there are no tokens, or their numbers are none.
+    """
+    vocabulary = bpe["model"]["vocab"]
+    if not vocabulary or not all(isinstance(number, int) and number >= 0 for number in vocabulary.values()):
+        raise ValueError("its vocabulary is empty, or does not number its tokens")
     of_letter = {letter: byte for byte, letter in _letters().items()}
 
     def piece(token: str) -> bytes:
         return bytes(of_letter[c] for c in token) if all(c in of_letter for c in token) else token.encode()
 
-    return {number: piece(token) for token, number in bpe["model"]["vocab"].items()}
+    return {number: piece(token) for token, number in vocabulary.items()}
 
 
 def text(data: bytes, whole: bool) -> str:

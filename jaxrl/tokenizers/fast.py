@@ -66,9 +66,12 @@ class Definition:
     bpe: dict[str, Any]  # what the package `tokenizers` writes
 
     def __post_init__(self) -> None:
-        if self.horizon < 1 or self.dims < 1 or self.scale <= 0 or self.minimum > self.maximum:
+        whole = all(isinstance(x, int) for x in (self.horizon, self.dims, self.minimum, self.maximum))
+        positive = self.horizon > 0 and self.dims > 0 and 0 < self.scale < float("inf")
+        if not (whole and positive and 0 <= self.maximum - self.minimum < _bytes.CHARACTERS):
             told = {name: value for name, value in asdict(self).items() if name != "bpe"}
             raise ValueError(f"horizon, dims and scale must be positive and minimum below maximum, but they are {told}")
+        _bytes.pieces(self.bpe)
 
 
 class Decoded(NamedTuple):
@@ -149,7 +152,7 @@ def _characters(data: Array, length: Array, total: int) -> tuple[Array, Array]:
     first = here & ((data & 0xC0) != 0x80)
     number = jnp.cumsum(first) - 1
     wide = jnp.where(data < 0x80, 1, jnp.where(data >> 5 == 6, 2, jnp.where(data >> 4 == 14, 3, 0)))  # bytes that it begins
-    follow = [jnp.concatenate([data[i:], jnp.zeros(i, data.dtype)]) & 0x3F for i in (1, 2)]
+    follow = [jnp.pad(data, (0, 2))[i : i + len(data)] & 0x3F for i in (1, 2)]
     double, triple = (data & 0x1F) << 6 | follow[0], (data & 0xF) << 12 | follow[0] << 6 | follow[1]
     character = jnp.where(wide == 1, data, jnp.where(wide == 2, double, triple))
     least = jnp.where(wide == 1, 0, jnp.where(wide == 2, 0x80, 0x800))  # what could be written shorter is no UTF-8
@@ -177,7 +180,8 @@ def _numbers(x: np.ndarray, scale: float) -> np.ndarray:
         raise ValueError(f"FAST takes chunks [N, horizon, dims], got the shape {x.shape}")
     if not np.isfinite(x).all():
         raise ValueError(f"{(~np.isfinite(x)).any((1, 2)).sum()} of {len(x)} chunks are not finite; leave padded ones out")
-    return np.around(dct.matrix(x.shape[1]) @ x.astype(np.float64) * scale).astype(np.int64)
+    found = np.around(dct.matrix(x.shape[1]) @ x.astype(np.float64) * scale)
+    return found.clip(-(2.0**53), 2.0**53).astype(np.int64)  # beyond that a cast would turn the sign
 
 
 def _text(numbers: np.ndarray, minimum: int) -> list[str]:
@@ -244,7 +248,6 @@ def load(path: str | os.PathLike[str]) -> Definition:
         kind, version = fields.pop("tokenizer"), fields.pop("version")
         if (kind, version) != ("fast", VERSION):
             raise ValueError(f"it is a tokenizer {kind!r} of version {version}, and this code reads 'fast' of version {VERSION}")
-        _bytes.pieces(fields["bpe"])
         return Definition(**fields)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: is no FAST tokenizer ({error})") from error

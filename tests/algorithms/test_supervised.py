@@ -196,6 +196,8 @@ def test_four_devices_learn_what_one_does():
     [
         ({}, {"bc": 1.0, "act": 1.0}, r"every objective needs one weight: objectives are \['bc'\], weights \['act', 'bc'\]"),
         ({"policy": "act"}, {"bc": 1.0}, "policy is 'act', but the objectives are bc"),
+        ({}, {"bc": -1.0}, "weights must be finite and not negative, but that of bc is -1.0"),
+        ({}, {"bc": float("nan")}, "weights must be finite and not negative, but that of bc is nan"),
     ],
 )
 def test_tables_that_do_not_agree(config, weights, message):

@@ -12,6 +12,7 @@ from jaxrl.cli.main import main
 from jaxrl.replay.recording import Recording, load, part_of, save
 from jaxrl.types import ArraySpec, PolicySpec
 from tests.data.caches import made
+from tests.data.episodes import dataset
 
 LENGTH = 6
 SPEC = PolicySpec({"state/a": ArraySpec((2,))}, ArraySpec((2,), names=("x", "y"), unit="m"), rate=10.0)
@@ -36,6 +37,9 @@ def get_config(source):
     config.training = ConfigDict({"total_updates": 20, "updates_per_call": 20})
     return config
 """
+
+
+FLOW = '{"name": "jaxrl.objectives.flow", "weight": 0.5, "network": {"name": "jaxrl.networks.mlp_denoiser", "width": 8, "depth": 1}}'
 
 
 def train(folder: Path, source: str, path: Path, *more: str) -> dict:
@@ -110,6 +114,45 @@ def test_fewer_episodes_or_all_of_another_recording(trained, tmp_path):
     assert told["loss"]["loss"] > json.loads(before)["on_data"]["loss"]["loss"]
 
 
+def test_data_that_do_not_fit_are_refused(trained, tmp_path, capsys):
+    """In a run's evaluation, in training from it, and before there is a run."""
+    run, recorded = str(trained / "run"), load(trained / "episodes.npz")
+    assert main(["eval", run, "--config.source.horizon=5"]) == 1
+    said = capsys.readouterr().err
+    assert "what this run learnt does not fit the data:" in said and "action: needs shape ('batch', 3, 2), got ('batch', 5, 2)" in said
+    feet = recorded.spec._replace(action=ArraySpec((2,), names=("x", "y"), unit="ft"))
+    save(tmp_path / "feet.npz", recorded._replace(spec=feet))
+    assert main(["eval", run, f"--config.data.path={tmp_path / 'feet.npz'}"]) == 1
+    assert "action: needs the unit m, got ft" in capsys.readouterr().err
+    words = ["train", "--config", f"{trained / 'experiment.py'}:memory", "--workdir", str(tmp_path / "run"), "--skip-evaluation"]
+    assert main([*words, "--config.source.horizon=7"]) == 1
+    assert "horizon is 7, but the longest episode has 6 steps" in capsys.readouterr().err
+    still = recorded.action.copy()
+    still[:, 1] = 0.3
+    save(tmp_path / "still.npz", recorded._replace(action=still))
+    words.append(f"--config.data.path={tmp_path / 'still.npz'}")
+    assert main(words) == 1
+    assert f"the recording {tmp_path / 'still.npz'}: action never changes in y" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists() and main([*words, "--config.source.constant_actions=True"]) == 0
+
+
+def test_of_several_objectives_one_acts_by_name(trained, tmp_path, capsys):
+    (tmp_path / "experiment.py").write_text(
+        (trained / "experiment.py")
+        .read_text()
+        .replace('ConfigDict({"bc"', 'ConfigDict({"zeroth": FLOW, "bc"')
+        .replace("\ndef", "\nFLOW = " + FLOW + "\n\n\ndef")
+    )
+    words = ["train", "--config", f"{tmp_path / 'experiment.py'}:memory", "--workdir", str(tmp_path / "run"), "--skip-evaluation"]
+    assert main(words) == 1
+    assert "config.algorithm.policy: missing; name which of the objectives acts, bc or zeroth" in capsys.readouterr().err
+    assert main([*words, "--config.algorithm.policy=zeroth"]) == 0
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["loss"] == pytest.approx(last["loss/bc"] + 0.5 * last["loss/zeroth"], rel=1e-5)
+    opened = runs.opened(tmp_path / "run")
+    assert {"bc", "flow"} <= opened.params.params.keys() and opened.algorithm.policy.spec.executed_steps == 2
+
+
 def test_where_the_data_are_gone_there_is_nothing_to_evaluate_on(trained, capsys):
     (trained / "episodes.npz").rename(trained / "elsewhere.npz")
     try:
@@ -125,3 +168,28 @@ def test_a_run_on_data_sets(tmp_path):
     one = told["sets"]["made"]
     assert told["part"] == "validation" and 0 < one["episodes"] < 7 and one["dimensions"]["0"]["range"] <= 2.0
     assert one["mean_relative"]["n"] == one["episodes"] and "nominal" not in results
+
+
+def test_data_sets_that_do_not_fit_are_refused(tmp_path, capsys):
+    cache = made(tmp_path / "cache", (4, 5))
+    (tmp_path / "experiment.py").write_text(EXPERIMENT.replace("PATH", repr(str(cache))))
+    words = [
+        "train",
+        "--config",
+        f"{tmp_path / 'experiment.py'}:sets",
+        "--workdir",
+        str(tmp_path / "run"),
+        "--config.source.validation=0.0",
+    ]
+    assert main([*words, "--config.source.action_stride=3"]) == 1
+    assert "horizon: a chunk of 3 reaches over 7 steps, but the longest episode has 5" in capsys.readouterr().err
+
+    def still(first: int, last: int):
+        for episode in dataset((4, 5)).read(first, last):
+            yield episode._replace(arrays=episode.arrays | {"action": np.full_like(episode.arrays["action"], 0.3)})
+
+    (tmp_path / "still.py").write_text(EXPERIMENT.replace("PATH", repr(str(made(tmp_path / "still", (4, 5), read=still)))))
+    words[2] = f"{tmp_path / 'still.py'}:sets"
+    assert main(words) == 1
+    assert "config.source.sets.made: action never changes in action[0], action[1], so nothing" in capsys.readouterr().err
+    assert main([*words, "--config.source.constant_actions=True", "--skip-evaluation"]) == 0

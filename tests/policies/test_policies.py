@@ -1,5 +1,7 @@
 """What stands around a policy that predicts chunks."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,6 +117,40 @@ def test_latency_matched_leaves_out_what_has_passed():
 def test_refusals(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+AROUND = {
+    "receding_horizon": lambda policy: receding_horizon.receding_horizon(receding_horizon.Config(3), policy),
+    "temporal_ensemble": lambda policy: temporal_ensemble.temporal_ensemble(temporal_ensemble.Config(), policy),
+    "blended": lambda policy: blended.blended(blended.Config(2), policy),
+    "latency_matched": lambda policy: latency_matched.latency_matched(latency_matched.Config(0.2), policy),
+}
+
+
+def sane(order: tuple[str, ...]) -> bool:
+    """How many steps are executed is known to all that goes on from them."""
+    mixed = [place for place, name in enumerate(order) if name in ("temporal_ensemble", "blended")]
+    if "receding_horizon" not in order or not mixed:
+        return True
+    before = order[: order.index("temporal_ensemble")] if "temporal_ensemble" in order else ()
+    return order.index("receding_horizon") < mixed[0] and not {"receding_horizon", "blended"} <= set(before)
+
+
+@pytest.mark.parametrize("order", [order for n in (2, 3) for order in itertools.permutations(AROUND, n)], ids="-".join)
+def test_in_any_order_it_is_refused_or_acts_at_the_right_time(order):
+    """What predicts each step as it will be says the same of it whenever it is asked, so nothing around it may change what is done."""
+    policy = echo(horizon=9)
+    try:
+        for name in order:
+            policy = AROUND[name](policy)
+    except ValueError as error:
+        assert "go on from earlier ones" in str(error) and not sane(order), error
+        return
+    assert sane(order)
+    executed, late = policy.spec.executed_steps, 2 * ("latency_matched" in order)
+    times = executed * np.arange(5.0)
+    chunks = run(policy, times.tolist())[:, :executed]
+    np.testing.assert_allclose(chunks, times[:, None] + np.arange(executed) + late, atol=1e-4)
 
 
 def test_chunks_roll_out_in_one_program_with_their_history():

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxrl.ops import rotations
-from jaxrl.policies import blended, history, receding_horizon, relative_pose, smoothed, temporal_ensemble
+from jaxrl.policies import blended, history, latency_matched, receding_horizon, relative_pose, smoothed, temporal_ensemble
 from jaxrl.types import ArraySpec, Policy, PolicySpec
 from jaxrl_data import rotations as of_data
 from jaxrl_data.transforms.poses import RelativePose
@@ -138,7 +138,7 @@ def test_the_past_is_told_from_the_present_pose():
 @pytest.mark.parametrize("around", [temporal_ensemble, blended, smoothed])
 def test_chunks_that_are_mixed_are_refused(around):
     policy = getattr(around, around.__name__.rpartition(".")[2])(around.Config(), saying(jnp.zeros((1, 2, 8, 9)), 9))
-    policy = receding_horizon.receding_horizon(receding_horizon.Config(1), policy)
+    policy = latency_matched.latency_matched(latency_matched.Config(0.0), policy)
     with pytest.raises(ValueError, match="these chunks are mixed with earlier ones, told from elsewhere; put it before what mixes them"):
         relative_pose.relative_pose(CONFIG, policy)
 

@@ -143,7 +143,12 @@ except ImportError as error:
         ({"tokenizer": "slow"}, "tokenizer 'slow'"),
         ({"more": 1}, "unexpected keyword argument 'more'"),
         ({"horizon": 0}, "horizon, dims and scale must be positive"),
+        ({"scale": float("nan")}, "horizon, dims and scale must be positive"),
+        ({"horizon": 8.5}, "horizon"),
+        ({"maximum": 10**9}, "horizon, dims and scale must be positive"),
         ({"bpe": {}}, "'model'"),
+        ({"bpe": {"model": {"vocab": {}}}}, "is no FAST tokenizer .*its vocabulary is empty"),
+        ({"bpe": {"model": {"vocab": {"a": "b"}}}}, "does not number its tokens"),
     ],
 )
 def test_other_files_are_refused(change, message, tmp_path):
@@ -219,6 +224,18 @@ def test_the_device_does_what_follows_the_characters():
     decoded = FAST.decode(TOKENS)
     np.testing.assert_array_equal(jax.jit(module.numbers, static_argnums=1)(jnp.asarray(CHUNKS), 10.0), decoded.numbers)
     np.testing.assert_allclose(jax.jit(module.chunks, static_argnums=1)(jnp.asarray(decoded.numbers), 10.0), decoded.chunks, atol=1e-6)
+
+
+def test_a_single_number_that_never_changes():
+    definition = fit(CONFIG, np.full((3, 1, 1), 0.25, np.float32))
+    tokens, _ = fast(definition).encode(np.zeros((1, 1, 1), np.float32))
+    numbers, whole = module.read(definition, module.pieces(definition), jnp.asarray(tokens), jnp.array([len(tokens[0])]))
+    assert whole.all() and numbers.ravel().tolist() == fast(definition).decode(tokens).numbers.ravel().tolist() == [2]
+
+
+def test_what_is_far_beyond_the_range_keeps_its_sign():
+    far, clipped = FAST.encode(np.full((1, HORIZON, DIMS), 1e30, np.float32))
+    assert clipped > 0 and FAST.decode(far).numbers[0, 0].tolist() == [DEFINITION.maximum] * DIMS
 
 
 @pytest.mark.parametrize("size", [1.0, 40.0, 400.0])  # of what is encoded: characters of one, two and three bytes
