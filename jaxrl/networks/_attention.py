@@ -24,7 +24,7 @@ class Attention(nn.Module):
         parts = (("query", queries), ("key", keys), ("value", values))
         dense = {name: nn.Dense(size, kernel_init=self.start, dtype=queries.dtype, name=name)(x) for name, x in parts}
         query, key, value = (x.reshape(*x.shape[:2], self.heads, size // self.heads) for x in dense.values())
-        logits = jnp.einsum("bthd,bshd->bhts", query, key).astype(jnp.float32) * (size // self.heads) ** -0.5
+        logits = jnp.einsum("bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32) * (size // self.heads) ** -0.5
         if present is not None:
             logits = jnp.where(present[:, None, None] > 0, logits, -1e30)
         if allowed is not None:

@@ -28,6 +28,11 @@ def weights(shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> dict[str
     return {name: weight(prefix + name, tuple(shape)) for name, shape in shapes.items()}
 
 
+def centred(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of a Gemma, whose RMS norms hold what is added to 1."""
+    return {name: value - np.float32(name.endswith(("layernorm.weight", "model.norm.weight"))) for name, value in weights.items()}
+
+
 def told(gradients: Mapping[str, np.ndarray]) -> np.ndarray:
     """[leaves, 3]: of each, in the order of the names, its norm and what it comes to along two directions, of norm 1 each."""
     rows = []

@@ -11,7 +11,7 @@ import pytest
 
 from jaxrl.algorithms.supervised import masked_mean
 from jaxrl.networks import act as networks
-from jaxrl.networks.vision import pretrained
+from jaxrl.networks import pretrained
 from jaxrl.networks.vision.cameras import Config as Cameras
 from jaxrl.objectives import act
 from jaxrl.ops.paths import flatten_names, map_with_path

@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.networks.vision import pretrained, resnet, vit
+from jaxrl.networks import pretrained
+from jaxrl.networks.vision import resnet, vit
 from jaxrl.networks.vision.interface import Backbone, Features
 from jaxrl.ops import augmentation
 from jaxrl.ops.suggestion import suggestion

@@ -25,7 +25,8 @@ class Config:
     another activation, SigLIP (Zhai et al. 2023, https://arxiv.org/abs/2303.15343) patches alone, and DINOv2 (Oquab et al. 2024,
     https://arxiv.org/abs/2304.07193) a class token, a learnt scale behind each sub-layer, and in newer ones `registers`.
 
-    `remat` computes layers again in the backward pass instead of keeping what they hold.
+    `remat` computes layers again in the backward pass instead of keeping what they hold. Layers compute in the type that pictures come in,
+    or in `bfloat16`; what they begin with, patches and positions, is added up in float32.
     """
 
     family: Literal["clip", "siglip", "dinov2"] = "siglip"
@@ -37,6 +38,7 @@ class Config:
     mlp: int = 3072
     registers: int = 0
     remat: bool = False
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         for name in ("image", "patch", "width", "depth", "heads", "mlp"):
@@ -54,6 +56,7 @@ SIZES = {
     "clip_b32": Config("clip", patch=32),
     "clip_b16": Config("clip"),
     "clip_l14": Config("clip", 224, 14, 1024, 24, 16, 4096),
+    "siglip_debug": Config("siglip", 32, 8, 16, 2, 2, 32),
     "siglip_b16": Config("siglip"),
     "siglip_l16": Config("siglip", 256, 16, 1024, 24, 16, 4096),
     "siglip_so400m14": Config("siglip", 224, 14, 1152, 27, 16, 4304),
@@ -94,17 +97,18 @@ class _ViT(nn.Module):
     @nn.compact
     def __call__(self, x: Any) -> Features:
         """[B, image, image, 3]."""
-        config, batch = self.config, x.shape[0]
+        config, batch, dtype = self.config, x.shape[0], jnp.bfloat16 if self.config.bfloat16 else x.dtype
         side = config.image // config.patch
         patches = x.reshape(batch, side, config.patch, side, config.patch, 3).swapaxes(2, 3).reshape(batch, side * side, -1)
-        x = nn.Dense(config.width, use_bias=config.family != "clip", dtype=x.dtype, name="patches")(patches)
+        x = nn.Dense(config.width, use_bias=config.family != "clip", dtype=jnp.float32, name="patches")(patches)
         first = int(config.family != "siglip")
-        wide = lambda rows: jnp.broadcast_to(rows[None].astype(x.dtype), (batch, *rows.shape))  # noqa: E731
+        wide = lambda rows: jnp.broadcast_to(rows[None].astype(jnp.float32), (batch, *rows.shape))  # noqa: E731
         if first:
             x = jnp.concatenate([wide(self.param("class", _normal, (1, config.width))), x], 1)
-        x = x + self.param("positions", _normal, (first + side * side, config.width))[None].astype(x.dtype)
+        x = x + self.param("positions", _normal, (first + side * side, config.width))[None].astype(jnp.float32)
         if config.registers:
             x = jnp.concatenate([x[:, :1], wide(self.param("registers", _normal, (config.registers, config.width))), x[:, 1:]], 1)
+        x = x.astype(dtype)
         if config.family == "clip":
             x = _norm(config, x, "first_norm")
         layer = nn.remat(_Layer, prevent_cse=False) if config.remat else _Layer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxrl.networks.vision import pretrained
+from jaxrl.networks import pretrained
 from jaxrl.networks.vision.resnet import BLOCKS, resnet
 from jaxrl.networks.vision.resnet import Config as ResNet
 from jaxrl.networks.vision.spatial_softmax import SpatialSoftmax
@@ -165,6 +165,7 @@ COUNTS = {  # of the models as published, less heads, mask tokens, and positions
     "clip_b32": 87_456_000,
     "clip_b16": 85_799_424,
     "clip_l14": 303_179_776,
+    "siglip_debug": 7_824,
     "siglip_b16": 92_884_224 - 7_087_104,
     "siglip_l16": 315_956_224 - 12_595_200,
     "siglip_so400m14": 428_225_600 - 15_238_352 - (27**2 - 16**2) * 1152,

@@ -1,5 +1,6 @@
 """Weights that others have trained, from files of safetensors. Every number of ours has one of theirs, and every one of theirs is used."""
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -74,11 +75,35 @@ _DINO: dict[str, Rule] = {
     r"^last_norm/": "layernorm/",
     r"/(kernel|scale)$": "/weight",
 }
+_LAST: dict[str, Rule] = {r"(kernel|scale)$": "weight"}
+_DECODER: dict[str, Rule] = {
+    r"^layers/": "model/layers/*/",
+    r"\*/(query|key|value|output)/": lambda found: f"*/self_attn/{found[1][0]}_proj/",
+    r"\*/(gate|up|down)/": r"*/mlp/\1_proj/",
+    r"attention_norm/": "input_layernorm/",
+    r"mlp_norm/": "post_attention_layernorm/",
+    r"^embedding$": "model/embed_tokens/weight",
+    r"^norm/": "model/norm/",
+    r"^head/": "lm_head/",
+    r"/(kernel|scale)$": "/weight",
+}
+
+
+def _paligemma(path: str) -> str:
+    part, _, rest = path.partition("/")
+    if part == "vision":
+        return "vision_tower.vision_model." + _replaced(_CLIP)(rest)
+    return "language_model." + _replaced(_DECODER)(rest) if part == "text" else "multi_modal_projector.linear." + _replaced(_LAST)(rest)
+
+
 NAMINGS = {
     "resnet": Naming(_resnet, (r"^fc\.", r"num_batches_tracked$"), ""),
     "clip": Naming(_replaced(_CLIP), (r"position_ids$",), "vision_model."),
     "siglip": Naming(_replaced(_CLIP), (r"^head\.", r"position_ids$"), "vision_model."),
     "dinov2": Naming(_replaced(_DINO), (r"^embeddings\.mask_token$",), ""),
+    "llama": Naming(_replaced(_DECODER), (r"rotary_emb\.inv_freq$",), ""),
+    "gemma": Naming(_replaced(_DECODER), (r"^lm_head\.weight$",), ""),  # which some files hold beside the table that it is
+    "paligemma": Naming(_paligemma, (r"^language_model\.lm_head\.weight$", r"vision_model\.head\.", r"position_ids$"), ""),
 }
 
 
@@ -120,7 +145,7 @@ def _ours(path: str, theirs: np.ndarray, shape: tuple[int, ...], first: int) -> 
         turned = theirs.transpose(2, 3, 1, 0) if theirs.ndim == 4 else theirs.T
         fits = turned.shape == shape or (theirs.ndim == 4 and turned.reshape(-1, turned.shape[-1]).shape == shape)
         return turned.reshape(shape) if fits else None
-    if path == "positions":
+    if path.rpartition("/")[2] == "positions":
         table = theirs.reshape(-1, theirs.shape[-1])
         fits = table.shape[1] == shape[1] and _square(len(table) - first) and _square(shape[0] - first)
         return (table if len(table) == shape[0] else resized_positions(table, shape[0], first)) if fits else None
@@ -181,17 +206,22 @@ def placed(
 
 
 def load(path: str | Path, template: Template, naming: Naming, prefix: str | None = None) -> Template:
-    """A file of safetensors as parameters and statistics like `template`; numbers of 16 bits become float32.
+    """A file of safetensors, or all of a folder, as parameters and statistics like `template`; numbers of 16 bits become float32.
 
     Raises:
         ValueError: there is no such file, or as `placed` does.
     """
     import safetensors
 
-    if not Path(path).is_file():
+    files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else [Path(path)]
+    if not files or not files[0].is_file():
         raise ValueError(f"{path}: no such file of weights")
-    with safetensors.safe_open(str(path), "numpy") as file:
-        return placed(template, naming, list(file.keys()), file.get_tensor, str(path), prefix)
+    with contextlib.ExitStack() as opened:
+        holding: dict[str, Any] = {}
+        for file in files:
+            part = opened.enter_context(safetensors.safe_open(str(file), "numpy"))
+            holding |= dict.fromkeys(part.keys(), part)
+        return placed(template, naming, list(holding), lambda name: holding[name].get_tensor(name), str(path), prefix)
 
 
 def from_file(network: StatefulNetwork, naming: Naming, path: str, prefix: str | None = None) -> StatefulNetwork:
