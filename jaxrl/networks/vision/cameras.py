@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.networks import pretrained
+from jaxrl.networks import _pretrained as pretrained
 from jaxrl.networks.vision import resnet, vit
 from jaxrl.networks.vision.interface import Backbone, Features
 from jaxrl.ops import augmentation

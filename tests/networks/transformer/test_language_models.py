@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.flax import save_file
 
-from jaxrl.networks import pretrained
+from jaxrl.networks import _pretrained as pretrained
 from jaxrl.networks.transformer import gemma, llama, paligemma
 from jaxrl.networks.transformer.experts import Computing, experts
 from jaxrl.networks.transformer.interface import Cache

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxrl.networks import pretrained
+from jaxrl.networks import _pretrained as pretrained
 from jaxrl.networks.vision.resnet import BLOCKS, resnet
 from jaxrl.networks.vision.resnet import Config as ResNet
 from jaxrl.networks.vision.spatial_softmax import SpatialSoftmax
