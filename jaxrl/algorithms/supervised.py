@@ -14,6 +14,7 @@ import optax
 
 from jaxrl import optimizers
 from jaxrl.ops import running_statistics
+from jaxrl.ops.padding import masked_mean
 from jaxrl.ops.paths import check_patterns, flatten_names, merge, overlay, split
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.types import Algorithm, Array, Key, Metrics, Objective, Observation, Params, Policy, PyTree, Spec, TrainState
@@ -56,11 +57,6 @@ class Behaviour(NamedTuple):
     params: Params
     frozen: Params
     statistics: Statistics
-
-
-def masked_mean(x: Array, mask: Array) -> Array:
-    """Mean over the elements whose mask, of the same shape, is not 0; whatever the others hold."""
-    return jnp.where(mask > 0, x * mask, 0.0).sum() / jnp.maximum(mask.sum(), 1e-6)
 
 
 def _normalise(normaliser: RunningStatistics, batch: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from jaxrl.generative import rows, schedules
 from jaxrl.losses.denoising import Prediction, converted, flow_ends
 from jaxrl.losses.regression import absolute_error, pseudo_huber_distance
 from jaxrl.networks.interface import Denoiser
+from jaxrl.ops.padding import masked_mean
 from jaxrl.ops.paths import flatten_names, merge
 from jaxrl.ops.specs import check_continuous, with_axes
 from jaxrl.types import Array, Key, Metrics, Objective, Observation, Params, PolicySpec, PyTree
@@ -98,11 +99,6 @@ def _like(template: PyTree, tree: PyTree) -> PyTree:
     return {name: _like(part, tree[name]) if isinstance(part, Mapping) else tree[name] for name, part in template.items()}
 
 
-def _mean(x: Array, mask: Array) -> Array:
-    """Over what counts."""
-    return jnp.where(mask > 0, x, 0.0).sum() / jnp.maximum((mask > 0).sum(), 1)
-
-
 def consistency(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
     """A batch holds `observation` and `action` `[B, horizon, action_dim]`, and may hold `mask` of the same shape, 0 at padding.
 
@@ -154,7 +150,10 @@ def consistency(config: Config, spec: PolicySpec, network: Denoiser) -> Objectiv
         found = process.end(way, student, x, i)
         elements = jnp.broadcast_to(pseudo_huber_distance(found, goal, mask)[:, None, None], mask.shape)
         # Of a teacher that was forgotten, or was taught by other numbers, this is far from what it was there.
-        metrics = {"distance": _mean(absolute_error(found, chunk), mask), "teacher": _mean(absolute_error(made_out, chunk), mask)}
+        metrics = {
+            "distance": masked_mean(absolute_error(found, chunk), mask),
+            "teacher": masked_mean(absolute_error(made_out, chunk), mask),
+        }
         return elements, mask, statistics | {"consistency": kept, "consistency_target": target}, metrics
 
     def sample(params: Params, statistics: PyTree, observation: Observation, key: Key, context: Any = None) -> Array:

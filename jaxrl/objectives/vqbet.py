@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxrl.losses.classification import focal
 from jaxrl.losses.regression import absolute_error
 from jaxrl.networks.mlp import mlp
-from jaxrl.ops.padding import held
+from jaxrl.ops.padding import held, masked_mean
 from jaxrl.ops.specs import check_continuous, with_axes
 from jaxrl.tokenizers import residual_vq
 from jaxrl.types import Array, Key, Metrics, Objective, Observation, Params, PolicySpec, PyTree, StatefulNetwork
@@ -126,7 +126,7 @@ def vqbet(config: Config, spec: PolicySpec, network: StatefulNetwork) -> Objecti
         elements = distance + config.commitment * quantised.commitment.sum(-1)[..., None, None]
         after = residual_vq.update(config.codebooks, codebooks, latent, quantised.codes, present)
         chosen = (jax.nn.one_hot(quantised.codes, config.codebooks.codes) * present[..., None, None]).sum((0, 1))
-        metrics = {"distance": _mean(distance, mask), "used": (chosen > 0).mean()}
+        metrics = {"distance": masked_mean(distance, mask), "used": (chosen > 0).mean()}
         return elements, mask, statistics | {"codes": {"codebooks": after}}, metrics
 
     def chosen(output: Array, statistics: PyTree, which: Array) -> tuple[Array, Array]:
@@ -149,7 +149,7 @@ def vqbet(config: Config, spec: PolicySpec, network: StatefulNetwork) -> Objecti
         elements = of_code[..., None, None] + config.offset_weight * distance
         right = ((which == true.codes) * present[..., None]).sum((0, 1)) / jnp.maximum(present.sum(), 1.0)
         metrics = {f"code_{i}": right[i] for i in range(len(right))}
-        metrics |= {"distance": _mean(distance, mask), "decoded": _mean(absolute_error(decoded, chunks), mask)}
+        metrics |= {"distance": masked_mean(distance, mask), "decoded": masked_mean(absolute_error(decoded, chunks), mask)}
         # 0 where the first stage was forgotten.
         metrics |= {"used": (statistics["codes"]["codebooks"].uses > 0).mean()}
         return elements, mask, statistics | {"vqbet": own}, metrics
@@ -165,8 +165,3 @@ def vqbet(config: Config, spec: PolicySpec, network: StatefulNetwork) -> Objecti
     batch_spec = with_axes(spec.observation, ("batch",), "observation/") | with_axes({"action": spec.action}, ("batch", spec.horizon))
     acts = spec._replace(horizon=steps, executed_steps=min(spec.executed_steps, steps))
     return Objective(init, code_loss if config.stage == "codes" else policy_loss, sample, acts, batch_spec)
-
-
-def _mean(x: Array, mask: Array) -> Array:
-    """Over what counts."""
-    return jnp.where(mask > 0, x, 0.0).sum() / jnp.maximum((mask > 0).sum(), 1)

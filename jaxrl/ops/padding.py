@@ -1,4 +1,4 @@
-"""What stands in the place of padding, where a chunk has to be read as a whole."""
+"""What counts of a chunk that is padded, and what stands in the place of padding where it has to be read as a whole."""
 
 import jax
 import jax.numpy as jnp
@@ -13,3 +13,8 @@ def held(x: Array, mask: Array) -> Array:
     last = jax.lax.cummax(jnp.where(mask > 0, jnp.broadcast_to(steps, x.shape[-2:]).reshape(*(1,) * axis, *x.shape[-2:]), -1), axis)
     found = jnp.take_along_axis(jnp.where(mask > 0, x, 0.0), jnp.maximum(last, 0), axis)
     return jnp.where(last >= 0, found, 0.0)
+
+
+def masked_mean(x: Array, mask: Array) -> Array:
+    """Mean over the elements whose mask, of the same shape, is not 0; whatever the others hold."""
+    return jnp.where(mask > 0, x * mask, 0.0).sum() / jnp.maximum(mask.sum(), 1e-6)

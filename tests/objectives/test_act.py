@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.algorithms.supervised import masked_mean
 from jaxrl.networks import _pretrained as pretrained
 from jaxrl.networks import act as networks
 from jaxrl.networks.vision.cameras import Config as Cameras
 from jaxrl.objectives import act
+from jaxrl.ops.padding import masked_mean
 from jaxrl.ops.paths import flatten_names, map_with_path
 from jaxrl.types import ArraySpec, PolicySpec
 from tests.golden import named

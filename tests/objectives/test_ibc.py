@@ -8,10 +8,10 @@ import optax
 import pytest
 from scipy import stats
 
-from jaxrl.algorithms.supervised import masked_mean
 from jaxrl.networks import energy_mlp
 from jaxrl.networks.interface import Energy
 from jaxrl.objectives import ibc
+from jaxrl.ops.padding import masked_mean
 from jaxrl.types import ArraySpec, PolicySpec
 
 SPEC = PolicySpec({"state/a": ArraySpec((2,))}, ArraySpec((2,)), horizon=1)

@@ -5,11 +5,11 @@ import optax
 import pytest
 
 from jaxrl.algorithms import supervised
-from jaxrl.algorithms.supervised import masked_mean
 from jaxrl.networks import token_decoder
 from jaxrl.networks.interface import TokenDecoder
 from jaxrl.objectives import tokens
 from jaxrl.ops import running_statistics
+from jaxrl.ops.padding import masked_mean
 from jaxrl.tokenizers import fast
 from jaxrl.types import ArraySpec, PolicySpec
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.algorithms.supervised import masked_mean
 from jaxrl.networks import gpt
 from jaxrl.objectives import vqbet
+from jaxrl.ops.padding import masked_mean
 from jaxrl.ops.paths import flatten_names
 from jaxrl.tokenizers import residual_vq
 from jaxrl.types import ArraySpec, PolicySpec
