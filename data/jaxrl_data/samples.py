@@ -13,7 +13,7 @@ from jaxrl_data.episode import Episode
 from jaxrl_data.kept_samples import KeptSamples, kept_bytes
 from jaxrl_data.measured import Measured
 from jaxrl_data.members import Member, open_member, share_of, statistics_of
-from jaxrl_data.mixture import Mixture, making, measured_of
+from jaxrl_data.mixture import Mixture, check_reach, making, measured_of
 from jaxrl_data.order import Order, order, weights
 from jaxrl_data.statistics import Statistics
 from jaxrl_data.transforms.interface import Sample, Spec, Transform, apply
@@ -183,11 +183,7 @@ def open_mixture(config: Mixture, statistics: Callable[[str, Member], Statistics
             dimension.
     """
     members = {name: open_member(one, config.part, config.validation) for name, one in config.sets.items()}
-    longest, reach = max(int(one.lengths.max()) for one in members.values()), (config.horizon - 1) * config.action_stride + 1
-    if reach > longest:
-        raise ValueError(
-            f"horizon: a chunk of {config.horizon} reaches over {reach} steps, but the longest episode has {longest}; shorten it"
-        )
+    check_reach(config, max(int(one.lengths.max()) for one in members.values()))
     sizes = weights({name: float(member.items) for name, member in members.items()}, config.temperature)
     shares = {name: share_of(member, config.sets[name].weight * sizes[name]) for name, member in members.items()}
     measured = {name: measured_of(config, one) for name, one in config.sets.items()}

@@ -24,8 +24,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrl.ops.cores import cores
 from jaxrl.types import Key, Metrics, Params, Source, Spec
 from jaxrl_data.dataset_source import Loaded, batch_spec, check_hosts, normaliser, placing, policy_spec, reads
+from jaxrl_data.episode import length
 from jaxrl_data.kept_samples import row_bytes
-from jaxrl_data.mixture import Making, Mixture, making, measured_of
+from jaxrl_data.mixture import Making, Mixture, check_reach, making, measured_of
 from jaxrl_data.order import Order, Share, hashed, order, weights
 from jaxrl_data.samples import begun, fill, nested, note, random_of, room_for
 from jaxrl_data.statistics import Statistics, to_json
@@ -133,6 +134,7 @@ class Batches:
     def __init__(self, config: Config, mixed: Mixed, first: int, places: np.ndarray, hosts: int = 1, host: int = 0) -> None:
         samples_of_host(first, config.batch_size, config.lanes, hosts, host)
         self._config, self._mixed, self._first, self._hosts = config, mixed, first, (hosts, host)
+        self._longest = dict[tuple[str, int], int]()  # of the episodes of each block that has been read
         self._readers = {of: self._reader(name) for of, name in enumerate(mixed.streams)}
         self._lanes = Lanes(self._readers, lanes_of_host(config.lanes, hosts, host), places, config.readers)
         self._threads = config.threads or cores()
@@ -146,7 +148,12 @@ class Batches:
         mixed, stream = self._mixed, self._mixed.streams[name]
 
         def read(place: int) -> Block:
-            return read_block(stream, place, mixed.choice, mixed.note)
+            found = read_block(stream, place, mixed.choice, mixed.note)
+            self._longest[name, place] = max(map(length, found.episodes), default=0)
+            longest = max(self._longest.values())
+            if longest and len(self._longest) == sum(one.blocks for one in mixed.streams.values()):  # not known before
+                check_reach(self._config, longest)
+            return found
 
         return Reader(name, stream.blocks, self._config.lanes, self._config.seed, read, set())
 
