@@ -17,7 +17,7 @@ from jaxrl_data.mixture import Mixture, check_reach, making, measured_of
 from jaxrl_data.order import Order, order, weights
 from jaxrl_data.statistics import Statistics
 from jaxrl_data.transforms.interface import Sample, Spec, Transform, apply
-from jaxrl_data.transforms.keys import HELD_OUT, ROOM
+from jaxrl_data.transforms.keys import CUT, HELD_OUT, ROOM
 from jaxrl_data.transforms.window import GoalWindow, Window
 
 
@@ -88,6 +88,7 @@ class Samples:
         self.kept_bytes = kept_bytes(config, spec, items)
         self._kept = [KeptSamples(spec, number) for number in items] if self.kept_bytes else []
         self.bad = dict(bad)  # episodes that could not be used, with the reason
+        self.cut = 0  # samples made by this process whose instruction was cut off
 
     def sample(self, number: int, of: int, item: int, room: Mapping[str, np.ndarray]) -> Sample:
         """Sample `number`, which is an item of a set; what its images can be written into is its `room`.
@@ -102,7 +103,9 @@ class Samples:
             try:
                 episode = member.episode(number_of)
                 sample = begun(one.window, episode, member.step(episode, place), random, self.config, room)
-                return apply(one.transforms, sample, random)
+                made = apply(one.transforms, sample, random)
+                self.cut += CUT in made
+                return made
             except ValueError as error:
                 if not self.config.quarantine:
                     raise
