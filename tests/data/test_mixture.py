@@ -175,7 +175,7 @@ def test_a_config_of_plain_sections_is_one_of_dataclasses(folder):
     built = configs.build(Config, section)
     assert built.sets["made"].by == By(temperature=2.0) and built.tokens == Tokenise(length=8)
     source, spec, *_ = dataset_source(built)
-    assert spec.observation["task/instruction"].shape == (4,) and spec.observation["task/goal_image/front"].shape == (1, 8, 8, 3)
+    assert spec.observation["task/instruction"].shape == (8,) and spec.observation["task/goal_image/front"].shape == (1, 8, 8, 3)
     assert next(batches(built))["action"].shape == (4, 1, 2)
     source.close()
     assert configs.build(Config, configs.plain(built)) == built
