@@ -69,7 +69,7 @@ def supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatisti
     objectives: dict[str, Any] = {}
     for name, (make_objective, objective) in made.items():
         owner, names = whose[name], {}
-        if sum(other == owner for other in whose.values()) > 1:
+        if owner != name or sum(other == owner for other in whose.values()) > 1:
             _check_shares(name, owner, networks, make_objective)
             names = {"shared": made[owner][0].__name__}
         objectives[name] = make_objective(objective, spec, networks[owner], **names)

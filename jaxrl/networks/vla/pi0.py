@@ -114,9 +114,7 @@ def pi0(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Den
         _, cache = body.read(params, {"text": prefix, "action": state}, mask, places)
         return _prefix.Behind(cache, *behind), statistics
 
-    def denoise(
-        params: Params, noisy: Array, time: Array, condition: _prefix.Behind, key: Key | None = None, train: bool = False
-    ) -> Array:
+    def denoise(params: Params, noisy: Array, time: Array, condition: _prefix.Behind, key: Key | None = None, train: bool = False) -> Array:
         del key, train
         x = run("tokens", params, _prefix.padded(noisy, config.action_dim), time)
         x = expert.apply(params, {"action": x}, condition.mask, condition.places, cache=condition.cache)["action"]
