@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl.ops.paths import check_patterns, flatten_names, map_with_path, overlay
+from jaxrl.ops.paths import flatten_names, map_with_path, overlay
 from jaxrl.types import Key, Params, PyTree
 
 _SETS = {"text": "", "action": "_1"}
@@ -81,12 +81,14 @@ def _is(fresh: Sequence[str], path: str) -> bool:
 def placed(arrays: Mapping[str, np.ndarray], template: Params, fresh: Sequence[str] = ()) -> Params:
     """Their parameters by name, "PaliGemma/llm/final_norm/scale", as parameters like `template`, in the types that they have.
 
-    Where one of the patterns `fresh` is found in the path of ours it stays as it is in `template`; where one is found in the name of theirs,
-    it need not be used.
+    Where one of the patterns `fresh` is found in a path of ours, that stays as it is in `template`; where one is found in a name of theirs,
+    that need not be used.
 
     Raises:
-        ValueError: some of ours are not there, some of theirs are not used, or sizes differ; tells which.
+        ValueError: some of ours are not there, some of theirs are not used, sizes differ, or a pattern is found nowhere; tells which.
     """
+    if odd := [pattern for pattern in fresh if not any(re.search(pattern, name) for name in (*flatten_names(template), *arrays))]:
+        raise ValueError(f"fresh: the pattern {odd[0]!r} is found in no parameter, neither of this network nor of openpi")
     names = {path: theirs(path)[0] for path in flatten_names(template) if not _is(fresh, path)}
     used = set(names.values())
     missing, left = sorted(used - set(arrays)), sorted(name for name in set(arrays) - used if not _is(fresh, name))
@@ -146,7 +148,6 @@ def from_checkpoint(init: Init, weights: str, fresh: Sequence[str] = ()) -> Init
 
     def loaded(key: Key) -> tuple[Params, PyTree]:
         params, statistics = init(key)
-        check_patterns(fresh, params, "fresh")
         shapes = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flatten_names(params).items() if not _is(fresh, path)}
         template = jax.eval_shape(lambda: params)
 

@@ -120,3 +120,8 @@ def blocks(valid: Array, sizes: tuple[int, ...]) -> tuple[Array, Array, Array, A
     valid = jnp.concatenate([valid, jnp.ones((len(valid), sum(sizes)), bool)], 1)
     mask, where, first = block_mask(valid, jnp.broadcast_to(starts[None], valid.shape)), places(valid), valid.shape[1] - sizes[-1]
     return mask[:, :first, :first], where[:, :first], mask[:, first:], where[:, first:]
+
+
+def whole(valid: Array) -> tuple[Array, Array]:
+    """Mask and places of a prefix, `valid` [B, P], that sees itself whole."""
+    return block_mask(valid, jnp.zeros(valid.shape, bool)), places(valid)

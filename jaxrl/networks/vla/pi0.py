@@ -26,7 +26,8 @@ class Config:
     that the model sees them in; none named are all, sorted. What is `insulated` of `seeing` learns nothing from the expert's loss
     (https://arxiv.org/abs/2505.23705).
 
-    `weights` is the folder of a checkpoint of openpi to begin with; parameters that one of the patterns `fresh` is found in begin at random.
+    `weights` is the folder of a checkpoint of openpi to begin with. Parameters that one of the patterns `fresh` is found in begin at
+    random, and those of openpi's that one is found in need not be used.
     """
 
     seeing: PaliGemma = field(default_factory=PaliGemma)
@@ -60,16 +61,16 @@ class _Heads(nn.Module):
         self.action_out_proj = nn.Dense(self.action_dim)
 
     def state(self, x: Array) -> Array:
-        return self.state_proj(x)  # type: ignore[no-any-return]
+        return self.state_proj(x)
 
     def tokens(self, noisy: Array, time: Array) -> Array:
         """[B, H, width] of actions [B, H, action_dim] at times [B]."""
         x = self.action_in_proj(noisy)
         wave = jnp.broadcast_to(waves(time, self.width)[:, None], x.shape)
-        return self.action_time_mlp_out(nn.swish(self.action_time_mlp_in(jnp.concatenate([x, wave], -1))))  # type: ignore[no-any-return]
+        return self.action_time_mlp_out(nn.swish(self.action_time_mlp_in(jnp.concatenate([x, wave], -1))))
 
     def velocity(self, x: Array) -> Array:
-        return self.action_out_proj(x.astype(jnp.float32))  # type: ignore[no-any-return]
+        return self.action_out_proj(x.astype(jnp.float32))
 
     def __call__(self, x: Array, time: Array) -> Array:
         """What `init` runs."""
@@ -80,7 +81,7 @@ def pi0(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Den
     """Sees pictures `image/<camera>`, states and the instruction `text/prompt`: tokens, -1 where there is none.
 
     Parameters are those of `paligemma`, the expert's as "action", and what stands between numbers and tokens under openpi's names. The
-    state is a token of the expert that does not see the actions, so it is read with the prefix, and a step of a sampler has the tokens of the
+    state is a token of the expert that does not see the actions, so it is read with the prefix, and a step of a sampler has tokens of
     actions alone. Where an action has fewer numbers than `action_dim`, the network sees no noise in the rest.
 
     Raises:

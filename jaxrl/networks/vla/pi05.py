@@ -79,14 +79,14 @@ class _Heads(nn.Module):
         self.time_mlp_in, self.time_mlp_out = nn.Dense(self.width), nn.Dense(self.width)
 
     def tokens(self, noisy: Array) -> Array:
-        return self.action_in_proj(noisy)  # type: ignore[no-any-return]
+        return self.action_in_proj(noisy)
 
     def condition(self, time: Array) -> Array:
         """[B, 1, width] of times [B]."""
-        return nn.swish(self.time_mlp_out(nn.swish(self.time_mlp_in(waves(time, self.width)))))[:, None]  # type: ignore[no-any-return]
+        return nn.swish(self.time_mlp_out(nn.swish(self.time_mlp_in(waves(time, self.width)))))[:, None]
 
     def velocity(self, x: Array) -> Array:
-        return self.action_out_proj(x.astype(jnp.float32))  # type: ignore[no-any-return]
+        return self.action_out_proj(x.astype(jnp.float32))
 
     def __call__(self, x: Array, time: Array) -> Array:
         """What `init` runs."""

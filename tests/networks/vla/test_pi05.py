@@ -168,7 +168,8 @@ def test_objectives_share_what_is_read(path):
     state = jax.eval_shape(learner.init, KEY)
     assert set(state.params) == {"flow"} and set(state.statistics.objectives) == {"flow", "tokens_code"}
     params, statistics = {"flow": begun(path)[0]}, {"flow": begun(path)[1], "tokens_code": {}}
-    state = jax.jit(lambda key: learner.init(key, params))(KEY)
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
+    state = state._replace(params=params, statistics=supervised.Statistics(normaliser, statistics))
     _, metrics, _ = jax.jit(learner.update)(state, batch(), KEY)
     assert len(calls) == 1
     assert metrics["flow/state_outside"] == 0.0
@@ -245,7 +246,7 @@ def test_impossible_configs_are_refused(fields, message):
 def test_sequences_that_it_does_not_write_are_refused(path):
     with pytest.raises(ValueError, match="tokens has sequences of 6 out of 8 tokens, but the network writes up to 8 out of 300"):
         tokens.tokens(tokens.Config(bins=8), SPEC, network(path))
-    with pytest.raises(ValueError, match="longest: no room|a sequence has 9 tokens, but there is room for 8"):
+    with pytest.raises(ValueError, match="a sequence has 9 tokens, but there is room for 8"):
         jax.eval_shape(
             lambda p, x: network(path).logits(p, jnp.zeros((2, 9), int), network(path).encode(p, begun(path)[1], x)[0]),
             begun(path)[0],
