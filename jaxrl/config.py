@@ -47,6 +47,7 @@ _EXTRA_OF = {
     "rlds": "data",
     "pyarrow": "data",
     "tokenizers": "vla",
+    "sentencepiece": "vla",
     "grpc": "serve",
     "wandb": "wandb",
     "brax": "adapters",

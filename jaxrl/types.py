@@ -91,16 +91,25 @@ class Algorithm(NamedTuple):
     batch_spec: Spec
 
 
+class Shared(NamedTuple):
+    """A network that several objectives learn with, and what it makes of a batch once for all of them."""
+
+    name: str  # of its parameters and statistics
+    encode: Callable[..., tuple[Any, PyTree, Metrics]]  # (params, statistics, batch, key) -> condition, statistics, metrics
+
+
 class Objective(NamedTuple):
     """A loss with its sampler. Elements of the loss whose mask is 0 count neither in the loss nor in its gradient."""
 
     init: Callable[[Key], tuple[Params, PyTree]]  # key -> params, statistics
     loss: Callable[..., tuple[Array, Array, PyTree, Metrics]]
-    # (params, statistics, batch, key) -> per-element loss, mask of the same shape, statistics, metrics
+    # (params, statistics, batch, key) -> per-element loss, mask of the same shape, statistics, metrics; one that has a shared network
+    # takes a last argument: the condition, where it is known already
     sample: Callable[..., Any]
     # (params, statistics, observation, key [B], context=None) -> chunk [B, horizon, action_dim]; with `spec.extras`, that and these
     spec: PolicySpec
     batch_spec: Spec
+    shared: Shared | None = None  # None: its network is its own
 
 
 class Network(NamedTuple):

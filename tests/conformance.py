@@ -23,7 +23,7 @@ from jaxrl.networks._torsos import Torso
 from jaxrl.networks.actor_critic import ActorCritic, actor_critic
 from jaxrl.networks.actor_critic import Config as ActorCriticConfig
 from jaxrl.networks.actor_q import ActorQ
-from jaxrl.networks.interface import Autoencoder, Denoiser, Energy, TokenDecoder
+from jaxrl.networks.interface import ActingModel, Autoencoder, Denoiser, Energy, TokenDecoder
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.objectives import bc, tokens, vqbet
@@ -189,6 +189,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Callable[[Key], Params]: lambda: ENV.sample,
     Curriculum: lambda: fixed(ENV.sample),
     Denoiser: denoiser,
+    Denoiser | ActingModel: denoiser,
     Energy: energy,
     Env: lambda: VARYING,
     EnvSpec: lambda: ENV.spec,
@@ -200,6 +201,7 @@ SUPPLIES: dict[Any, Callable[[], Any]] = {
     Mirror: mirror,
     StatefulNetwork: network,
     TokenDecoder: teller,
+    TokenDecoder | ActingModel: teller,
     PixelActorQ: lambda: pixel_actor_q.pixel_actor_q(PIXELS, SEEING.spec),
     Policy: env_policy,
     PolicySpec: lambda: SPEC,

@@ -96,7 +96,8 @@ def _batch_spec(objectives: Mapping[str, Objective], named_sources: bool) -> Spe
 def supervised(
     config: Config, objectives: Mapping[str, Objective], weights: Mapping[str, float], normaliser: RunningStatistics
 ) -> Algorithm:
-    """Minimises the weighted sum of the objectives' masked means.
+    """Minimises the weighted sum of the objectives' masked means. What a shared network makes of a batch is worked out once, unless each
+    objective has a batch of its own.
 
     A batch is `{"observation": {name: [B, ...]}, "action": [B, horizon, A], ...}` in the units of the data; of `present`, where there is
     one, the flags of `image/<camera>` reach the networks as observations of the name `present/image/<camera>`. `normaliser` holds the
@@ -114,6 +115,7 @@ def supervised(
     acting = config.policy or next(iter(objectives))
     if acting not in objectives:
         raise ValueError(f"policy is {acting!r}, but the objectives are {', '.join(objectives)}")
+    shared = sorted({objective.shared.name for objective in objectives.values() if objective.shared})
     tx = optimizers.optimizer(config.optimizer)
     spec = objectives[acting].spec
 
@@ -121,9 +123,17 @@ def supervised(
         everything = merge(state.frozen, params)
         statistics = state.statistics.objectives
         total, metrics = jnp.zeros(()), Metrics()
-        for (name, objective), own_key in zip(objectives.items(), jax.random.split(key, len(objectives)), strict=True):
+        keys, conditions = jax.random.split(key, len(objectives) + len(shared)), dict[str, Any]()
+        for (name, objective), own_key in zip(objectives.items(), keys[: len(objectives)], strict=True):
             part = _normalise(state.statistics.normaliser, batch[name] if config.named_sources else batch)
-            elements, mask, statistics, more = objective.loss(everything, statistics, part, own_key)
+            known: tuple[Any, ...] = ()
+            if objective.shared is not None and not config.named_sources:
+                if (whose := objective.shared.name) not in conditions:
+                    of_encoder = keys[len(objectives) + shared.index(whose)]
+                    conditions[whose], statistics, more = objective.shared.encode(everything, statistics, part, of_encoder)
+                    metrics |= {f"{whose}/{metric}": value for metric, value in more.items()}
+                known = (conditions[whose],)
+            elements, mask, statistics, more = objective.loss(everything, statistics, part, own_key, *known)
             mean = masked_mean(elements, mask)
             total = total + weights[name] * mean
             metrics |= {f"loss/{name}": mean} | {f"{name}/{metric}": value for metric, value in more.items()}

@@ -1,5 +1,6 @@
 """The parts of a run that learns from what others did."""
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from jaxrl.evaluation.record import recorded
 from jaxrl.ops.paths import flatten_names, merge
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.specs import policy_spec
+from jaxrl.ops.suggestion import suggestion
 from jaxrl.policies import history, overseen, relative_pose
 from jaxrl.replay import dagger, recording
 from jaxrl.types import Algorithm, Env, Params, Policy, PolicySpec, Source
@@ -54,18 +56,35 @@ def check_taught(settings: Settings) -> None:
 
 
 def supervised(settings: Settings, spec: PolicySpec, normaliser: RunningStatistics) -> Algorithm:
-    """A weighted table of objectives, each with a network of its own."""
+    """A weighted table of objectives, each with a network of its own, or with that of another one."""
     make, config = part(settings.algorithm, "algorithm", "config.algorithm")
+    table = objectives_of(settings)
+    made = {name: part(own, "objective", f"config.objectives.{name}") for name, (own, _, _) in table.items()}
+    whose = {name: of_network if isinstance(of_network, str) else name for name, (_, of_network, _) in table.items()}
+    networks: dict[str, Any] = {}
+    for name, (_, of_network, _) in table.items():
+        if not isinstance(of_network, str):
+            make_network, network = part(of_network, "network", f"config.objectives.{name}.network")
+            networks[name] = make_network(network, spec.observation, _output_shape(*made[name], spec))
     objectives: dict[str, Any] = {}
-    weights: dict[str, float] = {}
-    for name, (own, of_network, weights[name]) in objectives_of(settings).items():
-        where = f"config.objectives.{name}"
-        make_network, network = part(of_network, "network", f"{where}.network")
-        make_objective, objective = part(own, "objective", where)
-        objectives[name] = make_objective(
-            objective, spec, make_network(network, spec.observation, _output_shape(make_objective, objective, spec))
+    for name, (make_objective, objective) in made.items():
+        owner, names = whose[name], {}
+        if owner != name or sum(other == owner for other in whose.values()) > 1:
+            _check_shares(name, owner, networks, make_objective)
+            names = {"shared": made[owner][0].__name__}
+        objectives[name] = make_objective(objective, spec, networks[owner], **names)
+    return make(config, objectives, {name: weight for name, (_, _, weight) in table.items()}, normaliser)
+
+
+def _check_shares(name: str, owner: str, networks: Mapping[str, Any], make_objective: Callable[..., Any]) -> None:
+    """Raises ValueError where the objective `name` cannot have the network of the objective `owner`."""
+    where = f"config.objectives.{name}.network"
+    if owner not in networks:
+        raise ValueError(
+            f"{where}: is {owner!r}, but no objective of that name has a network of its own; {suggestion(owner, list(networks))}"
         )
-    return make(config, objectives, weights, normaliser)
+    if "shared" not in inspect.signature(make_objective).parameters:
+        raise ValueError(f"{where}: {make_objective.__name__} has no network together with others; give each a section of its own")
 
 
 def with_policies(settings: Settings, algorithm: Algorithm) -> Algorithm:

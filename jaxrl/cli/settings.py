@@ -110,7 +110,7 @@ def resolved(settings: Settings) -> dict[str, Any]:
         where = f"config.objectives.{name}"
         whole["objectives"][name] = _whole(own, "objective", where) | {
             "weight": weight,
-            "network": _whole(network, "network", f"{where}.network"),
+            "network": network if isinstance(network, str) else _whole(network, "network", f"{where}.network"),
         }
     if settings.policies:
         whole["policies"] = [_whole(one, "policy wrapper", f"config.policies[{i}]") for i, one in enumerate(settings.policies)]
@@ -142,13 +142,14 @@ def environment(settings: Settings) -> Env | HostEnv | None:
     return None
 
 
-def objectives_of(settings: Settings) -> dict[str, tuple[Section, Section, float]]:
-    """Of each objective its own section, that of its network, and its weight."""
+def objectives_of(settings: Settings) -> dict[str, tuple[Section, Section | str, float]]:
+    """Of each objective its own section, that of its network or the name of the objective whose network it has too, and its weight."""
     table = {}
     for name, section in settings.objectives.items():
         own = {key: value for key, value in section.items() if key not in ("weight", "network")}
         weight = build(float, section.get("weight", 1.0), f"config.objectives.{name}.weight")
-        table[name] = (own, dict(section.get("network", {})), weight)
+        network = section.get("network", {})
+        table[name] = (own, network if isinstance(network, str) else dict(network), weight)
     return table
 
 

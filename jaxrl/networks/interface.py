@@ -1,13 +1,20 @@
 """Networks that objectives learn with, by their parts. The parts of one share its parameters and statistics.
 
-An observation is encoded once, `encode`, however often a sampler then asks about it. `statistics` are running ones that come back changed
-where `train` is set, `{}` where there are none; a key has a network drop out, where it does.
+An observation is encoded once, `encode`, however often a sampler then asks about it; rows of a condition come first, but behind the layers
+in a cache of a transformer. `statistics` are running ones that come back changed where `train` is set, `{}` where there are none; a key has
+a network drop out, where it does.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxrl.types import Array, Key, Params, PyTree
+from jaxrl.types import Array, Key, Metrics, Params, PyTree
+
+
+def _no_measures(condition: Any) -> Metrics:
+    """The `measures` of networks whose condition has nothing to tell."""
+    del condition
+    return {}
 
 
 class Denoiser(NamedTuple):
@@ -19,6 +26,7 @@ class Denoiser(NamedTuple):
     init: Callable[[Key], tuple[Params, PyTree]]  # key -> params, statistics
     encode: Callable[..., tuple[Any, PyTree]]  # (params, statistics, observation, key=None, train=False) -> condition [B, ...], statistics
     denoise: Callable[..., Array]  # (params, noisy [B, H, A], time [B], condition, key=None, train=False) -> [B, H, A]
+    measures: Callable[[Any], Metrics] = _no_measures  # condition -> what of it is worth logging
 
 
 class Energy(NamedTuple):
@@ -52,3 +60,18 @@ class TokenDecoder(NamedTuple):
     begin: Callable[[Params, Any], PyTree]  # (params, condition) -> cache, of a sequence without a token yet
     step: Callable[..., tuple[Array, PyTree]]  # (params, last token [B], cache, condition) -> logits [B, V] of the next, cache
     # Before there is a last token, any stands for it.
+    measures: Callable[[Any], Metrics] = _no_measures  # condition -> what of it is worth logging
+
+
+class ActingModel(NamedTuple):
+    """A `Denoiser` and a `TokenDecoder` over one tree of parameters, which read an observation once for both."""
+
+    init: Callable[[Key], tuple[Params, PyTree]]
+    encode: Callable[..., tuple[Any, PyTree]]
+    denoise: Callable[..., Array]
+    logits: Callable[..., Array]
+    begin: Callable[[Params, Any], PyTree]
+    step: Callable[..., tuple[Array, PyTree]]
+    measures: Callable[[Any], Metrics]
+    longest: int  # L at most
+    vocabulary: int  # V

@@ -10,9 +10,10 @@ from jaxrl.generative import flow as lines
 from jaxrl.generative import rows
 from jaxrl.losses.denoising import interpolated, velocity
 from jaxrl.losses.regression import squared_error
-from jaxrl.networks.interface import Denoiser
+from jaxrl.networks.interface import ActingModel, Denoiser
+from jaxrl.objectives._encoding import encoding
 from jaxrl.ops.specs import check_continuous, with_axes
-from jaxrl.types import Array, Key, Metrics, Objective, Observation, Params, PolicySpec, PyTree
+from jaxrl.types import Array, Key, Metrics, Objective, Observation, Params, PolicySpec, PyTree, Shared
 
 
 @dataclass(frozen=True)
@@ -36,33 +37,38 @@ def errors(denoise: rows.Denoise, chunk: Array, time: Array, noise: Array) -> Ar
     return squared_error(denoise(interpolated(chunk, noise, time), time), velocity(chunk, noise))
 
 
-def flow(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
+def flow(config: Config, spec: PolicySpec, network: Denoiser | ActingModel, shared: str = "") -> Objective:
     """A batch holds `observation` and `action` `[B, horizon, action_dim]`, and may hold `mask` of the same shape, 0 at padding.
 
     Padding is 0 before noise is added, and the network sees that noise; whatever it held reaches neither network, loss nor gradient.
-    `sample` takes in a `prefix` of the chunk in flight: its steps move along their own straight lines.
+    `sample` takes in a `prefix` of the chunk in flight: its steps move along their own straight lines. Parameters go by the name `shared`
+    where other objectives have the network too.
     """
     check_continuous(spec.action, "flow", "the policy")
-    shape = (spec.horizon, int(spec.action.shape[0]))
+    shape, name = (spec.horizon, int(spec.action.shape[0])), shared or "flow"
+    encode = encoding(network, name)
 
     def init(key: Key) -> tuple[Params, PyTree]:
         params, statistics = network.init(key)
-        return {"flow": params}, {"flow": statistics}
+        return {name: params}, {name: statistics}
 
-    def loss(params: Params, statistics: PyTree, batch: dict[str, Any], key: Key) -> tuple[Array, Array, PyTree, Metrics]:
-        own, action = params["flow"], batch["action"]
+    def loss(
+        params: Params, statistics: PyTree, batch: dict[str, Any], key: Key, condition: Any = None
+    ) -> tuple[Array, Array, PyTree, Metrics]:
+        own, action, metrics = params[name], batch["action"], Metrics()
         mask = batch.get("mask", jnp.ones(action.shape))
         chunk = jnp.where(mask > 0, action, 0.0)
         of_time, of_noise, of_encoder, of_network = jax.random.split(key, 4)
-        condition, kept = network.encode(own, statistics["flow"], batch["observation"], of_encoder, train=True)
+        if condition is None:
+            condition, statistics, metrics = encode(params, statistics, batch, of_encoder)
         denoise = lambda noisy, time: network.denoise(own, noisy, time, condition, of_network, train=True)  # noqa: E731
         time = lines.TIMES[config.time](of_time, action.shape[:1])
         elements = errors(denoise, chunk, time, jax.random.normal(of_noise, action.shape))
-        return elements, mask, statistics | {"flow": kept}, {}
+        return elements, mask, statistics, metrics
 
     def sample(params: Params, statistics: PyTree, observation: Observation, key: Key, context: Any = None) -> Array:
-        own = params["flow"]
-        condition, _ = network.encode(own, statistics["flow"], observation)
+        own = params[name]
+        condition, _ = network.encode(own, statistics[name], observation)
         return lines.sample(
             config.sampler,
             config.inference_steps,
@@ -72,4 +78,4 @@ def flow(config: Config, spec: PolicySpec, network: Denoiser) -> Objective:
         )
 
     batch_spec = with_axes(spec.observation, ("batch",), "observation/") | with_axes({"action": spec.action}, ("batch", spec.horizon))
-    return Objective(init, loss, sample, spec, batch_spec)
+    return Objective(init, loss, sample, spec, batch_spec, Shared(name, encode) if shared else None)

@@ -18,13 +18,14 @@ import numpy as np
 
 from jaxrl.generative import rows
 from jaxrl.losses.classification import cross_entropy
-from jaxrl.networks.interface import TokenDecoder
+from jaxrl.networks.interface import ActingModel, TokenDecoder
+from jaxrl.objectives._encoding import check_written, encoding
 from jaxrl.ops import bins
 from jaxrl.ops.bins import Bins
 from jaxrl.ops.padding import held
 from jaxrl.ops.specs import check_continuous, with_axes
 from jaxrl.tokenizers import fast
-from jaxrl.types import Array, ArraySpec, Key, Metrics, Objective, Observation, Params, PolicySpec, PyTree
+from jaxrl.types import Array, ArraySpec, Key, Metrics, Objective, Observation, Params, PolicySpec, PyTree, Shared
 
 DECODED = "policy/decoded"
 
@@ -133,33 +134,38 @@ def output_shape(config: Config, spec: PolicySpec) -> tuple[int, ...]:
     return code.length, code.vocabulary
 
 
-def tokens(config: Config, spec: PolicySpec, network: TokenDecoder) -> Objective:
+def tokens(config: Config, spec: PolicySpec, network: TokenDecoder | ActingModel, shared: str = "") -> Objective:
     """A batch holds `observation` and `action` `[B, horizon, action_dim]`, and may hold `mask` of the same shape, 0 at padding.
 
     The loss has an element for each token, the cross-entropy. Of bins, those of padding do not count, and what is read in their place is
     the bin of 0. FAST's tokens each tell of the whole chunk, so they all count, and a padded step is written as the last one before it.
 
-    Tokens that make no chunk become zeros, the middle of the data, and the extra "policy/decoded" of the row is 0 in place of 1.
+    Tokens that make no chunk become zeros, the middle of the data, and the extra "policy/decoded" of the row is 0 in place of 1. Parameters
+    go by the name `shared` where other objectives have the network too.
 
     Raises:
-        ValueError: actions are no vectors, or the tokenizer's file is not there or fits other chunks.
+        ValueError: actions are no vectors, the tokenizer's file is not there or fits other chunks, or the network writes no such sequences.
     """
     check_continuous(spec.action, "tokens", "the policy")
-    code = _code(config, spec)
+    code, name = _code(config, spec), shared or "tokens"
+    encode = encoding(network, name)
+    check_written("tokens", network, code.length, code.vocabulary)
 
     def init(key: Key) -> tuple[Params, PyTree]:
         params, statistics = network.init(key)
-        return {"tokens": params}, {"tokens": {"network": statistics, "code": code.kept}}
+        return {name: params}, {name: statistics, "tokens_code": code.kept}
 
-    def loss(params: Params, statistics: PyTree, batch: dict[str, Any], key: Key) -> tuple[Array, Array, PyTree, Metrics]:
-        own, action = params["tokens"], batch["action"]
+    def loss(
+        params: Params, statistics: PyTree, batch: dict[str, Any], key: Key, condition: Any = None
+    ) -> tuple[Array, Array, PyTree, Metrics]:
+        own, action = params[name], batch["action"]
         of_encoder, of_decoder = jax.random.split(key)
         written, counts, metrics = code.write(action, batch.get("mask", jnp.ones(action.shape)))
-        kept = statistics["tokens"]
-        condition, after = network.encode(own, kept["network"], batch["observation"], of_encoder, train=True)
+        if condition is None:
+            condition, statistics, more = encode(params, statistics, batch, of_encoder)
+            metrics = metrics | more
         logits = network.logits(own, written, condition, of_decoder, train=True)
         right = ((logits.argmax(-1) == written) & (counts > 0)).sum() / jnp.maximum((counts > 0).sum(), 1)
-        statistics = statistics | {"tokens": kept | {"network": after}}
         return cross_entropy(logits, written), counts, statistics, metrics | {"right": right}
 
     def chosen(logits: Array, key: Key, i: Array) -> Array:
@@ -172,8 +178,8 @@ def tokens(config: Config, spec: PolicySpec, network: TokenDecoder) -> Objective
         params: Params, statistics: PyTree, observation: Observation, key: Key, context: Any = None
     ) -> tuple[Array, dict[str, Array]]:
         del context  # whatever is in flight
-        own, kept, size = params["tokens"], statistics["tokens"], len(key)
-        condition, _ = network.encode(own, kept["network"], observation)
+        own, size = params[name], len(key)
+        condition, _ = network.encode(own, statistics[name], observation)
 
         def goes_on(state: tuple[Array, Array, Array, PyTree]) -> Array:
             i, _, ended, _ = state
@@ -189,8 +195,9 @@ def tokens(config: Config, spec: PolicySpec, network: TokenDecoder) -> Objective
         _, written, _, _ = jax.lax.while_loop(
             goes_on, one, (jnp.zeros((), jnp.int32), begun, jnp.zeros(size, bool), network.begin(own, condition))
         )
-        chunk, whole = code.read(kept["code"], written)
+        chunk, whole = code.read(statistics["tokens_code"], written)
         return chunk, {DECODED: whole.astype(jnp.float32)}
 
     batch_spec = with_axes(spec.observation, ("batch",), "observation/") | with_axes({"action": spec.action}, ("batch", spec.horizon))
-    return Objective(init, loss, sample, spec._replace(extras={**spec.extras, DECODED: ArraySpec(())}), batch_spec)
+    acting = spec._replace(extras={**spec.extras, DECODED: ArraySpec(())})
+    return Objective(init, loss, sample, acting, batch_spec, Shared(name, encode) if shared else None)

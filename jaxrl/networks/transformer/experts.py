@@ -147,6 +147,35 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
         """Tokens in the type that is computed in, and the layers that they go through."""
         return {name: x.astype(dtype) for name, x in tokens.items()}, {name: params[name]["layers"] for name in tokens}
 
+    def through(
+        params: Params,
+        tokens: Mapping[str, Array],
+        mask: Array,
+        places: Array,
+        conditions: Mapping[str, Array] | None,
+        cache: Cache | None,
+        keep: bool,
+    ) -> tuple[dict[str, Array], Cache | None]:
+        """Tokens behind the last norm, and where they are to be kept, their own keys and values."""
+        given = dict(conditions or {})
+        _check_call(sizes, tokens, mask, places, given, 0 if cache is None else cache.keys.shape[2])
+        xs, weights = stacked(params, tokens)
+
+        def layer(xs: Any, stored: Any) -> tuple[Any, Cache | None]:
+            (weights, read), kept = stored, None
+
+            def remember(*own: Any) -> Any:
+                nonlocal kept
+                kept = Cache(*own) if keep else None
+                return own if read is None else tuple(jnp.concatenate(pair, 1) for pair in zip(read, own, strict=True))
+
+            return sets.layer(xs, weights, given, mask, places, remember), kept
+
+        if computing.remat != "none":
+            layer = jax.checkpoint(layer, prevent_cse=False, policy=_POLICIES[computing.remat])
+        xs, kept = jax.lax.scan(layer, xs, (weights, cache), unroll=computing.unroll)
+        return sets.ended(params, xs, given), kept
+
     def apply(
         params: Params,
         tokens: Mapping[str, Array],
@@ -155,19 +184,14 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
         conditions: Mapping[str, Array] | None = None,
         cache: Cache | None = None,
     ) -> dict[str, Array]:
-        given = dict(conditions or {})
-        _check_call(sizes, tokens, mask, places, given, 0 if cache is None else cache.keys.shape[2])
-        xs, weights = stacked(params, tokens)
+        return through(params, tokens, mask, places, conditions, cache, keep=False)[0]
 
-        def layer(xs: Any, stored: Any) -> tuple[Any, None]:
-            weights, read = stored
-            behind = lambda *own: own if read is None else tuple(jnp.concatenate(pair, 1) for pair in zip(read, own, strict=True))  # noqa: E731
-            return sets.layer(xs, weights, given, mask, places, behind), None
-
-        if computing.remat != "none":
-            layer = jax.checkpoint(layer, prevent_cse=False, policy=_POLICIES[computing.remat])
-        xs, _ = jax.lax.scan(layer, xs, (weights, cache), unroll=computing.unroll)
-        return sets.ended(params, xs, given)
+    def read(
+        params: Params, tokens: Mapping[str, Array], mask: Array, places: Array, conditions: Mapping[str, Array] | None = None
+    ) -> tuple[dict[str, Array], Cache]:
+        found, kept = through(params, tokens, mask, places, conditions, None, keep=True)
+        assert kept is not None
+        return found, kept
 
     def blank(batch: int, slots: int) -> Cache:
         shape = (shared.depth, batch, slots, shared.kv_heads, shared.head_dim)
@@ -207,4 +231,4 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
         (xs, cache), _ = jax.lax.scan(layer, (xs, cache), (weights, numbers), unroll=computing.unroll)
         return sets.ended(params, xs, given), cache
 
-    return Experts(init, apply, blank, extend)
+    return Experts(init, apply, read, blank, extend)

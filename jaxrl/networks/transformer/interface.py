@@ -26,6 +26,9 @@ class Experts(NamedTuple):
     ]  # {name: {"layers": ..., "norm": ...}}; a set may have other entries beside these, which are not looked at
     apply: Callable[..., dict[str, Array]]
     # (params, tokens, mask, places, conditions=None, cache=None) -> tokens behind the last norm; keys are those of the cache, then the T
+    read: Callable[..., tuple[dict[str, Array], Cache]]
+    # (params, tokens, mask, places, conditions=None) -> tokens, and a cache of these alone, through which gradients flow; of insulated
+    # sets it is what the last of the sets sees
     blank: Callable[..., Cache]  # (batch, slots) -> an empty cache
     extend: Callable[..., tuple[dict[str, Array], Cache]]
     # (params, tokens, mask, places, cache, place, conditions=None) -> tokens, and the cache with them in its slots from `place` on; keys
