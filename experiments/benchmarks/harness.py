@@ -141,8 +141,8 @@ def setup(**settings: Any) -> dict[str, Any]:
     return {"cores": cores(), "machine": platform.machine(), "load_before": LOAD, **versions("brax"), **settings}
 
 
-def report(benchmark: str, ratio: float, ours: Any, theirs: Any, unit: str, **rest: Any) -> None:
-    """The last line of a benchmark's output: one JSON object, figures to four digits."""
+def report(benchmark: str, ratio: float | None, ours: Any, theirs: Any, unit: str, **rest: Any) -> None:
+    """The last line of a benchmark's output: one JSON object, figures to four digits. Without a peer `ratio` and `theirs` are None."""
     whole = {"benchmark": benchmark, "ratio": ratio, "ours": ours, "theirs": theirs, "unit": unit, **rest}
     print(json.dumps(_rounded(whole)), flush=True)
 
