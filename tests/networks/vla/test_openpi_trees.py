@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxrl.networks.transformer import openpi
-from jaxrl.networks.vla import pi0, pi05, pi0_fast
+from jaxrl.networks.vla import pi0, pi0_fast, pi05
 from jaxrl.ops.paths import flatten_names
 from tests.golden import named
 from tests.networks.vla.small import ACTION, KEY, OBSERVATION, OUTPUT, SEEING, TEXT
@@ -109,18 +109,7 @@ def test_what_is_named_may_begin_anew(tmp_path):
     saved(smaller | {"action_out_proj/kernel": np.zeros((8, 9), np.float32), "other/bias": np.zeros(3, np.float32)}, tmp_path)
     with pytest.raises(Exception, match="lack action_in_proj/bias, action_in_proj/kernel and have what this network does not: other/bias"):
         jax.block_until_ready(jax.jit(NETWORKS["pi05"](weights=str(tmp_path)).init)(KEY))
-    fresh = ("^action_(in|out)_proj/", "^other/")
-    with pytest.raises(ValueError, match=r"fresh: the pattern '\^other/' matches no parameter"):
-        NETWORKS["pi05"](weights=str(tmp_path), fresh=fresh).init(KEY)
-
-
-def test_heads_of_another_robot_begin_anew(tmp_path):
-    others = arrays("pi05") | {
-        "action_in_proj/kernel": np.zeros((9, 8), np.float32),
-        "action_out_proj/kernel": np.zeros((8, 9), np.float32),
-    }
-    others |= {"action_out_proj/bias": np.zeros(9, np.float32)}
-    network = NETWORKS["pi05"](weights=str(saved(others, tmp_path)), fresh=("^action_(in|out)_proj/",))
+    network = NETWORKS["pi05"](weights=str(tmp_path), fresh=("^action_(in|out)_proj/", "^other/"))
     params, _ = jax.jit(network.init)(KEY)
     at_random, _ = jax.jit(NETWORKS["pi05"]().init)(KEY)
     np.testing.assert_array_equal(params["action_in_proj"]["kernel"], at_random["action_in_proj"]["kernel"])
@@ -130,6 +119,8 @@ def test_heads_of_another_robot_begin_anew(tmp_path):
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no checkpoint of openpi, which is a folder that has a folder params"):
         openpi.read(tmp_path)
+    with pytest.raises(ValueError, match="fresh: the pattern 'heads' is found in no parameter, neither of this network nor of openpi"):
+        openpi.placed(arrays("pi0"), jax.eval_shape(NETWORKS["pi0"]().init, KEY)[0], ["heads"])
     with pytest.raises(
         ValueError, match="parameters of openpi lack .* and have what this network does not: state_proj/bias, state_proj/kernel"
     ):
