@@ -140,7 +140,9 @@ def _by_fast(config: Config, chunk: tuple[int, int]) -> _Code:
             f"have {chunk[0]} and {chunk[1]}; fit one to them"
         )
     if config.frequencies > chunk[0]:
-        raise ValueError(f"frequencies is {config.frequencies}, but a chunk of {chunk[0]} steps has as many; set it to 0")
+        raise ValueError(
+            f"frequencies is {config.frequencies}, but a chunk of {chunk[0]} steps has but {chunk[0]}; set it to 0 for all of them"
+        )
     tokenizer, enough = fast.fast(definition), (config.frequencies or chunk[0]) * chunk[1]
     spelt = _spelling(config, tokenizer.size)
     length, end = config.max_tokens or 2 * chunk[0] * chunk[1], spelt.tail[-1]

@@ -155,7 +155,7 @@ def read(definition: Definition, pieces: Pieces, tokens: Array, count: Array, fr
 
 
 def _characters(data: Array, length: Array, total: int, exact: bool) -> tuple[Array, Array]:
-    """The numbers of the characters that the first `length` bytes are in UTF-8, [total], and whether these are so many, `exact`, no more."""
+    """The numbers of the characters that the first `length` bytes are in UTF-8, [total], and whether these are so many, `exact` or more."""
     here = jnp.arange(len(data)) < length
     first = here & ((data & 0xC0) != 0x80)
     number = jnp.cumsum(first) - 1
