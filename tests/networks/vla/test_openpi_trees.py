@@ -8,11 +8,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from jaxrl.generative import flow as lines
 from jaxrl.networks.transformer import openpi
 from jaxrl.networks.vla import pi0, pi0_fast, pi05
+from jaxrl.objectives import flow
 from jaxrl.ops.paths import flatten_names
 from tests.golden import named
-from tests.networks.vla.small import ACTION, KEY, OBSERVATION, OUTPUT, SEEING, TEXT
+from tests.networks.vla import as_openpi
+from tests.networks.vla.small import ACTION, KEY, OBSERVATION, OUTPUT, SEEING, TEXT, observation, square
 
 LLM, IMG = "PaliGemma/llm/", "PaliGemma/img/"
 SIGHT, SIDE, PATCH = SEEING.vision, SEEING.vision.image // SEEING.vision.patch, SEEING.vision.patch
@@ -91,6 +94,42 @@ def test_a_whole_tree_has_its_places(kind):
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda x: x.shape, template)
     ours, theirs = (sorted(np.concatenate([np.ravel(x) for x in tree.values()])) for tree in (flatten_names(params), arrays(kind)))
     np.testing.assert_array_equal(ours, theirs)  # each number once
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi05"])
+def test_what_is_computed_is_what_openpi_computes(kind):
+    """Velocity, loss for given noise and time, and ten steps, of a tree as openpi has it."""
+    network = {"pi0": pi0.pi0, "pi05": pi05.pi05}[kind]
+    config = {"pi0": pi0.Config(SEEING, ACTION, 6), "pi05": pi05.Config(SEEING, ACTION, 6, "hidden")}[kind]
+    own = network(config, OBSERVATION, (3, 6))
+    params = jax.tree.map(jnp.asarray, openpi.placed(arrays(kind), jax.eval_shape(own.init, KEY)[0]))
+    chunk, noise = (np.asarray(jax.random.normal(jax.random.key(i), (2, 3, 6))) for i in range(2))
+    time = np.array([0.3, 0.8], np.float32)
+
+    @jax.jit
+    def of(params):
+        condition, _ = own.encode(params, {}, observation())
+        denoise = lambda noisy, time: own.denoise(params, noisy, time, condition)  # noqa: E731
+        errors = flow.errors(denoise, jnp.asarray(chunk), jnp.asarray(time), jnp.asarray(noise))
+        return errors, lines.sample("euler", 10, denoise, jnp.asarray(noise))
+
+    errors, sampled = of(params)
+    for row in range(2):
+        seen = jax.tree.map(lambda x, row=row: np.asarray(x[row]), observation())
+        pictures = np.stack([square(seen["image/base"]), seen["image/wrist"]]) / 127.5 - 1
+        state = np.pad(np.concatenate([seen["state/arm"], seen["state/gripper"][0]]), (0, 3))
+        told = pictures, [True, row == 0], seen["text/prompt"], state
+
+        def theirs(noisy, time, told=told):
+            return as_openpi.velocity(arrays(kind), *told, noisy, time)
+
+        noisy = time[row] * noise[row] + (1 - time[row]) * chunk[row]
+        expected = (theirs(noisy, time[row]) - (noise[row] - chunk[row])) ** 2
+        np.testing.assert_allclose(errors[row], expected, rtol=1e-3, atol=1e-4)
+        x, now, dt = noise[row], 1.0, -0.1
+        while now >= -dt / 2:
+            x, now = x + dt * theirs(x, now), now + dt
+        np.testing.assert_allclose(sampled[row], x, atol=2e-4)
 
 
 @pytest.mark.parametrize("ending", ["", "/value"])
