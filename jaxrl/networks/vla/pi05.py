@@ -56,10 +56,7 @@ class Config:
         openpi.check_fresh(self.weights, self.fresh)
 
 
-SIZES = {
-    "debug": Config(PALIGEMMA["debug"], gemma.SIZES["debug_expert"], state="hidden"),
-    "3b": Config(state="hidden"),
-}
+SIZES = {"debug": Config(PALIGEMMA["debug"], gemma.SIZES["debug_expert"]), "3b": Config()}
 
 
 class Condition(NamedTuple):
@@ -100,7 +97,7 @@ def pi05(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Ac
     numbers than `action_dim`, the network sees no noise in the rest.
 
     Raises:
-        ValueError: actions are no vectors or too long, or the observation is not of one step of such.
+        ValueError: actions are no vectors or too long, the observation is not of one step of such, or there is no tokenizer for the state.
     """
     horizon, numbers = chunk_shape(output_shape, "pi05")
     seen = _prefix.layout(observation, config.cameras, config.action_dim, "pi05")

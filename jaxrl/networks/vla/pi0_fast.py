@@ -38,7 +38,7 @@ class Config:
         openpi.check_fresh(self.weights, self.fresh)
 
 
-SIZES = {"debug": Config(PALIGEMMA["debug"], state="hidden"), "3b": Config(state="hidden")}
+SIZES = {"debug": Config(PALIGEMMA["debug"]), "3b": Config()}
 
 
 class Condition(NamedTuple):
@@ -53,7 +53,8 @@ def pi0_fast(config: Config, observation: Spec, output_shape: tuple[int, ...]) -
     state's text are statistics.
 
     Raises:
-        ValueError: sequences are not of the language's tokens, or the observation is not of one step of such.
+        ValueError: sequences are not of the language's tokens, the observation is not of one step of such, or there is no tokenizer for the
+            state.
     """
     vocabulary = config.seeing.text.vocabulary
     if len(output_shape) != 2 or output_shape[1] != vocabulary:

@@ -220,7 +220,7 @@ def test_who_learns_from_whom(path, insulated, which):
 def test_sizes_are_the_published_ones():
     cameras = {f"image/{name}": ArraySpec((224, 224, 3), "uint8") for name in ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")}
     seen = cameras | {"state/all": ArraySpec((32,)), "text/prompt": ArraySpec((48,), "int32")}
-    whole = jax.eval_shape(pi05.pi05(pi05.SIZES["3b"], seen, (50, 32)).init, KEY)[0]
+    whole = jax.eval_shape(pi05.pi05(replace(pi05.SIZES["3b"], state="hidden"), seen, (50, 32)).init, KEY)[0]
     modulation = sum(leaf.size for name, leaf in flatten_names(whole).items() if "modulation" in name)
     assert modulation == 37 * (1024 * 3072 + 3072)
     total = sum(leaf.size for leaf in jax.tree.leaves(whole))
@@ -232,7 +232,6 @@ def test_sizes_are_the_published_ones():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "tokenizer: missing; name the file of the language's tokenizer, or have the state 'hidden'"),
         ({"state": "hidden", "tokenizer": "x"}, "tokenizer: has no effect where the state is 'hidden'"),
         ({"tokenizer": "x", "limit": 0.0}, "limit is 0.0, but must be positive"),
         ({"tokenizer": "x", "longest": 0}, "longest is 0"),
@@ -241,6 +240,11 @@ def test_sizes_are_the_published_ones():
 def test_impossible_configs_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         pi05.Config(**fields)
+
+
+def test_a_state_is_not_left_out_by_accident():
+    with pytest.raises(ValueError, match="tokenizer: missing; a state is told as text: .*, or have it 'hidden'"):
+        pi05.pi05(pi05.SIZES["debug"], OBSERVATION, OUTPUT)
 
 
 def test_sequences_that_it_does_not_write_are_refused(path):

@@ -81,7 +81,7 @@ def test_weights_that_tell_no_actions_act_as_the_middle_of_the_data(files):
 def test_sizes_are_the_published_ones():
     cameras = {f"image/{name}": ArraySpec((224, 224, 3), "uint8") for name in ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")}
     seen = cameras | {"state/all": ArraySpec((32,)), "text/prompt": ArraySpec((48,), "int32")}
-    whole = jax.eval_shape(pi0_fast.pi0_fast(pi0_fast.SIZES["3b"], seen, (256, 257_152)).init, KEY)[0]
+    whole = jax.eval_shape(pi0_fast.pi0_fast(replace(pi0_fast.SIZES["3b"], state="hidden"), seen, (256, 257_152)).init, KEY)[0]
     assert sum(leaf.size for leaf in jax.tree.leaves(whole)) == 2_508_531_712 + 414_803_696
     assert {name.split("/")[0] for name in flatten_names(whole)} == {"vision", "projector", "text"}
 
@@ -92,4 +92,4 @@ def test_other_tokens_are_refused():
     with pytest.raises(ValueError, match="room for 2 numbers of states"):
         pi0_fast.pi0_fast(pi0_fast.Config(SEEING, "hidden", state_dim=2), OBSERVATION, (6, 300))
     with pytest.raises(ValueError, match="tokenizer: missing"):
-        pi0_fast.Config(SEEING)
+        pi0_fast.pi0_fast(pi0_fast.Config(SEEING), OBSERVATION, (6, 300))
