@@ -3,8 +3,7 @@
 Each is a NamedTuple of pure functions made by a lower-case factory, the way optax makes optimizers. Nothing here does work.
 
 Axes: rollouts are time-major `[T, B, ...]`, data is batch-first `[B, T, ...]`. SI units, radians, wxyz quaternions.
-Observations are flat dicts: `state/<group>`, `image/<camera>`, `task/instruction`, its tokens `text/prompt`,
-`privileged/<group>`.
+Observations are flat dicts: `state/<group>`, `image/<camera>`, `task/instruction`, `privileged/<group>`.
 """
 
 from collections.abc import Callable, Mapping

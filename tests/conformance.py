@@ -104,7 +104,7 @@ _SMALL_HEAD = actor_q.Config(Torso(width=8), Torso(width=8), deterministic=True)
 PIXELS = pixel_actor_q.Config(((4, 3, 2),), 6, _SMALL_HEAD)
 SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
 # What models that see and read are shown, and one of them.
-TOLD = SPEC.observation | {"image/a": ArraySpec((8, 8, 3), "uint8"), "text/prompt": ArraySpec((3,), "int32")}
+TOLD = SPEC.observation | {"image/a": ArraySpec((8, 8, 3), "uint8"), "task/instruction": ArraySpec((3,), "int32")}
 READING = PaliGemma(vit.Config("siglip", 8, 4, 8, 1, 2, 8), gemma.Config(8, 1, 2, 1, 4, 8, 12, computing=Computing("float32")))
 EXPERT = gemma.Config(8, 1, 2, 1, 4, 8, 0)
 STORED = SPEC.observation | {"action": SPEC.action}

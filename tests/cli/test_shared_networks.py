@@ -12,7 +12,7 @@ from jaxrl.ops import running_statistics
 from jaxrl.types import ArraySpec, PolicySpec
 from tests.conformance import EXPERT, READING
 
-SPEC = PolicySpec({"image/a": ArraySpec((8, 8, 3), "uint8"), "text/prompt": ArraySpec((3,), "int32")}, ArraySpec((2,)), horizon=2)
+SPEC = PolicySpec({"image/a": ArraySpec((8, 8, 3), "uint8"), "task/instruction": ArraySpec((3,), "int32")}, ArraySpec((2,)), horizon=2)
 VLA = {"name": "jaxrl.networks.vla.pi05", "seeing": plain(READING), "action": plain(EXPERT), "action_dim": 4, "state": "hidden"}
 WORDS = READING.text.vocabulary
 
@@ -34,7 +34,7 @@ def test_three_objectives_have_one_network():
     algorithm = made(found)
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
     assert set(state.params) == {"flow"} and set(state.statistics.objectives) == {"flow", "tokens_code"}
-    assert {"action", "text/answer", "observation/text/prompt"} <= set(algorithm.batch_spec)
+    assert {"action", "text/answer", "observation/task/instruction"} <= set(algorithm.batch_spec)
     alone = made(settings(act={"name": "flow", "network": VLA}))
     assert jax.tree.map(lambda x: x.shape, jax.eval_shape(alone.init, jax.random.key(0)).params) == jax.tree.map(
         lambda x: x.shape, state.params

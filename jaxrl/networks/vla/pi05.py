@@ -91,7 +91,7 @@ class _Heads(nn.Module):
 
 
 def pi05(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> ActingModel:
-    """Sees pictures `image/<camera>`, the instruction `text/prompt`, tokens, -1 where there is none, and states, of which it reads.
+    """Sees pictures `image/<camera>`, the instruction `task/instruction`, tokens, -1 where there is none, and states, of which it reads.
 
     `output_shape` is that of a chunk. Parameters are as of `pi0`, and tables of the state's text are statistics. Where an action has fewer
     numbers than `action_dim`, the network sees no noise in the rest.

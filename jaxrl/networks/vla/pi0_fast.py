@@ -47,7 +47,7 @@ class Condition(NamedTuple):
 
 
 def pi0_fast(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> TokenDecoder:
-    """Sees pictures `image/<camera>`, the instruction `text/prompt`, tokens, -1 where there is none, and states, of which it reads.
+    """Sees pictures `image/<camera>`, the instruction `task/instruction`, tokens, -1 where there is none, and states, of which it reads.
 
     `output_shape` is (length, vocabulary) of sequences in the language's own tokens. Parameters are those of `paligemma`, and tables of the
     state's text are statistics.

@@ -118,7 +118,7 @@ def test_what_is_computed_is_what_openpi_computes(kind):
         seen = jax.tree.map(lambda x, row=row: np.asarray(x[row]), observation())
         pictures = np.stack([square(seen["image/base"]), seen["image/wrist"]]) / 127.5 - 1
         state = np.pad(np.concatenate([seen["state/arm"], seen["state/gripper"][0]]), (0, 3))
-        told = pictures, [True, row == 0], seen["text/prompt"], state
+        told = pictures, [True, row == 0], seen["task/instruction"], state
 
         def theirs(noisy, time, told=told):
             return as_openpi.velocity(arrays(kind), *told, noisy, time)

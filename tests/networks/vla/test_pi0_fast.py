@@ -51,7 +51,7 @@ def test_a_loss_is_that_of_one_causal_pass(files):
     tokenizer, seen = text.load(words), jax.tree.map(lambda x: np.asarray(x[1]), observation())
     state = np.concatenate([seen["state/arm"], seen["state/gripper"][0]])
     bins = np.digitize(state, np.linspace(-1, 1, 257)[:-1]) - 1
-    prompt = [*seen["text/prompt"][:2], *text.continued(tokenizer, "Task: go", f", State: {' '.join(map(str, bins))};\n")]
+    prompt = [*seen["task/instruction"][:2], *text.continued(tokenizer, "Task: go", f", State: {' '.join(map(str, bins))};\n")]
     ids = fast.fast(fast.load(actions)).encode(action[1:])[0][0]
     target = [*tokenizer.encode("Action: "), *(600 - 1 - 128 - token for token in ids), *tokenizer.encode("|"), tokenizer.eos]
     sight = patches(jax.jit(paligemma(LARGER).see), own, [square(seen["image/base"])])[0]
@@ -80,7 +80,7 @@ def test_weights_that_tell_no_actions_act_as_the_middle_of_the_data(files):
 
 def test_sizes_are_the_published_ones():
     cameras = {f"image/{name}": ArraySpec((224, 224, 3), "uint8") for name in ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")}
-    seen = cameras | {"state/all": ArraySpec((32,)), "text/prompt": ArraySpec((48,), "int32")}
+    seen = cameras | {"state/all": ArraySpec((32,)), "task/instruction": ArraySpec((48,), "int32")}
     whole = jax.eval_shape(pi0_fast.pi0_fast(replace(pi0_fast.SIZES["3b"], state="hidden"), seen, (256, 257_152)).init, KEY)[0]
     assert sum(leaf.size for leaf in jax.tree.leaves(whole)) == 2_508_531_712 + 414_803_696
     assert {name.split("/")[0] for name in flatten_names(whole)} == {"vision", "projector", "text"}
