@@ -105,8 +105,9 @@ class Objective(NamedTuple):
     loss: Callable[..., tuple[Array, Array, PyTree, Metrics]]
     # (params, statistics, batch, key) -> per-element loss, mask of the same shape, statistics, metrics; one that has a shared network
     # takes a last argument: the condition, where it is known already
-    sample: Callable[..., Any]
-    # (params, statistics, observation, key [B], context=None) -> chunk [B, horizon, action_dim]; with `spec.extras`, that and these
+    sample: Callable[..., Any] | None
+    # (params, statistics, observation, key [B], context=None) -> chunk [B, horizon, action_dim]; with `spec.extras`, that and these; None:
+    # it only teaches
     spec: PolicySpec
     batch_spec: Spec
     shared: Shared | None = None  # None: its network is its own

@@ -26,6 +26,10 @@ from jaxrl.networks.actor_q import ActorQ
 from jaxrl.networks.interface import ActingModel, Autoencoder, Denoiser, Energy, TokenDecoder
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
+from jaxrl.networks.transformer import gemma
+from jaxrl.networks.transformer.experts import Computing
+from jaxrl.networks.transformer.paligemma import Config as PaliGemma
+from jaxrl.networks.vision import vit
 from jaxrl.objectives import bc, tokens, vqbet
 from jaxrl.ops import running_statistics
 from jaxrl.ops.paths import flatten_names
@@ -99,6 +103,10 @@ SEEING = with_pictures(ENV)
 _SMALL_HEAD = actor_q.Config(Torso(width=8), Torso(width=8), deterministic=True)
 PIXELS = pixel_actor_q.Config(((4, 3, 2),), 6, _SMALL_HEAD)
 SPEC = PolicySpec({"state/a": ArraySpec((3,)), "state/b": ArraySpec((1,))}, ArraySpec((2,)), horizon=2)
+# What models that see and read are shown, and one of them.
+TOLD = SPEC.observation | {"image/a": ArraySpec((8, 8, 3), "uint8"), "task/instruction": ArraySpec((3,), "int32")}
+READING = PaliGemma(vit.Config("siglip", 8, 4, 8, 1, 2, 8), gemma.Config(8, 1, 2, 1, 4, 8, 12, computing=Computing("float32")))
+EXPERT = gemma.Config(8, 1, 2, 1, 4, 8, 0)
 STORED = SPEC.observation | {"action": SPEC.action}
 
 
@@ -230,9 +238,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "jaxrl.networks.token_decoder": {"width": 8, "layers": 2, "heads": 2},
     "jaxrl.networks.transformer_denoiser": {"layers": 1, "heads": 2, "size": 8},
     "jaxrl.networks.unet1d": {"channels": (4, 8), "groups": 2, "time_size": 4},
+    "jaxrl.networks.vla.pi0": {"seeing": READING, "action": EXPERT, "action_dim": 4},
+    "jaxrl.networks.vla.pi05": {"seeing": READING, "action": EXPERT, "action_dim": 4, "state": "hidden", "longest": 3},
+    "jaxrl.networks.vla.pi0_fast": {"seeing": READING, "state": "hidden"},
     "jaxrl.objectives.consistency": {"num_steps": 4, "points": 3},
     "jaxrl.objectives.diffusion": {"num_steps": 4},
     "jaxrl.objectives.flow": {"inference_steps": 2},
+    "jaxrl.objectives.text": {"length": 4, "vocabulary": 8},
     "jaxrl.objectives.tokens": {"bins": 8, "temperature": 1.0},
     "jaxrl.objectives.vqbet": {"chunk": 1, "codebooks": residual_vq.Config(codes=3, size=4), "hidden": (8,), "offset_weight": 10.0},
     "jaxrl.rollout.rollout": {"num_worlds": 4, "unroll_length": 4, "pool_size": 4},
@@ -270,6 +282,9 @@ SPECIAL: dict[str, dict[Any, Callable[[], Any]]] = {
     "jaxrl.replay.dagger": {Source: lambda: collector(policy=overseen.overseen(overseen.Config(), env_policy(), env_policy(), ()))},
     **{f"jaxrl.policies.{name}": {Policy: chunked} for name in AROUND_CHUNKS},
     "jaxrl.policies.relative_pose": {Policy: told_from_the_gripper},
+    "jaxrl.networks.vla.pi0": {Spec: lambda: TOLD},
+    "jaxrl.networks.vla.pi05": {Spec: lambda: TOLD},
+    "jaxrl.networks.vla.pi0_fast": {Spec: lambda: TOLD, "output_shape": lambda: (3, 12)},
     "jaxrl_envs.wrappers.pixels": {Env: drawn_env},
     "jaxrl.algorithms.drqv2": {EnvSpec: lambda: SEEING.spec, Env: lambda: SEEING, Source: lambda: collector(SEEING)},
     "jaxrl.networks.actor_q": {EnvSpec | PolicySpec: lambda: ENV.spec},

@@ -9,12 +9,27 @@ import numpy as np
 import pytest
 
 from jaxrl.networks.actor_q import ActorQ
-from jaxrl.networks.interface import Autoencoder, Denoiser, Energy, TokenDecoder
+from jaxrl.networks.interface import ActingModel, Autoencoder, Denoiser, Energy, TokenDecoder
 from jaxrl.networks.pixel_actor_q import PixelActorQ
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.ops.paths import flatten_names
-from jaxrl.types import PyTree, StatefulNetwork
-from tests.conformance import CHOOSING, ENV, KEY, OFF_POLICY, SEEING, SPEC, SUPPLIES, assert_equal, build, cases, draw, rows, shapes
+from jaxrl.types import PyTree, Spec, StatefulNetwork
+from tests.conformance import (
+    CHOOSING,
+    ENV,
+    KEY,
+    OFF_POLICY,
+    SEEING,
+    SPEC,
+    SUPPLIES,
+    assert_equal,
+    build,
+    cases,
+    draw,
+    rows,
+    shapes,
+    supplies,
+)
 
 
 def stateful_parts(networks: Any) -> dict[str, tuple[StatefulNetwork, PyTree, int]]:
@@ -72,12 +87,17 @@ def disturbed(params: PyTree) -> PyTree:
     return jax.tree.map(lambda x: x + 0.3 * jax.random.normal(next(keys), x.shape), params)
 
 
-@pytest.mark.parametrize(("path", "factory"), cases(Denoiser))
+def moved(tree: PyTree) -> PyTree:
+    """Other rows but for the first."""
+    return jax.tree.map(lambda x: x.at[1:].add(jnp.ones((), x.dtype)), tree)
+
+
+@pytest.mark.parametrize(("path", "factory"), cases(Denoiser) + cases(ActingModel))
 def test_denoisers(path, factory):
     network = build(path, factory)
     params, statistics = begun(path, network)
     params, shape = disturbed(params), SUPPLIES["output_shape"]()
-    seen, noisy, time = draw(SPEC.observation, 3), jax.random.normal(KEY, (3, *shape)), jnp.array([0.0, 0.5, 1.0])
+    seen, noisy, time = draw(supplies(path)[Spec](), 3), jax.random.normal(KEY, (3, *shape)), jnp.array([0.0, 0.5, 1.0])
 
     @jax.jit
     def run(seen, noisy, time):
@@ -87,7 +107,7 @@ def test_denoisers(path, factory):
 
     output = run(seen, noisy, time)
     assert output.shape == (3, *shape) and output.dtype == jnp.float32 and jnp.isfinite(output).all()
-    others = jax.tree.map(lambda x: x.at[1:].add(1.0), (seen, noisy, time))
+    others = moved((seen, noisy, time))
     assert_equal(output[0], run(*others)[0])
     np.testing.assert_allclose(run(*rows((seen, noisy, time), slice(1, 2)))[0], output[1], atol=1e-5)
     for changed in (others[0], noisy, time), (seen, others[1], time), (seen, noisy, others[2]):
@@ -154,13 +174,14 @@ def test_energies(path, factory):
     assert network.energy(params, chunks, condition, jax.random.key(2), train=True).shape == output.shape
 
 
-@pytest.mark.parametrize(("path", "factory"), cases(TokenDecoder))
+@pytest.mark.parametrize(("path", "factory"), cases(TokenDecoder) + cases(ActingModel))
 def test_token_decoders(path, factory):
     """What `step` says, one token after the other, is what `logits` says of them all."""
     network = build(path, factory)
     params, statistics = begun(path, network)
-    params, (length, vocabulary) = disturbed(params), SUPPLIES["output_shape"]()
-    seen, tokens = draw(SPEC.observation, 3), jax.random.randint(KEY, (3, length), 0, vocabulary)
+    written = (network.longest, network.vocabulary) if isinstance(network, ActingModel) else supplies(path)["output_shape"]()
+    params, (length, vocabulary) = disturbed(params), written
+    seen, tokens = draw(supplies(path)[Spec](), 3), jax.random.randint(KEY, (3, length), 0, vocabulary)
 
     @jax.jit
     def run(seen, tokens):
@@ -186,7 +207,7 @@ def test_token_decoders(path, factory):
     later = run(seen, tokens.at[:, 0].set((tokens[:, 0] + 1) % vocabulary))
     assert_equal(later[:, 0], output[:, 0])  # no token is told by itself
     assert (later[:, 1:] != output[:, 1:]).any((1, 2)).all(), f"{path}: a token must depend on those before it"
-    others = jax.tree.map(lambda x: x.at[1:].add(1.0), seen)
+    others = moved(seen)
     assert_equal(output[0], run(others, tokens)[0])
     assert (run(others, tokens)[1:] != output[1:]).any((1, 2)).all(), f"{path}: tokens must depend on the observation"
     np.testing.assert_allclose(run(*rows((seen, tokens), slice(1, 2)))[0], output[1], atol=1e-5)

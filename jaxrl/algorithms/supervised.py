@@ -66,7 +66,8 @@ def _normalise(normaliser: RunningStatistics, batch: dict[str, Any]) -> dict[str
     """
     there = {f"present/{name}": flag for name, flag in batch.get("present", {}).items() if name.startswith("image/")}
     observation = running_statistics.normalise(normaliser, batch["observation"]) | there
-    return batch | {"observation": observation} | running_statistics.normalise(normaliser, {"action": batch["action"]}, clip=None)
+    acted = {"action": batch["action"]} if "action" in batch else {}
+    return batch | {"observation": observation} | running_statistics.normalise(normaliser, acted, clip=None)
 
 
 def _union(name: str, tree: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +116,9 @@ def supervised(
     acting = config.policy or next(iter(objectives))
     if acting not in objectives:
         raise ValueError(f"policy is {acting!r}, but the objectives are {', '.join(objectives)}")
+    sample = objectives[acting].sample
+    if sample is None:
+        raise ValueError(f"policy is {acting!r}, which only teaches and has no actions; name another one")
     shared = sorted({objective.shared.name for objective in objectives.values() if objective.shared})
     tx = optimizers.optimizer(config.optimizer)
     spec = objectives[acting].spec
@@ -184,7 +188,7 @@ def supervised(
         if context is not None:  # the chunk in flight, in the units of the data too
             context = context | {"prefix": running_statistics.normalise(stored, {"action": context["prefix"]}, clip=None)["action"]}
         everything = merge(params.frozen, params.params)
-        sampled = objectives[acting].sample(everything, params.statistics.objectives, observation, key, context)
+        sampled = sample(everything, params.statistics.objectives, observation, key, context)
         chunk, extras = sampled if spec.extras else (sampled, {})
         return running_statistics.denormalise(stored, {"action": chunk})["action"], carry, extras
 

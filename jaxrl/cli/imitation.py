@@ -80,9 +80,8 @@ def _check_shares(name: str, owner: str, networks: Mapping[str, Any], make_objec
     """Raises ValueError where the objective `name` cannot have the network of the objective `owner`."""
     where = f"config.objectives.{name}.network"
     if owner not in networks:
-        raise ValueError(
-            f"{where}: is {owner!r}, but no objective of that name has a network of its own; {suggestion(owner, list(networks))}"
-        )
+        hint = suggestion(owner, list(networks))
+        raise ValueError(f"{where}: is {owner!r}, but no objective of that name has a network of its own; {hint}")
     if "shared" not in inspect.signature(make_objective).parameters:
         raise ValueError(f"{where}: {make_objective.__name__} has no network together with others; give each a section of its own")
 

@@ -24,16 +24,21 @@ from jaxrl.ops import bins
 from jaxrl.ops.bins import Bins
 from jaxrl.ops.padding import held
 from jaxrl.ops.specs import check_continuous, with_axes
-from jaxrl.tokenizers import fast
+from jaxrl.tokenizers import fast, text
 from jaxrl.types import Array, ArraySpec, Key, Metrics, Objective, Observation, Params, PolicySpec, PyTree, Shared
 
 DECODED = "policy/decoded"
+RESERVED = 128  # tokens at the end of PaliGemma's vocabulary, which are of segments
 
 
 @dataclass(frozen=True)
 class Config:
     """`tokenizer` is the file of a FAST tokenizer, fitted to chunks as they are normalised here. Sequences end with a token of their own,
-    and have at most `max_tokens` with it, 0 for twice as many as there are numbers.
+    and have at most `max_tokens` with it, 0 for twice as many as there are numbers. A sampler that needs but the lowest `frequencies` stops
+    when it has them, and takes 0 for the others; 0 needs all.
+
+    With `language`, the file of a text tokenizer, sequences are in the tokens of a language model of `vocabulary`, as pi0-FAST's: what the
+    text `head` is, FAST's in place of the last tokens but 128, "|", and the end of a text.
 
     Without one there are `bins` for each number, within `-limit` to `limit` of normalised actions, and the numbers of a chunk are told step
     by step. `temperature` 0 takes the likeliest token, others draw by the logits divided by it.
@@ -41,6 +46,10 @@ class Config:
 
     tokenizer: str = ""
     max_tokens: int = 0
+    frequencies: int = 0
+    language: str = ""
+    vocabulary: int = 257_152
+    head: str = ""
     bins: int = 256
     limit: float = 1.0
     temperature: float = 0.0
@@ -50,8 +59,13 @@ class Config:
             raise ValueError(f"temperature is {self.temperature}, but must be 0, which takes the likeliest, or above")
         if self.max_tokens < 0:
             raise ValueError(f"max_tokens is {self.max_tokens}, but must be 0, for as many as there may be, or above")
-        if self.max_tokens and not self.tokenizer:
-            raise ValueError("max_tokens: has no effect without a tokenizer, where there is a token for each number; leave it out")
+        if self.frequencies < 0:
+            raise ValueError(f"frequencies is {self.frequencies}, but must be 0, for all of them, or above")
+        for name in ("max_tokens", "frequencies", "language"):
+            if getattr(self, name) and not self.tokenizer:
+                raise ValueError(f"{name}: has no effect without a tokenizer, where there is a token for each number; leave it out")
+        if self.head and not self.language:
+            raise ValueError("head: has no effect without language, whose tokens it is written in; leave it out")
         self.ranges()
 
     def ranges(self) -> Bins:
@@ -68,6 +82,8 @@ class _Code(NamedTuple):
     kept: PyTree  # arrays that reading needs
     write: Callable[[Array, Array], tuple[Array, Array, Metrics]]  # chunk, mask -> tokens [B, L], which of them count [B, L], metrics
     read: Callable[[PyTree, Array], tuple[Array, Array]]  # (kept, tokens [B, L]) -> chunk, and which rows there are, bool [B]
+    progress: Callable[[PyTree], Callable[[Array], Array]]  # kept -> a function of tokens [B] that tells how many numbers each begins
+    enough: int  # numbers: a sequence that has begun more of them may stop
 
 
 def _by_bins(config: Config, chunk: tuple[int, int]) -> _Code:
@@ -82,7 +98,36 @@ def _by_bins(config: Config, chunk: tuple[int, int]) -> _Code:
         del kept
         return jnp.asarray(bins.decode(ranges, tokens.reshape(-1, *chunk))), jnp.ones(len(tokens), bool)
 
-    return _Code(length, config.bins, -1, {}, write, read)
+    return _Code(length, config.bins, -1, {}, write, read, lambda kept: jnp.zeros_like, length)
+
+
+class _Spelling(NamedTuple):
+    """FAST's tokens among others: number i is `first + sign * i`, between `head` and `tail`, which ends with the last token."""
+
+    head: tuple[int, ...]
+    tail: tuple[int, ...]
+    first: int
+    sign: int
+    vocabulary: int
+
+
+def _spelling(config: Config, size: int) -> _Spelling:
+    """Of `size` tokens.
+
+    Raises:
+        ValueError: the language has not so many tokens, or they are what stands beside them.
+    """
+    if not config.language:
+        return _Spelling((), (size,), 0, 1, size + 1)
+    words = text.load(config.language)
+    head, tail = (tuple(words.encode(part)) if part else () for part in (config.head, "|"))
+    first = config.vocabulary - 1 - RESERVED
+    if first - size < max(*head, *tail, words.eos):
+        raise ValueError(
+            f"vocabulary is {config.vocabulary}, but {size} tokens of actions, and {RESERVED} behind them, would stand in place of what "
+            f"{config.language} writes around them; take that of the language model"
+        )
+    return _Spelling(head, (*tail, words.eos), first, -1, config.vocabulary)
 
 
 def _by_fast(config: Config, chunk: tuple[int, int]) -> _Code:
@@ -94,8 +139,13 @@ def _by_fast(config: Config, chunk: tuple[int, int]) -> _Code:
             f"tokenizer: {config.tokenizer} was fitted to chunks of {definition.horizon} steps and {definition.dims} numbers, but these "
             f"have {chunk[0]} and {chunk[1]}; fit one to them"
         )
-    tokenizer = fast.fast(definition)
-    end, length = tokenizer.size, config.max_tokens or 2 * chunk[0] * chunk[1]
+    if config.frequencies > chunk[0]:
+        raise ValueError(
+            f"frequencies is {config.frequencies}, but a chunk of {chunk[0]} steps has but {chunk[0]}; set it to 0 for all of them"
+        )
+    tokenizer, enough = fast.fast(definition), (config.frequencies or chunk[0]) * chunk[1]
+    spelt = _spelling(config, tokenizer.size)
+    length, end = config.max_tokens or 2 * chunk[0] * chunk[1], spelt.tail[-1]
 
     def on_host(x: Any, counts: Any) -> tuple[np.ndarray, np.ndarray, Any]:
         """Tokens [B, L] with their end, how many there are with it, also where not all of them fit, and how many numbers were clipped."""
@@ -103,7 +153,8 @@ def _by_fast(config: Config, chunk: tuple[int, int]) -> _Code:
         found, clipped = tokenizer.encode(np.asarray(x)[present]) if len(present) else ([], 0)
         sequences, number = np.full((len(counts), length), end, np.int32), np.zeros(len(counts), np.int32)
         for row, own in zip(present, found, strict=True):
-            sequences[row, : min(len(own), length)], number[row] = own[:length], len(own) + 1
+            whole = [*spelt.head, *(spelt.first + spelt.sign * token for token in own), *spelt.tail]
+            sequences[row, : min(len(whole), length)], number[row] = whole[:length], len(whole)
         return sequences, number, np.int32(clipped)
 
     def write(x: Array, mask: Array) -> tuple[Array, Array, Metrics]:
@@ -116,12 +167,19 @@ def _by_fast(config: Config, chunk: tuple[int, int]) -> _Code:
         return sequences, (jnp.arange(length)[None] < number[:, None]).astype(x.dtype), metrics
 
     def read(kept: PyTree, tokens: Array) -> tuple[Array, Array]:
-        ended = tokens == end
-        count = jnp.where(ended.any(1), ended.argmax(1), length)
-        numbers, whole = fast.read(definition, fast.Pieces(**kept), tokens, count)
+        begun = (tokens[:, : len(spelt.head)] == jnp.asarray(spelt.head, jnp.int32)[None]).all(1)
+        own = tokens[:, len(spelt.head) :]
+        ended = own == spelt.tail[0]
+        count = jnp.where(ended.any(1), ended.argmax(1), own.shape[1])
+        numbers, whole = fast.read(definition, fast.Pieces(**kept), (own - spelt.first) * spelt.sign, count, config.frequencies)
+        whole &= begun
         return jnp.where(whole[:, None, None], fast.chunks(numbers, definition.scale), 0.0), whole
 
-    return _Code(length, tokenizer.size + 1, end, fast.pieces(definition)._asdict(), write, read)
+    def progress(kept: PyTree) -> Callable[[Array], Array]:
+        begins = fast.begun(fast.Pieces(**kept))
+        return lambda token: jnp.take(begins, (token - spelt.first) * spelt.sign, mode="fill", fill_value=0)
+
+    return _Code(length, spelt.vocabulary, end, fast.pieces(definition)._asdict(), write, read, progress, enough)
 
 
 def _code(config: Config, spec: PolicySpec) -> _Code:
@@ -181,20 +239,22 @@ def tokens(config: Config, spec: PolicySpec, network: TokenDecoder | ActingModel
         own, size = params[name], len(key)
         condition, _ = network.encode(own, statistics[name], observation)
 
-        def goes_on(state: tuple[Array, Array, Array, PyTree]) -> Array:
-            i, _, ended, _ = state
+        begins = code.progress(statistics["tokens_code"])
+
+        def goes_on(state: tuple[Array, Array, Array, Array, PyTree]) -> Array:
+            i, _, ended, _, _ = state
             return (i < code.length) & ~ended.all()
 
-        def one(state: tuple[Array, Array, Array, PyTree]) -> tuple[Array, Array, Array, PyTree]:
-            i, written, ended, cache = state
+        def one(state: tuple[Array, Array, Array, Array, PyTree]) -> tuple[Array, Array, Array, Array, PyTree]:
+            i, written, ended, told, cache = state
             logits, cache = network.step(own, written[:, jnp.maximum(i - 1, 0)], cache, condition)
             token = jnp.where(ended, code.end, chosen(logits, key, i))
-            return i + 1, written.at[:, i].set(token), ended | (token == code.end), cache
+            told = told + begins(token)
+            return i + 1, written.at[:, i].set(token), ended | (token == code.end) | (told > code.enough), told, cache
 
         begun = jnp.full((size, code.length), max(code.end, 0), jnp.int32)
-        _, written, _, _ = jax.lax.while_loop(
-            goes_on, one, (jnp.zeros((), jnp.int32), begun, jnp.zeros(size, bool), network.begin(own, condition))
-        )
+        nothing = jnp.zeros(size, bool), jnp.zeros(size, jnp.int32), network.begin(own, condition)
+        _, written, _, _, _ = jax.lax.while_loop(goes_on, one, (jnp.zeros((), jnp.int32), begun, *nothing))
         chunk, whole = code.read(statistics["tokens_code"], written)
         return chunk, {DECODED: whole.astype(jnp.float32)}
 

@@ -123,13 +123,20 @@ def pieces(definition: Definition) -> Pieces:
     return Pieces(jnp.asarray(data), jnp.asarray(lengths))
 
 
-def read(definition: Definition, pieces: Pieces, tokens: Array, count: Array) -> tuple[Array, Array]:
+def begun(pieces: Pieces) -> Array:
+    """int32 [size], how many numbers each token begins, the last of which the next one may end."""
+    there = jnp.arange(pieces.data.shape[1])[None] < pieces.lengths[:, None]
+    return (there & ((pieces.data & 0xC0) != 0x80)).sum(1, dtype=jnp.int32)
+
+
+def read(definition: Definition, pieces: Pieces, tokens: Array, count: Array, frequencies: int = 0) -> tuple[Array, Array]:
     """As `decode` of `fast` reads the first `count` [B] of `tokens` [B, L]: numbers int32 [B, H, D] and which rows make them, bool [B].
 
-    The numbers of other rows are 0.
+    The numbers of other rows are 0. With `frequencies`, tokens need make no more than the lowest ones, and the others are 0.
     """
-    total = definition.horizon * definition.dims
-    room = total * len(chr(definition.maximum - definition.minimum).encode())
+    whole_chunk = definition.horizon * definition.dims
+    total = frequencies * definition.dims or whole_chunk
+    room = whole_chunk * len(chr(definition.maximum - definition.minimum).encode())
 
     def one(tokens: Array, count: Array) -> tuple[Array, Array]:
         inside = jnp.arange(len(tokens)) < count
@@ -139,15 +146,16 @@ def read(definition: Definition, pieces: Pieces, tokens: Array, count: Array) ->
         offset = jnp.arange(pieces.data.shape[1])
         places = jnp.where(offset[None] < size[:, None], (ends - size)[:, None] + offset[None], room)
         data = jnp.zeros(room, jnp.int32).at[places].set(pieces.data[tokens].astype(jnp.int32), mode="drop")
-        numbers, whole = _characters(data, ends[-1], total)
+        numbers, whole = _characters(data, ends[-1], total, exact=not frequencies)
         whole &= (known | ~inside).all() & (ends[-1] <= room) & (numbers <= definition.maximum - definition.minimum).all()
-        return jnp.where(whole, numbers + definition.minimum, 0).reshape(definition.horizon, definition.dims), whole
+        numbers = jnp.pad(jnp.where(whole, numbers + definition.minimum, 0), (0, whole_chunk - total))
+        return numbers.reshape(definition.horizon, definition.dims), whole
 
     return jax.vmap(one)(tokens, count)
 
 
-def _characters(data: Array, length: Array, total: int) -> tuple[Array, Array]:
-    """The numbers of the characters that the first `length` bytes are in UTF-8, [total], and whether these are so many, and no more."""
+def _characters(data: Array, length: Array, total: int, exact: bool) -> tuple[Array, Array]:
+    """The numbers of the characters that the first `length` bytes are in UTF-8, [total], and whether these are so many, `exact` or more."""
     here = jnp.arange(len(data)) < length
     first = here & ((data & 0xC0) != 0x80)
     number = jnp.cumsum(first) - 1
@@ -159,7 +167,9 @@ def _characters(data: Array, length: Array, total: int) -> tuple[Array, Array]:
     found = jnp.zeros(total, jnp.int32).at[jnp.where(first, number, total)].set(character, mode="drop")
     bytes_each = jnp.zeros(total, jnp.int32).at[jnp.where(here & (number >= 0), number, total)].add(1, mode="drop")
     expected = jnp.zeros(total, jnp.int32).at[jnp.where(first, number, total)].set(wide, mode="drop")
-    good = (number[-1] + 1 == total) & (bytes_each == expected).all() & (~first | (character >= least) & (wide > 0)).all()
+    counted = first & (number < total)
+    good = (number[-1] + 1 >= total) & (bytes_each == expected).all() & (~counted | (character >= least) & (wide > 0)).all()
+    good &= (number[-1] + 1 == total) | (not exact)
     return found, good & ((number >= 0) | ~here).all()
 
 

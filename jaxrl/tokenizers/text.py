@@ -121,8 +121,15 @@ def words(tokenizer: Text, text: str, form: str = "pi0") -> list[int]:
     return [tokenizer.bos, *tokenizer.encode(before + cleaned), *(tokenizer.encode(after) if after else [])]
 
 
+def instructions(path: str, form: str = "pi0") -> Callable[[str], list[int]]:
+    """`words` of a tokenizer's file: what `tokens` of a data source names by its path, which pads, refuses and counts."""
+    tokenizer = load(path)
+    words(tokenizer, "", form)
+    return lambda text: words(tokenizer, text, form)
+
+
 def prompt(tokenizer: Text, text: str, length: int, form: str = "pi0", cut: bool = False) -> np.ndarray:
-    """An instruction as the observation `text/prompt`, int32 [length], -1 behind its end.
+    """An instruction as the observation `task/instruction`, int32 [length], -1 behind its end.
 
     Raises:
         ValueError: it has more tokens, and is not to be `cut`; or as `words` does.

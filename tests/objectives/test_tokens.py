@@ -10,8 +10,9 @@ from jaxrl.networks.interface import TokenDecoder
 from jaxrl.objectives import tokens
 from jaxrl.ops import running_statistics
 from jaxrl.ops.padding import masked_mean
-from jaxrl.tokenizers import fast
+from jaxrl.tokenizers import fast, text
 from jaxrl.types import ArraySpec, PolicySpec
+from tests.networks.vla.tokenizing import tokenizers_file
 
 SPEC = PolicySpec({"state/a": ArraySpec((1,))}, ArraySpec((2,)), horizon=4)
 KEY = jax.random.key(0)
@@ -195,6 +196,72 @@ def test_the_policy_tells_what_it_could_not_decode(tokenizer):
     assert extras["policy/decoded"].tolist() == [0, 0]
 
 
+# In the tokens of a language
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory) -> str:
+    return tokenizers_file(tmp_path_factory.mktemp("words"))
+
+
+def spelt(language: str, ids, head: str = "Action: "):
+    """As pi0-FAST writes tokens of FAST: the last of 600 tokens, but 128, stand for them."""
+    words = text.load(language)
+    return [*words.encode(head), *(600 - 1 - 128 - token for token in ids), *words.encode("|"), words.eos]
+
+
+@pytest.mark.parametrize("head", ["Action: ", ""])
+def test_fast_in_the_tokens_of_a_language(tokenizer, language, head):
+    one, action = fast.fast(fast.load(tokenizer)), smooth(4, seed=2)
+    fields = {"tokenizer": tokenizer, "language": language, "vocabulary": 600, "head": head, "max_tokens": 30}
+    assert tokens.output_shape(tokens.Config(**fields), SPEC) == (30, 600)
+    ids, _ = one.encode(action)
+    sequences = [spelt(language, own, head) for own in ids]
+    logits = np.random.default_rng(0).normal(size=(4, 30, 600))
+    objective, params, statistics = made(telling(jnp.asarray(logits, jnp.float32)), **fields)
+    elements, counts, _, metrics = jax.jit(objective.loss)(params, statistics, batch(action), KEY)
+    for row, own in enumerate(sequences):  # the words around them count too
+        assert np.asarray(counts[row]).tolist() == [1] * len(own) + [0] * (30 - len(own))
+        np.testing.assert_allclose(elements[row, : len(own)], oracle(logits[row, : len(own)], own), rtol=1e-5)
+    assert metrics["tokens"] == np.mean([len(own) for own in sequences])
+    written = np.full((4, 30), 5)
+    for row, own in enumerate(sequences):
+        written[row, : len(own)] = own
+    written[1, 0] = 400 if not head else 7  # of another chunk, or another word in front
+    written[2, len(sequences[2]) - 3] = 11  # a word among the actions
+    objective, params, statistics = made(telling(20.0 * jax.nn.one_hot(written, 600)), **fields)
+    chunk, decoded = sampled(objective, params, statistics, 4)
+    np.testing.assert_allclose(chunk[[0, 3]], one.decode([ids[0], ids[3]]).chunks, atol=1e-6)
+    assert decoded[[0, 2, 3]].tolist() == [1, 0, 1] and not chunk[2].any()
+    assert decoded[1] == 0 or not head
+
+
+def test_a_language_that_is_too_small_is_refused(tokenizer, language):
+    with pytest.raises(ValueError, match="vocabulary is 250, but .* tokens of actions, and 128 behind them, would stand in place of what"):
+        tokens.output_shape(tokens.Config(tokenizer, language=language, vocabulary=250), SPEC)
+
+
+def test_the_lowest_frequencies_are_enough(tokenizer):
+    definition = fast.load(tokenizer)
+    one, action = fast.fast(definition), smooth(6, seed=7)
+    length, vocabulary = tokens.output_shape(tokens.Config(tokenizer), SPEC)
+    ids, _ = one.encode(action)
+    written = np.full((6, length), one.size)
+    for row in range(6):
+        written[row, : len(ids[row])] = ids[row]
+    written[5, 0], written[5, 1] = one.size, 1  # ends before it has begun
+    seen: list[int] = []
+    objective, params, statistics = made(telling(20.0 * jax.nn.one_hot(written, vocabulary), seen), tokenizer=tokenizer, frequencies=1)
+    chunk, decoded = sampled(objective, params, statistics, 6)
+    known = one.decode_prefix(ids[:5], count=2)
+    np.testing.assert_allclose(chunk[:5], known.chunks, atol=1e-6)
+    np.testing.assert_allclose(chunk[:5], np.broadcast_to(chunk[:5, :1], (5, 4, 2)), atol=1e-6)  # the mean of each dimension
+    assert decoded.tolist() == [1] * 5 + [0]
+    jax.effects_barrier()
+    read = [next(n for n in range(1, len(own) + 2) if n > len(own) or one.decode_prefix([own[:n]]).known[0] > 2) for own in ids[:5]]
+    assert max(seen) + 1 == max(read) < max(map(len, ids)) + 1
+
+
 @pytest.mark.parametrize("kind", ["bins", "fast"])
 def test_two_ways_are_learnt_as_two(kind, tokenizer):
     config = tokens.Config(tokenizer if kind == "fast" else "", bins=16, temperature=1.0)
@@ -233,6 +300,9 @@ def test_two_ways_are_learnt_as_two(kind, tokenizer):
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"max_tokens": 5}, "max_tokens: has no effect without a tokenizer"),
         ({"tokenizer": "x", "max_tokens": -1}, "max_tokens is -1"),
+        ({"language": "x"}, "language: has no effect without a tokenizer"),
+        ({"tokenizer": "x", "head": "Action: "}, "head: has no effect without language"),
+        ({"tokenizer": "x", "frequencies": -1}, "frequencies is -1"),
     ],
 )
 def test_impossible_numbers_are_refused(fields, message):
@@ -245,6 +315,8 @@ def test_what_does_not_fit_is_refused(tokenizer):
         tokens.output_shape(tokens.Config("nowhere.json"), SPEC)
     with pytest.raises(ValueError, match="fitted to chunks of 4 steps and 2 numbers, but these have 5 and 2"):
         tokens.output_shape(tokens.Config(tokenizer), SPEC._replace(horizon=5))
+    with pytest.raises(ValueError, match="frequencies is 5, but a chunk of 4 steps has but 4"):
+        tokens.output_shape(tokens.Config(tokenizer, frequencies=5), SPEC)
     with pytest.raises(ValueError, match="tokens needs continuous actions"):
         tokens.tokens(tokens.Config(), SPEC._replace(action=ArraySpec((), "int32", low=0, high=3)), telling(jnp.zeros((1, 1, 1))))
     with pytest.raises(ValueError, match=r"token_decoder makes sequences \[length, vocabulary\]"):

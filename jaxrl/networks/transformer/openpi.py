@@ -87,8 +87,8 @@ def placed(arrays: Mapping[str, np.ndarray], template: Params, fresh: Sequence[s
     Raises:
         ValueError: some of ours are not there, some of theirs are not used, sizes differ, or a pattern is found nowhere; tells which.
     """
-    if odd := [pattern for pattern in fresh if not any(re.search(pattern, name) for name in (*flatten_names(template), *arrays))]:
-        raise ValueError(f"fresh: the pattern {odd[0]!r} is found in no parameter, neither of this network nor of openpi")
+    if unknown := [pattern for pattern in fresh if not any(re.search(pattern, name) for name in (*flatten_names(template), *arrays))]:
+        raise ValueError(f"fresh: the pattern {unknown[0]!r} is found in no parameter, neither of this network nor of openpi")
     names = {path: theirs(path)[0] for path in flatten_names(template) if not _is(fresh, path)}
     used = set(names.values())
     missing, left = sorted(used - set(arrays)), sorted(name for name in set(arrays) - used if not _is(fresh, name))
@@ -96,18 +96,22 @@ def placed(arrays: Mapping[str, np.ndarray], template: Params, fresh: Sequence[s
         faults = [f"lack {_listed(missing)}"] * bool(missing) + [f"have what this network does not: {_listed(left)}"] * bool(left)
         raise ValueError(f"parameters of openpi {' and '.join(faults)}")
 
+    odd = []
+
     def leaf(path: str, ours: Any) -> Any:
         if path not in names:
             return ours
         name, turn = theirs(path)
         array = turn(np.asarray(arrays[name]))
         if array.size != np.prod(ours.shape) or (array.shape[-1] != ours.shape[-1] and array.ndim < 3):
-            raise ValueError(
-                f"{name} of openpi has the shape {arrays[name].shape}, which does not become {path} {ours.shape} of this network"
-            )
+            odd.append(f"{name} of openpi has the shape {arrays[name].shape}, which does not become {path} {ours.shape}")
+            return ours
         return array.reshape(ours.shape)
 
-    return map_with_path(leaf, template)
+    params = map_with_path(leaf, template)
+    if odd:
+        raise ValueError(f"this network has another size: {_listed(odd)}")
+    return params
 
 
 def read(folder: str | Path) -> dict[str, np.ndarray]:

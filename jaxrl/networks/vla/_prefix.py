@@ -7,9 +7,7 @@ import jax.numpy as jnp
 
 from jaxrl.networks.transformer.interface import Cache, SeeingModel
 from jaxrl.networks.transformer.masks import block_mask, places
-from jaxrl.types import Array, ArraySpec, Observation, Params, Spec
-
-PROMPT = "text/prompt"
+from jaxrl.types import INSTRUCTION, Array, ArraySpec, Observation, Params, Spec
 
 
 class Layout(NamedTuple):
@@ -55,9 +53,17 @@ def layout(observation: Spec, cameras: tuple[str, ...], most: int, who: str) -> 
         shape, dtype = _of_one_step(who, name, observation[name], 3), observation[name].dtype
         if len(shape) != 3 or shape[-1] != 3 or dtype != "uint8":
             raise ValueError(f"{who} takes pictures [height, width, 3] of uint8, but {name} has the shape {shape} of {dtype}")
-    if PROMPT not in observation or observation[PROMPT].dtype != "int32" or len(_of_one_step(who, PROMPT, observation[PROMPT], 1)) != 1:
-        told = f"of the shape {observation[PROMPT].shape} and of {observation[PROMPT].dtype}" if PROMPT in observation else "not there"
-        raise ValueError(f"{who} is told what to do by {PROMPT}, int32 [length], -1 where there is no token; it is {told}")
+    if (
+        INSTRUCTION not in observation
+        or observation[INSTRUCTION].dtype != "int32"
+        or len(_of_one_step(who, INSTRUCTION, observation[INSTRUCTION], 1)) != 1
+    ):
+        told = (
+            f"of the shape {observation[INSTRUCTION].shape} and of {observation[INSTRUCTION].dtype}"
+            if INSTRUCTION in observation
+            else "not there"
+        )
+        raise ValueError(f"{who} is told what to do by {INSTRUCTION}, int32 [length], -1 where there is no token; it is {told}")
     names: list[str] = []
     states = tuple(sorted(name for name in observation if name.startswith("state/")))
     for name in states:
@@ -67,12 +73,12 @@ def layout(observation: Spec, cameras: tuple[str, ...], most: int, who: str) -> 
         names += observation[name].names or tuple(f"{name}/{i}" for i in range(shape[0]))
     if len(names) > most:
         raise ValueError(f"{who} has room for {most} numbers of states, but {', '.join(states)} have {len(names)}; leave some out")
-    return Layout(chosen, states, tuple(names), int(observation[PROMPT].shape[-1]))
+    return Layout(chosen, states, tuple(names), int(observation[INSTRUCTION].shape[-1]))
 
 
 def state(seen: Layout, x: Observation) -> Array:
     """[B, number of numbers], as they are normalised."""
-    rows = x[PROMPT].shape[0]
+    rows = x[INSTRUCTION].shape[0]
     return jnp.concatenate([jnp.zeros((rows, 0)), *(x[name].reshape(rows, -1) for name in seen.states)], -1)
 
 
@@ -95,7 +101,7 @@ def letterboxed(x: Array, size: int) -> Array:
 
 def words(x: Observation) -> Array:
     """Of an instruction, int32 [B, length]; below 0 there is no token."""
-    return x[PROMPT].reshape(x[PROMPT].shape[0], -1)
+    return x[INSTRUCTION].reshape(x[INSTRUCTION].shape[0], -1)
 
 
 def tokens(seeing: SeeingModel, image: int, params: Params, seen: Layout, x: Observation, text: Array) -> tuple[Array, Array]:

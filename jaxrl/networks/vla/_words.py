@@ -72,16 +72,21 @@ class Words(NamedTuple):
 
 
 def check(state: str, tokenizer: str, limit: float) -> None:
-    """Raises ValueError where the fields of a config do not say how a state is told."""
-    if (state == "text") != bool(tokenizer):
-        told = "missing; name the file of the language's tokenizer, or have the state 'hidden'" if state == "text" else "has no effect"
-        raise ValueError(f"tokenizer: {told} where the state is {state!r}")
+    """Raises ValueError where the fields of a config do not fit each other."""
+    if tokenizer and state == "hidden":
+        raise ValueError("tokenizer: has no effect where the state is 'hidden'; leave it out, or have the state as 'text'")
     if not 0 < limit < float("inf"):
         raise ValueError(f"limit is {limit}, but must be positive: states are written in bins between -limit and limit")
 
 
 def words(state: str, tokenizer: str, limit: float, after: str, vocabulary: int, seen: _prefix.Layout) -> Words:
-    """Of an instruction and a state, or of an instruction alone where that is hidden."""
+    """Of an instruction and a state, or of an instruction alone where that is hidden.
+
+    Raises:
+        ValueError: there is nothing to write a state with.
+    """
+    if state == "text" and not tokenizer:
+        raise ValueError("tokenizer: missing; a state is told as text: name the file of the language's tokenizer, or have it 'hidden'")
 
     def init() -> PyTree:
         if state == "hidden":

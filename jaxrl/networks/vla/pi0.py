@@ -78,7 +78,7 @@ class _Heads(nn.Module):
 
 
 def pi0(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Denoiser:
-    """Sees pictures `image/<camera>`, states and the instruction `text/prompt`: tokens, -1 where there is none.
+    """Sees pictures `image/<camera>`, states and the instruction `task/instruction`: tokens, -1 where there is none.
 
     Parameters are those of `paligemma`, the expert's as "action", and what stands between numbers and tokens under openpi's names. The
     state is a token of the expert that does not see the actions, so it is read with the prefix, and a step of a sampler has tokens of

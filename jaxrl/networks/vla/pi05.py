@@ -56,10 +56,7 @@ class Config:
         openpi.check_fresh(self.weights, self.fresh)
 
 
-SIZES = {
-    "debug": Config(PALIGEMMA["debug"], gemma.SIZES["debug_expert"], state="hidden"),
-    "3b": Config(state="hidden"),
-}
+SIZES = {"debug": Config(PALIGEMMA["debug"], gemma.SIZES["debug_expert"]), "3b": Config()}
 
 
 class Condition(NamedTuple):
@@ -94,13 +91,13 @@ class _Heads(nn.Module):
 
 
 def pi05(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> ActingModel:
-    """Sees pictures `image/<camera>`, the instruction `text/prompt`, tokens, -1 where there is none, and states, of which it reads.
+    """Sees pictures `image/<camera>`, the instruction `task/instruction`, tokens, -1 where there is none, and states, of which it reads.
 
     `output_shape` is that of a chunk. Parameters are as of `pi0`, and tables of the state's text are statistics. Where an action has fewer
     numbers than `action_dim`, the network sees no noise in the rest.
 
     Raises:
-        ValueError: actions are no vectors or too long, or the observation is not of one step of such.
+        ValueError: actions are no vectors or too long, the observation is not of one step of such, or there is no tokenizer for the state.
     """
     horizon, numbers = chunk_shape(output_shape, "pi05")
     seen = _prefix.layout(observation, config.cameras, config.action_dim, "pi05")

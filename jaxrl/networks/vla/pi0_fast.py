@@ -38,7 +38,7 @@ class Config:
         openpi.check_fresh(self.weights, self.fresh)
 
 
-SIZES = {"debug": Config(PALIGEMMA["debug"], state="hidden"), "3b": Config(state="hidden")}
+SIZES = {"debug": Config(PALIGEMMA["debug"]), "3b": Config()}
 
 
 class Condition(NamedTuple):
@@ -47,13 +47,14 @@ class Condition(NamedTuple):
 
 
 def pi0_fast(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> TokenDecoder:
-    """Sees pictures `image/<camera>`, the instruction `text/prompt`, tokens, -1 where there is none, and states, of which it reads.
+    """Sees pictures `image/<camera>`, the instruction `task/instruction`, tokens, -1 where there is none, and states, of which it reads.
 
     `output_shape` is (length, vocabulary) of sequences in the language's own tokens. Parameters are those of `paligemma`, and tables of the
     state's text are statistics.
 
     Raises:
-        ValueError: sequences are not of the language's tokens, or the observation is not of one step of such.
+        ValueError: sequences are not of the language's tokens, the observation is not of one step of such, or there is no tokenizer for the
+            state.
     """
     vocabulary = config.seeing.text.vocabulary
     if len(output_shape) != 2 or output_shape[1] != vocabulary:

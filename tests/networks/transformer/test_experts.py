@@ -251,3 +251,24 @@ def call(tokens=TOKENS, mask=MASK, where=PLACES, conditions=CONDITION):
 def test_what_does_not_fit_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_is_read_first_teaches_as_in_one_pass():
+    target = draw(9, 2, T, 10)
+
+    @jax.jit
+    @jax.value_and_grad
+    def in_two(params):
+        _, cache = BOTH.read(params, {"text": TOKENS["text"]}, MASK[:, :P, :P], PLACES[:, :P])
+        assert cache.keys.shape == (3, 2, P, 2, 6)
+        after = BOTH.apply(params, {"action": TOKENS["action"]}, MASK[:, P:], PLACES[:, P:], CONDITION, cache)
+        return (after["action"] * target).sum()
+
+    @jax.jit
+    @jax.value_and_grad
+    def at_once(params):
+        return (BOTH.apply(params, TOKENS, MASK, PLACES, CONDITION)["action"] * target).sum()
+
+    (ours, slopes), (theirs, expected) = in_two(params()), at_once(params())
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), slopes, expected)

@@ -23,7 +23,7 @@ OBSERVATION = {
     "image/wrist": ArraySpec((16, 16, 3), "uint8"),
     "state/arm": ArraySpec((2,), names=("lift", "turn")),
     "state/gripper": ArraySpec((1, 1)),
-    "text/prompt": ArraySpec((4,), "int32"),
+    "task/instruction": ArraySpec((4,), "int32"),
 }
 OUTPUT = (3, 2)  # of a chunk
 
@@ -33,7 +33,7 @@ def observation() -> dict[str, Any]:
     pictures = {name: draws.integers(0, 256, (2, *part.shape), np.uint8) for name, part in OBSERVATION.items() if part.dtype == "uint8"}
     states = {"state/arm": draws.uniform(-1, 1, (2, 2)), "state/gripper": draws.uniform(-1, 1, (2, 1, 1))}
     found = pictures | {name: x.astype(np.float32) for name, x in states.items()}
-    found |= {"text/prompt": np.array([[5, 6, 7, 8], [9, 10, -1, -1]], np.int32)}
+    found |= {"task/instruction": np.array([[5, 6, 7, 8], [9, 10, -1, -1]], np.int32)}
     found |= {"present/image/base": np.array([1.0, 1.0], np.float32), "present/image/wrist": np.array([1.0, 0.0], np.float32)}
     return {name: jnp.asarray(x) for name, x in found.items()}
 

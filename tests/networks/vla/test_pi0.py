@@ -65,7 +65,7 @@ def in_one_pass(row, cameras, prompt):
     seeing = paligemma(SEEING)
     pictures = {"base": square(seen["image/base"]), "wrist": seen["image/wrist"]}
     sight = patches(jax.jit(seeing.see), own, [pictures[name] for name in cameras]).reshape(-1, TEXT.width)
-    words = np.asarray(own["text"]["embedding"])[seen["text/prompt"][:prompt]] * np.sqrt(TEXT.width)
+    words = np.asarray(own["text"]["embedding"])[seen["task/instruction"][:prompt]] * np.sqrt(TEXT.width)
     text = np.concatenate([sight, words])
     state = linear(own["state_proj"], np.concatenate([seen["state/arm"], seen["state/gripper"][0]]))
     both = np.concatenate([linear(own["action_in_proj"], NOISY[row]), np.tile(waves(float(TIME[row]), ACTION.width), (3, 1))], 1)
@@ -86,7 +86,7 @@ def test_a_prefix_that_is_read_once_is_one_pass():
 
 def test_what_does_not_count_changes_nothing():
     x = observation()
-    other = x | {"image/wrist": x["image/wrist"].at[1].set(0), "text/prompt": x["text/prompt"].at[1, 2:].set(-7)}
+    other = x | {"image/wrist": x["image/wrist"].at[1].set(0), "task/instruction": x["task/instruction"].at[1, 2:].set(-7)}
     np.testing.assert_array_equal(run()(params(), other, NOISY, TIME), found())
     there = run()(params(), x | {"present/image/wrist": jnp.ones(2)}, NOISY, TIME)
     assert (there[0] == found()[0]).all() and (there[1] != found()[1]).all()
@@ -149,7 +149,7 @@ def test_pictures_fit_in_without_being_stretched():
 
 def test_sizes_are_the_published_ones():
     cameras = {f"image/{name}": ArraySpec((224, 224, 3), "uint8") for name in ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")}
-    seen = cameras | {"state/all": ArraySpec((32,)), "text/prompt": ArraySpec((48,), "int32")}
+    seen = cameras | {"state/all": ArraySpec((32,)), "task/instruction": ArraySpec((48,), "int32")}
     whole = jax.eval_shape(pi0.pi0(pi0.SIZES["3b"], seen, (50, 32)).init, KEY)[0]
     numbers = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in whole.items()}
     assert numbers["text"] == 2_508_531_712 and numbers["action"] == 311_464_960
@@ -166,8 +166,11 @@ def test_sizes_are_the_published_ones():
         ({"image/base": ArraySpec((2, 12, 16, 3), "uint8")}, "pi0 sees one step, but image/base is a history of 2"),
         ({"state/arm": ArraySpec((2, 2))}, "pi0 sees one step, but state/arm is a history of 2"),
         ({"image/base": ArraySpec((12, 16, 3))}, r"pictures \[height, width, 3\] of uint8, but image/base has the shape .* of float32"),
-        ({"text/prompt": ArraySpec((4,))}, r"text/prompt, int32 \[length\], -1 where there is no token; it is of the shape \(4,\)"),
-        ({"text/prompt": None}, r"text/prompt, int32 .*; it is not there"),
+        (
+            {"task/instruction": ArraySpec((4,))},
+            r"task/instruction, int32 \[length\], -1 where there is no token; it is of the shape \(4,\)",
+        ),
+        ({"task/instruction": None}, r"task/instruction, int32 .*; it is not there"),
         ({"image/base": None, "image/wrist": None}, "needs at least one image/<camera>"),
         ({"state/arm": ArraySpec((6,))}, "room for 6 numbers of states, but state/arm, state/gripper have 7"),
     ],

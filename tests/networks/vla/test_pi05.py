@@ -77,7 +77,7 @@ def test_a_prefix_that_is_read_once_is_one_pass(path):
     state = np.concatenate([seen["state/arm"], seen["state/gripper"][0]])
     bins = np.digitize(state, np.linspace(-1, 1, 257)[:-1]) - 1
     told = text.continued(tokenizer, "Task: go", f", State: {' '.join(map(str, bins))};\nAction: ")
-    ids = np.concatenate([seen["text/prompt"][:2], told, np.asarray(WRITTEN[1])])
+    ids = np.concatenate([seen["task/instruction"][:2], told, np.asarray(WRITTEN[1])])
     prefix = np.concatenate([sight, np.asarray(own["text"]["embedding"])[ids] * np.sqrt(TEXT.width)])
     wave = waves(float(TIME[1]), ACTION.width)
     condition = swish(linear(own["time_mlp_out"], swish(linear(own["time_mlp_in"], wave))))
@@ -104,7 +104,7 @@ def test_a_prefix_that_is_read_once_is_one_pass(path):
 def test_what_does_not_count_changes_nothing(path):
     x = observation()
     found = run(path)(begun(path)[0], x)
-    other = x | {"image/wrist": x["image/wrist"].at[1].set(0), "text/prompt": x["text/prompt"].at[1, 2:].set(-7)}
+    other = x | {"image/wrist": x["image/wrist"].at[1].set(0), "task/instruction": x["task/instruction"].at[1, 2:].set(-7)}
     jax.tree.map(np.testing.assert_array_equal, run(path)(begun(path)[0], other), found)
     beyond = run(path)(begun(path)[0], x | {"state/arm": x["state/arm"].at[0].set(3.0)})
     assert (beyond[0][0] != found[0][0]).any() and (beyond[0][1] == found[0][1]).all()
@@ -219,8 +219,8 @@ def test_who_learns_from_whom(path, insulated, which):
 
 def test_sizes_are_the_published_ones():
     cameras = {f"image/{name}": ArraySpec((224, 224, 3), "uint8") for name in ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")}
-    seen = cameras | {"state/all": ArraySpec((32,)), "text/prompt": ArraySpec((48,), "int32")}
-    whole = jax.eval_shape(pi05.pi05(pi05.SIZES["3b"], seen, (50, 32)).init, KEY)[0]
+    seen = cameras | {"state/all": ArraySpec((32,)), "task/instruction": ArraySpec((48,), "int32")}
+    whole = jax.eval_shape(pi05.pi05(replace(pi05.SIZES["3b"], state="hidden"), seen, (50, 32)).init, KEY)[0]
     modulation = sum(leaf.size for name, leaf in flatten_names(whole).items() if "modulation" in name)
     assert modulation == 37 * (1024 * 3072 + 3072)
     total = sum(leaf.size for leaf in jax.tree.leaves(whole))
@@ -232,7 +232,6 @@ def test_sizes_are_the_published_ones():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "tokenizer: missing; name the file of the language's tokenizer, or have the state 'hidden'"),
         ({"state": "hidden", "tokenizer": "x"}, "tokenizer: has no effect where the state is 'hidden'"),
         ({"tokenizer": "x", "limit": 0.0}, "limit is 0.0, but must be positive"),
         ({"tokenizer": "x", "longest": 0}, "longest is 0"),
@@ -241,6 +240,11 @@ def test_sizes_are_the_published_ones():
 def test_impossible_configs_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         pi05.Config(**fields)
+
+
+def test_a_state_is_not_left_out_by_accident():
+    with pytest.raises(ValueError, match="tokenizer: missing; a state is told as text: .*, or have it 'hidden'"):
+        pi05.pi05(pi05.SIZES["debug"], OBSERVATION, OUTPUT)
 
 
 def test_sequences_that_it_does_not_write_are_refused(path):

@@ -7,6 +7,7 @@ import pytest
 
 from jaxrl.networks.vla import _prefix, _words, pi05
 from jaxrl.tokenizers import text
+from jaxrl_data.transforms.instruction import Tokenise
 from tests.networks.vla.tokenizing import sentencepiece_file, tokenizers_file
 
 FILES = {"tokenizers": tokenizers_file, "sentencepiece": sentencepiece_file}
@@ -62,6 +63,9 @@ def test_instructions(tmp_path):
     assert text.prompt(tokenizer, "Pick it", 3, cut=True).tolist() == whole[:3]
     with pytest.raises(ValueError, match=rf"an instruction has {len(whole)} tokens, but there is room for 3: 'Pick it'"):
         text.prompt(tokenizer, "Pick it", 3)
+    path = tokenizers_file(tmp_path)
+    of_data = Tokenise("jaxrl.tokenizers.text.instructions", (path, "pi05"), 30)({"observation/task/instruction": "Pick_it"}, None)
+    assert of_data["observation/task/instruction"].tolist() == text.prompt(tokenizer, "Pick_it", 30, "pi05").tolist()
     with pytest.raises(ValueError, match="there is no form 'pi5' of instructions; did you mean pi05?"):
         text.words(tokenizer, "x", "pi5")
 
