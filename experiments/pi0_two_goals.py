@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.env = ConfigDict({"name": "jaxrl_envs.tasks.two_goals"})
     config.wrapper = ConfigDict({"name": "jaxrl_envs.wrappers.pixels", "cameras": ("top",), "width": 64, "height": 64})
     config.data = ConfigDict({"path": "data/two_goals.npz"})
-    config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": 64, "horizon": HORIZON, "validation": 0.1})
+    config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": 32, "horizon": HORIZON, "validation": 0.1})
     config.objectives = ConfigDict(
         {
             "flow": {
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
                 "network": {
                     "name": "jaxrl.networks.vla.pi0",
                     "seeing": {
-                        "vision": {"image": 64, "patch": 8, "width": 64, "depth": 4, "heads": 4, "mlp": 128},
+                        "vision": {"image": 64, "patch": 16, "width": 64, "depth": 4, "heads": 4, "mlp": 128},
                         "text": {**LAYERS, "vocabulary": 257, "computing": COMPUTING},
                     },
                     "action": {**LAYERS, "vocabulary": 0, "computing": COMPUTING},

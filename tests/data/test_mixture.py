@@ -268,7 +268,7 @@ def test_writers_of_one_file_do_not_meet(tmp_path):
         ({"augment": ({"name": "shift", "pixels": 1.5},)}, r"augment\[0\].pixels: expected int, got 1.5"),
         ({"augment": ({"name": "crop", "share": "0.9"},)}, r"augment\[0\].share: expected float, got '0.9'"),
         ({"tokens": Tokenise("os.path")}, "there is no os.path|makes no ids of a text"),
-        ({"tokens": Tokenise("jaxrl_data.transforms.instruction.sentencepiece_file")}, "makes no ids of a text"),
+        ({"tokens": Tokenise("jaxrl.tokenizers.text.instructions")}, "makes no ids of a text"),
         ({"of": {"transforms": ({**DELTA, "pairs": (("a", 0),)},)}}, r"transforms\[0\].pairs: expected tuple\[tuple\[int, int\], ...\]"),
         ({"of": {"transforms": ({**DELTA, "state": "state/pose"},)}}, "sets.made: DeltaAction: needs state/pose.*observation/state/pose"),
         ({"of": {"weight": 0.0}}, "cache: weight is 0.0, but must be above 0"),

@@ -48,26 +48,6 @@ def byte_ids() -> Encode:
     return lambda text: [byte + 1 for byte in text.encode()]
 
 
-def tokenizers_file(path: str) -> Encode:
-    """Of a tokenizer.json, by the library `tokenizers`. Raises ImportError that says what to install."""
-    try:
-        from tokenizers import Tokenizer  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise ImportError(f"{path} is read by the library tokenizers, which is not installed: pip install tokenizers") from error
-    read = Tokenizer.from_file(path)
-    return lambda text: list(read.encode(text).ids)
-
-
-def sentencepiece_file(path: str) -> Encode:
-    """Of a SentencePiece model. Raises ImportError that says what to install."""
-    try:
-        from sentencepiece import SentencePieceProcessor  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise ImportError(f"{path} is read by the library sentencepiece, which is not installed: pip install sentencepiece") from error
-    read = SentencePieceProcessor(model_file=path)
-    return lambda text: list(read.encode(text))
-
-
 @cache
 def _encoder(path: str, arguments: tuple[str, ...]) -> Encode:
     module, _, name = path.rpartition(".")
@@ -87,8 +67,8 @@ def _encoder(path: str, arguments: tuple[str, ...]) -> Encode:
 class Tokenise:
     """The instruction as int32 [length], -1 where there is no token. One with more tokens is refused, or with `cut` cut off and counted.
 
-    `path` names a function, module.function, that is called with `arguments` and returns what makes ids of a text. A sample without an
-    instruction has an empty one.
+    `path` names a function, module.function, that is called with `arguments` and returns what makes ids of a text, such as
+    `jaxrl.tokenizers.text.instructions` with a tokenizer's file. A sample without an instruction has an empty one.
     """
 
     path: str = "jaxrl_data.transforms.instruction.byte_ids"

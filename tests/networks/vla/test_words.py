@@ -1,5 +1,7 @@
 """States as text, written on the device, against plain Python; the tokenizers that they are written with."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,3 +98,11 @@ def test_other_tokenizers_are_refused(tmp_path):
     path = tokenizers_file(tmp_path)
     with pytest.raises(ValueError, match=r"words.json has 2\d\d tokens, but the language model 100; take the one"):
         _words.tables(path, ";\n", 100)
+
+
+@pytest.mark.parametrize(("library", "name"), [("tokenizers", "words.json"), ("sentencepiece", "words.model")])
+def test_a_library_that_is_missing_is_named(library, name, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    (tmp_path / name).touch()
+    with pytest.raises(ImportError, match=f'read with {library}: pip install "jaxrl\\[vla\\]"'):
+        text.load(tmp_path / name)
