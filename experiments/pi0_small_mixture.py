@@ -8,8 +8,8 @@ Device-hours: 0.4 core-hours.
 Expected score: not yet measured.
 
 Each set is normalised by itself, and their dimensions stand beside each other, of which each robot's own count. Words are their bytes. The
-25 episodes of the first set are in its split `val` once more, so five of those in `train` are held out. For the sizes of the paper leave out
-`LAYERS` and `vision`, and name a tokenizer: docs/vla.md.
+25 episodes of the first set are in its split `val` once more, so five of those in `train` are held out. For the sizes of the paper leave
+out `LAYERS` and `vision`, and name a tokenizer: docs/vla.md.
 """
 
 from ml_collections import ConfigDict
