@@ -48,12 +48,12 @@ def learner(size: Size, dtype: str, remat: str) -> Any:
     observation |= {"state/joints": ArraySpec((NUMBERS,)), INSTRUCTION: ArraySpec((TOKENS,), "int32")}
     spec = PolicySpec(observation, ArraySpec((NUMBERS,)), horizon=size.horizon)
     computing = {"dtype": dtype, "remat": remat}
+    vision = {"patch": 14, "width": 1152, "depth": 27, "heads": 16, "mlp": 4304, "remat": remat != "none"}
     section = {
         "name": "jaxrl.networks.vla.pi0",
-        "seeing": {"vision": {"patch": 14, "width": 1152, "depth": 27, "heads": 16, "mlp": 4304, "remat": remat != "none"}},
+        "seeing": {"vision": vision, "text": {**size.text, "computing": computing}},
         "action": {"width": 1024, "mlp": 4096, "vocabulary": 0, **size.action, "computing": computing},
     }
-    section["seeing"]["text"] = {**size.text, "computing": computing}
     make, config = configs.part(section, "network", "network")
     objective = flow.flow(flow.Config(inference_steps=STEPS), spec, make(config, observation, (size.horizon, NUMBERS)))
     optimizer = Optimizer("adamw", 2.5e-5, max_gradient_norm=1.0, options={"weight_decay": 1e-10})
