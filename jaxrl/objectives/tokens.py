@@ -40,8 +40,8 @@ class Config:
     With `language`, the file of a text tokenizer, sequences are in the tokens of a language model of `vocabulary`, as pi0-FAST's: what the
     text `head` is, FAST's in place of the last tokens but 128, "|", and the end of a text.
 
-    Without one there are `bins` for each number, within `-limit` to `limit` of normalised actions, and the numbers of a chunk are told step
-    by step. `temperature` 0 takes the likeliest token, others draw by the logits divided by it.
+    Without a tokenizer there are `bins` for each number, within `-limit` to `limit` of normalised actions, and the numbers of a chunk are
+    told step by step. `temperature` 0 takes the likeliest token, others draw by the logits divided by it.
     """
 
     tokenizer: str = ""

@@ -1,4 +1,4 @@
-"""What openpi computes of a tree of its own, in numpy: pi0 and pi0.5, as read in its code. One row, with padding in its place."""
+"""What openpi computes of a tree of its own, pi0 or pi0.5, in numpy and by its masks: one row, with padding in its place."""
 
 from collections.abc import Mapping
 from typing import Any
