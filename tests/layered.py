@@ -11,7 +11,7 @@ from jaxrl.types import ArraySpec, Objective, PolicySpec
 TOKENS = 6
 SPEC = PolicySpec({"state/x": ArraySpec((TOKENS,))}, ArraySpec((2,)), horizon=TOKENS)
 NORMALISER = running_statistics.init({"state/x": SPEC.observation["state/x"], "action": SPEC.action})
-SIZE = Size(width=16, depth=3, heads=4, kv_heads=2, head_dim=8, mlp=24, activation="silu", centred=True, epsilon=1e-6, longest=1e4)
+SIZE = Size(width=16, depth=2, heads=4, kv_heads=2, head_dim=8, mlp=24, activation="silu", centred=True, epsilon=1e-6, longest=1e4)
 KEY = jax.random.key(0)
 
 

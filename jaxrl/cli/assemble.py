@@ -19,6 +19,7 @@ SOURCES: dict[str, Callable[[Settings, Mesh | None], Parts]] = {
     "jaxrl_data.dataset_source": dataset,
     "jaxrl_data.stream_source": dataset,
 }
+ON_DATA = tuple(name for name, made in SOURCES.items() if made in (memory, dataset))
 
 
 def assemble(settings: Settings, mesh: Mesh | None = None) -> Parts:

@@ -57,6 +57,9 @@ def _command_to_resume(arguments: Sequence[str]) -> str:
 def _announce(settings: Any, parts: Any, whole: Any) -> None:
     import jax
 
+    from jaxrl.distributed.mesh import AXES, sizes
+    from jaxrl.distributed.sharding import told
+
     device = jax.devices()[0]
     shapes = jax.eval_shape(parts.algorithm.init, jax.random.key(0))
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
@@ -70,6 +73,8 @@ def _announce(settings: Any, parts: Any, whole: Any) -> None:
     simulates = acts and parts.source.pure
     compiling = "10 to 20 s with native physics, up to two minutes with mjx (two CPU cores)" if simulates else "some seconds"
     say(f"{settings.algorithm['name']} on {device.platform} ({jax.device_count()} device(s)): {worlds}{parameters:,} parameters{seeds}")
+    if settings.mesh is not None:
+        say(told(settings.mesh, dict(zip(AXES, sizes(settings.mesh, settings.devices), strict=True)), shapes))
     say(f"{steps}; compiling first: {compiling}")
 
 
@@ -148,6 +153,20 @@ def _outputs(options: argparse.Namespace, settings: Any, parts: Any, whole: Any,
     return callbacks.several(*outputs)
 
 
+def _mesh(settings: Any) -> tuple[Any, Any]:
+    """The mesh of a run and, where parameters lie on it in parts, what says how."""
+    from jaxrl.cli.assemble import ON_DATA
+    from jaxrl.distributed.mesh import data_mesh, learning_mesh
+    from jaxrl.distributed.sharding import sharded
+
+    if settings.mesh is None:
+        return data_mesh(settings.devices), None
+    if settings.source.get("name") not in ON_DATA:
+        raise ValueError(f"config.mesh: is for what learns from stored data, {' or '.join(ON_DATA)}; leave it out, devices is enough")
+    mesh = learning_mesh(settings.mesh, settings.devices)
+    return mesh, None if mesh is None else sharded(settings.mesh, mesh)
+
+
 class Prepared(NamedTuple):
     """All that a run is made of, before anything is compiled."""
 
@@ -155,6 +174,7 @@ class Prepared(NamedTuple):
     parts: Any
     mesh: Any
     extras: Any
+    sharded: Any
 
 
 def prepare(options: argparse.Namespace, config: Any) -> Prepared:
@@ -167,7 +187,6 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
     from jaxrl.cli.assemble import assemble
     from jaxrl.cli.imitation import check_taught
     from jaxrl.cli.settings import Settings, resolved
-    from jaxrl.distributed.mesh import data_mesh
     from jaxrl.training import fit
     from jaxrl.training.checkpoint import open_checkpoints
     from jaxrl.training.compilation_cache import enable_compilation_cache
@@ -175,7 +194,7 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
 
     settings, workdir = configs.build(Settings, config, "config"), options.workdir
     enable_compilation_cache()
-    mesh = data_mesh(settings.devices)
+    mesh, sharded = _mesh(settings)
     if not options.resume:
         check_taught(settings)
     # A resumed run has its memory and parameters: whoever filled or taught it is not needed again.
@@ -209,16 +228,16 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
         crash_directory=workdir / runs.NOT_FINITE,
         say=say,
     )
-    return Prepared(settings, parts, mesh, extras)
+    return Prepared(settings, parts, mesh, extras, sharded)
 
 
 def _train(options: argparse.Namespace, config: Any, again: str, began: float) -> int:
     from jaxrl.cli.evaluation import evaluate_run
     from jaxrl.training import fit
 
-    settings, parts, mesh, extras = prepare(options, config)
+    settings, parts, mesh, extras, sharded = prepare(options, config)
     try:
-        result = fit.fit(settings.training, parts.algorithm, parts.source, extras, mesh, options.resume)
+        result = fit.fit(settings.training, parts.algorithm, parts.source, extras, mesh, options.resume, sharded)
     finally:
         extras.callback.close()
         extras.checkpoints.close()

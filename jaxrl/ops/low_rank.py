@@ -72,7 +72,9 @@ def chosen(table: Table, params: Params, frozen: tuple[str, ...] = ()) -> list[s
         if (one := found(table, path)) is not None:
             one.parts(path, leaf.shape)
             if shut := [pattern for pattern in frozen if re.search(pattern, path)]:
-                raise ValueError(f"{path} is frozen by {shut[0]!r}, and chosen by lora, which freezes it itself; let one of the two leave it out")
+                raise ValueError(
+                    f"{path} is frozen by {shut[0]!r}, and chosen by lora, which freezes it itself; let one of the two leave it out"
+                )
             paths.append(path)
     return paths
 

@@ -59,7 +59,7 @@ def test_only_factors_and_what_is_not_frozen_have_gradients_and_optimizer_state(
     before, (after, losses) = begun(), trained()
     expected = {f"{path}/{side}" for path in CHOSEN for side in "ab"} | {"output/bias"}
     assert set(flatten_names(before.params)) == expected
-    assert before.params["text"]["layers"]["query"]["kernel"]["a"].shape == (3, 16, 2)
+    assert before.params["text"]["layers"]["query"]["kernel"]["a"].shape == (2, 16, 2)
     jax.tree.map(np.testing.assert_array_equal, before.frozen, after.frozen)
     assert set(flatten_names(before.frozen)) >= CHOSEN
     moved = {path for path, leaf in flatten_names(after.params).items() if (leaf != flatten_names(before.params)[path]).any()}

@@ -142,7 +142,7 @@ def test_a_student_without_a_teacher_is_refused(folder, teacher, capsys):
 
 def test_a_run_with_factors_is_evaluated_and_begins_another_one(folder, teacher):
     lora = "--config.algorithm.lora={'(query|key)/kernel$': {'rank': 1}}"
-    words = (lora, "--config.algorithm.frozen_dtype=bfloat16", "--config.source.validation=0.5", "--config.training.evaluate_every=2")
+    words = (lora, "--config.algorithm.frozen_dtype=bfloat16")
     assert train(folder, "flow", f"--workdir={folder / 'adapted'}", f"--config.pretrained={teacher}", *words) == 0
     assert main(["eval", str(folder / "adapted")]) == 0
     told = json.loads((folder / "adapted" / "evaluation.json").read_text())

@@ -14,6 +14,7 @@ import numpy as np
 from jaxrl.networks.transformer.interface import Cache, Experts
 from jaxrl.networks.transformer.layer import Norm, Share, Size
 from jaxrl.networks.transformer.rotary import rotary
+from jaxrl.ops.placement import by_rows
 from jaxrl.types import Array, Key, Params
 
 _POLICIES = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": jax.checkpoint_policies.nothing_saveable}
@@ -161,6 +162,7 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
 
         def layer(xs: Any, stored: Any) -> tuple[Any, None]:
             weights, read = stored
+            xs = by_rows(xs)
             behind = lambda *own: own if read is None else tuple(jnp.concatenate(pair, 1) for pair in zip(read, own, strict=True))  # noqa: E731
             return sets.layer(xs, weights, given, mask, places, behind), None
 
