@@ -74,7 +74,7 @@ def whole(commands: harness.Commands, calls: int, checkpoint_seconds: float, dir
     config = configs.load(EXPERIMENT)
     config.training.update({"total_updates": endless, "checkpoint_seconds": checkpoint_seconds})
     options = train.make_parser().parse_args(["--config", str(EXPERIMENT), "--workdir", str(directory)])
-    read, parts, mesh, extras, _ = train.prepare(options, config)
+    read, parts, mesh, extras = train.prepare(options, config)
     commands.receive()
     began, count = time.perf_counter(), 0  # the first block compiles
 

@@ -174,7 +174,6 @@ class Prepared(NamedTuple):
     parts: Any
     mesh: Any
     extras: Any
-    sharded: Any
 
 
 def prepare(options: argparse.Namespace, config: Any) -> Prepared:
@@ -227,17 +226,18 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
         score=settings.evaluation.score or _score(parts, evaluate),
         crash_directory=workdir / runs.NOT_FINITE,
         say=say,
+        sharded=sharded,
     )
-    return Prepared(settings, parts, mesh, extras, sharded)
+    return Prepared(settings, parts, mesh, extras)
 
 
 def _train(options: argparse.Namespace, config: Any, again: str, began: float) -> int:
     from jaxrl.cli.evaluation import evaluate_run
     from jaxrl.training import fit
 
-    settings, parts, mesh, extras, sharded = prepare(options, config)
+    settings, parts, mesh, extras = prepare(options, config)
     try:
-        result = fit.fit(settings.training, parts.algorithm, parts.source, extras, mesh, options.resume, sharded)
+        result = fit.fit(settings.training, parts.algorithm, parts.source, extras, mesh, options.resume)
     finally:
         extras.callback.close()
         extras.checkpoints.close()

@@ -1,7 +1,7 @@
 """Kernels that learn by what is added to them, a product of two thin matrices (LoRA, Hu et al. 2022, https://arxiv.org/abs/2106.09685).
 
-A network knows nothing of it: it is given the sum. Trees of parameters have, in a kernel's place, the kernel itself (the base), or a dict of
-its factors.
+A network knows nothing of it: it is given the sum. In a kernel's place, trees of parameters have the kernel itself (the base), or a dict
+of its factors.
 """
 
 import math

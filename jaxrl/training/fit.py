@@ -171,9 +171,9 @@ def _trace_on_host(algorithm: Algorithm, source: Source, key: Key) -> None:
         jax.eval_shape(lambda key, batch: algorithm.update(algorithm.init(key), batch, key), key, batch)
 
 
-def _sharing(mesh: Mesh | None, sharded: Sharded | None) -> Any:
+def _sharing(mesh: Mesh | None) -> Any:
     """Within it, programs that are traced know of the mesh that shares out rows (`ops.placement`)."""
-    return contextlib.nullcontext() if mesh is None or sharded is None else jax.set_mesh(mesh)
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
 def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key, everywhere: Any, sharded: Sharded | None) -> Program:
@@ -233,6 +233,7 @@ class Extras(NamedTuple):
     # The metric by which the best checkpoint is kept, of evaluations where there are any, else of training; after "-" low ones are best.
     crash_directory: Path | None = None  # where the state goes in which something was not finite
     say: Callable[[str], None] = lambda text: None  # takes lines about what happens
+    sharded: Sharded | None = None  # where on the mesh each part of the train state lies; by default all of it is on every device
 
 
 NO_EXTRAS = Extras()
@@ -327,17 +328,11 @@ def check(config: Config, algorithm: Algorithm, source: Source, mesh: Mesh | Non
 
 
 def fit(
-    config: Config,
-    algorithm: Algorithm,
-    source: Source,
-    extras: Extras = NO_EXTRAS,
-    mesh: Mesh | None = None,
-    resume: bool = False,
-    sharded: Sharded | None = None,
+    config: Config, algorithm: Algorithm, source: Source, extras: Extras = NO_EXTRAS, mesh: Mesh | None = None, resume: bool = False
 ) -> Result:
     """Trains for `total_updates`, or from the latest checkpoint up to them; SIGINT or SIGTERM ends it early, with a checkpoint.
 
-    On a mesh the train state lies as `sharded` says, by default whole on every device, and the source shares out the batch.
+    On a mesh the train state lies as `extras.sharded` says, and the source shares out the batch.
 
     Raises:
         ValueError: source and algorithm do not fit, or would fill more than the memory there is; there is nothing to resume, or the score
@@ -348,26 +343,19 @@ def fit(
     for line in _plan(config, source, mesh):
         extras.say(line)
     try:
-        return _train(config, algorithm, source, extras, mesh, resume, sharded)
+        return _train(config, algorithm, source, extras, mesh, resume)
     finally:
         source.close()
 
 
-def _train(
-    config: Config,
-    algorithm: Algorithm,
-    source: Source,
-    extras: Extras,
-    mesh: Mesh | None,
-    resume: bool,
-    sharded: Sharded | None,
-) -> Result:
+def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras, mesh: Mesh | None, resume: bool) -> Result:
     """The loop itself."""
     began = time.perf_counter()
     keys, clock = run_keys(config), _Clock()
     begins = source._replace(init=source.empty or source.init) if resume else source
-    with _sharing(mesh, sharded):
-        run, call = compile_program(config, algorithm, begins, keys, mesh, sharded)
+    sharing = functools.partial(_sharing, mesh if extras.sharded else None)
+    with sharing():
+        run, call = compile_program(config, algorithm, begins, keys, mesh, extras.sharded)
     if resume:
         run, clock = _restore(extras, run)
         keys = run_keys(config, clock.rollbacks)
@@ -381,7 +369,7 @@ def _train(
     with stop_request() as stopping:
         while clock.update < config.total_updates and not stopping():
             began = time.perf_counter()
-            with _sharing(mesh, sharded):
+            with sharing():
                 run, on_device = call(run, keys)
             new = to_host(on_device)
             spent = time.perf_counter() - began

@@ -53,9 +53,9 @@ def learn(name: str, folder: str | None = None, total: int = 4, resume: bool = F
     losses: dict[int, float] = {}
     callback = Callback(lambda report: losses.update({report.update: report.metrics["loss"]}), lambda: None)
     checkpoints = open_checkpoints(folder) if folder else None
-    extras = fit.Extras(callback=callback, checkpoints=checkpoints)
+    extras = fit.Extras(callback=callback, checkpoints=checkpoints, sharded=None if mesh is None else sharded(config, mesh))
     training = fit.Config(total_updates=total, updates_per_call=2)
-    result = fit.fit(training, algorithm, source, extras, mesh, resume, None if mesh is None else sharded(config, mesh))
+    result = fit.fit(training, algorithm, source, extras, mesh, resume)
     if checkpoints is not None:
         checkpoints.close()
     return result.run, losses
