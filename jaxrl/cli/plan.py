@@ -43,7 +43,9 @@ def planned(settings: Any, device: str | None = None, compiled: bool = False) ->
 
     chosen = None if device is None else devices.named(device)
     if settings.source.get("name") not in ON_DATA:
-        raise ValueError(f"config.source.name: is {settings.source.get('name')!r}, but a plan is of what learns from {' or '.join(ON_DATA)}")
+        raise ValueError(
+            f"config.source.name: is {settings.source.get('name')!r}, but a plan is of what learns from {' or '.join(ON_DATA)}"
+        )
     parts = assemble(dataclasses.replace(settings, filler=None, pretrained=None))
     try:
         batch, mesh = batch_of(settings, parts), settings.mesh or Config()

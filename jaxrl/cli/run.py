@@ -213,7 +213,7 @@ def learnt(workdir: Path) -> Params:
 
 def shown(env: Env | HostEnv | None, settings: Any) -> tuple[str, ...]:
     """The metrics worth watching: a loss and an error on data; of what acts, or is evaluated, its return, the task's errors and falls."""
-    loss = ("loss", "validation/error") if settings.objectives else ()
+    loss = ("loss", "validation/error", "speed/mfu") if settings.objectives else ()
     if env is None or (loss and not settings.training.evaluate_every):
         return loss
     errors = (f"episode/{name}" for name in env.spec.metrics if name.endswith("_error"))

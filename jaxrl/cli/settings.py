@@ -81,6 +81,9 @@ class Settings:
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     devices: int = 1
+    peak_tflops: float = (
+        0.0  # of a device, for the utilisation in the metrics of runs on data; 0: as the maker says, where its name is known
+    )
     mesh: Mesh | None = None  # how they share out what is learnt from data; by default each has all of the parameters
 
 

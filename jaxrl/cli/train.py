@@ -150,7 +150,21 @@ def _outputs(options: argparse.Namespace, settings: Any, parts: Any, whole: Any,
     if options.wandb:
         run_id = json.loads((workdir / runs.PROVENANCE).read_text())["run_id"]
         outputs.append(callbacks.wandb(options.wandb, whole, workdir, f"{workdir.name}-{run_id}"))
-    return callbacks.several(*outputs)
+    return _with_speed(settings, parts, callbacks.several(*outputs), resumed_at is not None)
+
+
+def _with_speed(settings: Any, parts: Any, callback: Any, resumed: bool) -> Any:
+    """Reports of what learns from data tell samples, tokens and utilisation."""
+    from jaxrl.cli.plan import work_of
+    from jaxrl.training import devices, speed
+
+    work = work_of(settings, parts)
+    if work is None:
+        return callback
+    known = devices.here()
+    peak = settings.peak_tflops * 1e12 or (known.flops if known else 0.0)
+    seeds = settings.training.num_seeds
+    return speed.with_speed(callback, type(work)(*(seeds * one for one in work)), peak * settings.devices or None, resumed)
 
 
 def _mesh(settings: Any) -> tuple[Any, Any]:

@@ -135,9 +135,12 @@ def _reused(op: _Op, made: list[int], free: list[int], avals: list[Any], size: S
 
 
 def _copied(op: _Op, avals: list[Any], size: Size) -> int:
-    (summed, _), _ = op.params["dimension_numbers"]
-    left = avals[op.ins[0]]
-    return 0 if tuple(summed) == tuple(range(len(left.shape) - len(summed), len(left.shape))) else size(left)
+    """Of a product's left side all that is not summed over comes first, of its right side what is; axes of both stand in front."""
+    (sum_left, sum_right), (both, _) = op.params["dimension_numbers"]
+    left, right = (avals[number] for number in op.ins)
+    last = tuple(range(len(left.shape) - len(sum_left), len(left.shape)))
+    first = tuple(range(len(both), len(both) + len(sum_right)))
+    return (0 if tuple(sum_left) == last else size(left)) + (0 if tuple(sum_right) == first else size(right))
 
 
 def _inside(op: _Op, size: Size, turned: bool) -> int:

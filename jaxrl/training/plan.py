@@ -143,7 +143,9 @@ def _seconds(found: list[Product], lies: Mapping[str, tuple[str | None, ...]], l
     return total
 
 
-def plan(algorithm: Algorithm, bare: Algorithm, batch: PyTree, layout: Layout, parts: int = 1, device: Device | None = None) -> dict[str, Any]:
+def plan(
+    algorithm: Algorithm, bare: Algorithm, batch: PyTree, layout: Layout, parts: int = 1, device: Device | None = None
+) -> dict[str, Any]:
     """Everything about a run, as plain JSON; `batch` is shapes of a whole one, `bare` the algorithm without recomputation.
 
     Raises ValueError where the devices do not divide the batch, or `parts` pieces of an update not what a device has of it.
