@@ -141,7 +141,7 @@ def supervised(
 
     def elements_of(params: Params, state: TrainState, batch: dict[str, Any], key: Key) -> tuple[dict[str, Any], PyTree]:
         """Of each objective the elements of its loss, their mask and its metrics; and what objectives keep."""
-        everything = low_rank.merged(config.lora, state.frozen, params)
+        everything = low_rank.merged(config.lora, state.frozen, params, apart=True)
         statistics, found = state.statistics.objectives, {}
         for (name, objective), own_key in zip(objectives.items(), jax.random.split(key, len(objectives)), strict=True):
             part = _normalise(state.statistics.normaliser, batch[name] if config.named_sources else batch)
@@ -243,7 +243,7 @@ def supervised(
         observation = running_statistics.normalise(stored, observation)
         if context is not None:  # the chunk in flight, in the units of the data too
             context = context | {"prefix": running_statistics.normalise(stored, {"action": context["prefix"]}, clip=None)["action"]}
-        everything = low_rank.merged(config.lora, params.frozen, params.params)
+        everything = low_rank.merged(config.lora, params.frozen, params.params, apart=True)
         sampled = objectives[acting].sample(everything, params.statistics.objectives, observation, key, context)
         chunk, extras = sampled if spec.extras else (sampled, {})
         return running_statistics.denormalise(stored, {"action": chunk})["action"], carry, extras

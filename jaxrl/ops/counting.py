@@ -1,4 +1,4 @@
-"""What a program multiplies, from its jaxpr: exact, loops by their lengths, and without an array. XLA's own count has a loop's body once."""
+"""What a program multiplies, from its jaxpr: exact, loops by their lengths, without an array. XLA's own count has a loop's body once."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,7 @@ def program(function: Callable[..., Any], *arguments: PyTree) -> ClosedJaxpr:
 
 
 def products(function: Callable[..., Any], named: Mapping[str, Any], *arguments: PyTree) -> list[Product]:
-    """All that `function(leaves, *arguments)` multiplies; `named` are parameters by their paths, and the leaves are theirs, in this order."""
+    """All that `function(leaves, *arguments)` multiplies; `named` are parameters by their paths, the leaves theirs, in this order."""
     found: list[Product] = []
     jaxpr = program(function, list(named.values()), *arguments).jaxpr
     known: Known = {}

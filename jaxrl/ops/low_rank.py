@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxrl.ops.paths import check_patterns, flatten_names
 from jaxrl.types import Array, Key, Params
 
+APART = re.compile(r"(^|/)layers/(query|key|value|output|gate|up|down)/kernel$")
 _VECTORS = re.compile(r"(^|/)(bias|scale)$")  # also where they are stacked by layers
 
 
@@ -27,12 +28,16 @@ class LowRank:
     A kernel is [stacked axes, input axes, output axes], each part any number of them. By default its last two axes are inputs and outputs,
     and all before are `stacked`: each of these slices has factors of its own. [inputs, heads, size] has `stacked` 0, and what makes of
     heads and sizes outputs has `stacked` 0 and `inputs` 2.
+
+    Those that are `apart` go into the network beside their base, which multiplies by each on its own: less work and memory, since nobody
+    asks for the gradient of a sum. Layers of `networks/transformer` can do that.
     """
 
     rank: int = 16
     alpha: float = 16.0
     stacked: int | None = None
     inputs: int = 1
+    apart: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("rank", 1), ("stacked", 0), ("inputs", 1)):
@@ -47,6 +52,8 @@ class LowRank:
         if _VECTORS.search(path) or not parts[1] or not parts[2]:
             told = f"{path} {shape} is no kernel with {stacked} stacked and {self.inputs} input axes and outputs behind them"
             raise ValueError(f"lora: {told}; let the pattern match kernels alone")
+        if self.apart and (len(parts[1]) > 1 or len(parts[2]) > 1 or not APART.search(path)):
+            raise ValueError(f"lora: {path} {shape} cannot be apart, which is for kernels of a transformer's layers; leave it at False")
         if self.rank > (small := min(math.prod(parts[1]), math.prod(parts[2]))):
             raise ValueError(f"lora: rank is {self.rank}, but {path} {shape} has the rank {small} itself; take a smaller one")
         return parts
@@ -105,17 +112,21 @@ def _sum(one: LowRank, path: str, base: Array, a: Array, b: Array) -> Array:
     return base + (one.alpha / one.rank * flat).reshape(base.shape)
 
 
-def merged(table: Table, bases: Mapping[str, Any], params: Mapping[str, Any], prefix: str = "") -> Params:
-    """`paths.merge` of both, in which a kernel of `bases` whose factors `params` holds is the sum; in the wider of their types."""
+def merged(table: Table, bases: Mapping[str, Any], params: Mapping[str, Any], apart: bool = False, prefix: str = "") -> Params:
+    """`paths.merge` of both, in which a kernel of `bases` whose factors `params` holds is the sum; in the wider of their types.
+
+    With `apart` kernels that are so in the table are {"base": ..., "a": ..., "b": ...}, whose product needs no factor any more.
+    """
     whole = dict(bases)
     for name, node in params.items():
         path, base = f"{prefix}{name}", whole.get(name)
         if not isinstance(node, Mapping) or base is None:
             whole[name] = node
         elif isinstance(base, Mapping):
-            whole[name] = merged(table, base, node, f"{path}/")
+            whole[name] = merged(table, base, node, apart, f"{path}/")
         elif (one := found(table, path)) is not None:
-            whole[name] = _sum(one, path, base, **node)
+            beside = {"base": base, "a": node["a"], "b": one.alpha / one.rank * node["b"]}
+            whole[name] = beside if apart and one.apart else _sum(one, path, base, **node)
         else:
             raise ValueError(f"{path}: is a parameter in one of two trees, and a part in the other: {', '.join(node)}")
     return whole

@@ -19,9 +19,9 @@ class Device(NamedTuple):
 
 _TERA, _GIGA = 1e12, 1e9
 
-# The data sheets of NVIDIA: H100 SXM, H200 SXM, A100 80 GB SXM, L40S, and the Ada white paper for the RTX 4090, which sums in float32 at half
-# its rate. Figures "with sparsity" are halved. Of TPUs, the pages of their versions at https://cloud.google.com/tpu/docs. NVLink and
-# PCIe are taken in one direction.
+# Data sheets of NVIDIA: H100 SXM, H200 SXM, A100 80 GB SXM, L40S; for the RTX 4090 the white paper on Ada: it sums in float32 at half its
+# rate. Figures "with sparsity" are halved. Of TPUs, the pages of their versions at https://cloud.google.com/tpu/docs. NVLink and PCIe
+# are taken in one direction.
 DEVICES = (
     Device("H200", r"H200", 989 * _TERA, 4800 * _GIGA, 141 * _GIGA, 450 * _GIGA),
     Device("H100", r"H100", 989 * _TERA, 3350 * _GIGA, 80 * _GIGA, 450 * _GIGA),

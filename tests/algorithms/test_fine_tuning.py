@@ -1,6 +1,7 @@
 """Factors of low rank and parts of batches in `supervised`."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,11 @@ import pytest
 
 from jaxrl import optimizers
 from jaxrl.algorithms.supervised import Config, supervised
+from jaxrl.ops.counting import flops
 from jaxrl.ops.low_rank import LowRank
 from jaxrl.ops.paths import flatten_names, merge
 from jaxrl.training.checkpoint import open_checkpoints
+from jaxrl.training.plan import multiplied
 from tests.layered import KEY, NORMALISER, layered, make_batch
 
 ADAM = optimizers.Config(learning_rate=1e-2)
@@ -104,6 +107,27 @@ def test_goes_on_exactly_from_a_checkpoint(tmp_path):
     checkpoints.close()
     update = jax.jit(adapted("bfloat16").update)
     jax.tree.map(np.testing.assert_array_equal, *(update(one, make_batch(), KEY)[0] for one in (state, restored)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_factors_apart_are_those_of_a_sum(dtype):
+    table = {"(query|down)/kernel": LowRank(2, 4.0)}
+    alone = {pattern: replace(one, apart=True) for pattern, one in table.items()}
+    both = [learner(Config(SGD, lora=one, frozen=("^input",), frozen_dtype=dtype)) for one in (table, alone)]
+    begun = jax.jit(both[0].init)(KEY)
+    moved = begun._replace(params=jax.tree.map(lambda x: x + 0.1, begun.params))
+    (summed, metrics, _), (apart, others, _) = (jax.jit(one.update)(moved, make_batch(), KEY) for one in both)
+    np.testing.assert_allclose(others["loss"], metrics["loss"], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), summed.params, apart.params)
+    np.testing.assert_allclose(acted(both[1], both[1].deployable(apart)), acted(both[1], both[1].behaviour(apart)), rtol=1e-4, atol=1e-5)
+
+
+def test_factors_apart_are_less_work():
+    table = {"layers/(query|key|value|output|gate|up|down)/kernel": LowRank(1)}
+    alone = {pattern: replace(one, apart=True) for pattern, one in table.items()}
+    batch = jax.eval_shape(make_batch)
+    summed, apart = (learner(Config(SGD, lora=one, frozen=("norm",))) for one in (table, alone))
+    assert flops(multiplied(apart, batch)) < 0.8 * flops(multiplied(summed, batch))
 
 
 # Batches in parts

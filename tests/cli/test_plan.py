@@ -1,7 +1,6 @@
 """`jaxrl plan`, and what `jaxrl train` tells of its speed, end to end."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest

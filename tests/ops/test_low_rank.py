@@ -71,6 +71,11 @@ TREE = {"query": {"kernel": jnp.zeros((3, 8, 6)), "bias": jnp.zeros((3, 6))}, "n
         ({"scale": LowRank(2)}, (), r"norm/scale \(8,\) is no kernel"),
         ({"table": LowRank(2)}, (), r"table \(8,\) is no kernel with 0 stacked and 1 input axes"),
         ({"kernel": LowRank(7)}, (), r"rank is 7, but query/kernel \(3, 8, 6\) has the rank 6 itself"),
+        (
+            {"kernel": LowRank(2, apart=True)},
+            (),
+            r"query/kernel \(3, 8, 6\) cannot be apart, which is for kernels of a transformer's layers",
+        ),
         ({"kernel": LowRank(2)}, ("^query",), r"query/kernel is frozen by '\^query', and chosen by lora"),
     ],
 )
