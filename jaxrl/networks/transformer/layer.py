@@ -70,7 +70,7 @@ def _added(x: Any, y: Any, gate: Any) -> Any:
 
 
 class Dense(nn.Module):
-    """x [..., n] times a kernel [n, outputs], in `dtype`; or times a base, and times its factors (`ops.low_rank`), which stand in its place."""
+    """x [..., n] times a kernel [n, outputs], in `dtype`; where a base and its factors (`ops.low_rank`) stand in its place, times each."""
 
     outputs: int
     dtype: Any
