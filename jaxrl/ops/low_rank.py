@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxrl.ops.paths import check_patterns, flatten_names
 from jaxrl.types import Array, Key, Params
 
-APART = re.compile(r"(^|/)layers/(query|key|value|output|gate|up|down)/kernel$")
+_APART = re.compile(r"(?<=layers/)(query|key|value|output|gate|up|down)/kernel$")
 _VECTORS = re.compile(r"(^|/)(bias|scale)$")  # also where they are stacked by layers
 
 
@@ -52,8 +52,6 @@ class LowRank:
         if _VECTORS.search(path) or not parts[1] or not parts[2]:
             told = f"{path} {shape} is no kernel with {stacked} stacked and {self.inputs} input axes and outputs behind them"
             raise ValueError(f"lora: {told}; let the pattern match kernels alone")
-        if self.apart and (len(parts[1]) > 1 or len(parts[2]) > 1 or not APART.search(path)):
-            raise ValueError(f"lora: {path} {shape} cannot be apart, which is for kernels of a transformer's layers; leave it at False")
         if self.rank > (small := min(math.prod(parts[1]), math.prod(parts[2]))):
             raise ValueError(f"lora: rank is {self.rank}, but {path} {shape} has the rank {small} itself; take a smaller one")
         return parts
@@ -74,10 +72,13 @@ def chosen(table: Table, params: Params, frozen: tuple[str, ...] = ()) -> list[s
         ValueError: a pattern matches nothing, or what is no kernel, or is `frozen` too.
     """
     check_patterns(tuple(table), params, "lora")
-    paths = []
-    for path, leaf in flatten_names(params).items():
+    paths, leaves = [], flatten_names(params)
+    for path, leaf in leaves.items():
         if (one := found(table, path)) is not None:
-            one.parts(path, leaf.shape)
+            parts = one.parts(path, leaf.shape)
+            # Layers of other kinds may have an output, but no gate.
+            if one.apart and (len(parts[1] + parts[2]) > 2 or _APART.sub("gate/kernel", path) not in leaves or not _APART.search(path)):
+                raise ValueError(f"lora: {path} {leaf.shape} cannot be apart, as kernels of layers of networks/transformer; leave it out")
             if shut := [pattern for pattern in frozen if re.search(pattern, path)]:
                 raise ValueError(
                     f"{path} is frozen by {shut[0]!r}, and chosen by lora, which freezes it itself; let one of the two leave it out"

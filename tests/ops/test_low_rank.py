@@ -88,3 +88,11 @@ def test_tables_that_do_not_fit(table, frozen, message):
 def test_impossible_numbers(fields):
     with pytest.raises(ValueError, match=f"{next(iter(fields))} is .*, but must be at least"):
         LowRank(**fields)
+
+
+def test_apart_are_kernels_of_layers_with_a_gate():
+    kernel = {"kernel": jnp.zeros((3, 8, 6))}
+    apart = {"output": LowRank(2, apart=True)}
+    assert chosen(apart, {"layers": {"output": kernel, "gate": kernel}}) == ["layers/output/kernel"]
+    with pytest.raises(ValueError, match="layers/output/kernel .* cannot be apart"):
+        chosen(apart, {"layers": {"output": kernel, "hidden": kernel}})
