@@ -84,13 +84,14 @@ def _walk(jaxpr: Jaxpr, known: Known, times: int, found: list[Product]) -> None:
             _follow(equation, known)
 
 
-def _open(jaxpr: Any) -> Jaxpr:
+def opened(jaxpr: Any) -> Jaxpr:
+    """A program, closed or not, that another one has among its parameters."""
     return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 
 
 def _call(equation: Any, inner: Any, known: Known, times: int, found: list[Product]) -> None:
     """Of a program within: its arguments are known where it has as many."""
-    inner = _open(inner)
+    inner = opened(inner)
     own: Known = {}
     if len(inner.invars) == len(equation.invars):
         own = {new: weight for new, old in zip(inner.invars, equation.invars, strict=True) if (weight := _of(known, old)) is not None}
@@ -122,7 +123,7 @@ def _branches(equation: Any, known: Known, times: int, found: list[Product]) -> 
         own = {new: w for new, old in zip(branch.jaxpr.invars, equation.invars[1:], strict=True) if (w := _of(known, old)) is not None}
         each.append([])
         _walk(branch.jaxpr, own, times, each[-1])
-    found += max(each, key=flops)
+    found += max(each, key=lambda one: flops(one))
 
 
 _SAME = {"convert_element_type", "copy", "sharding_constraint", "stop_gradient", "reduce_precision", "optimization_barrier", "name"}

@@ -4,11 +4,12 @@ Arrays live from where they are made to where they are last read. What XLA fuses
 something that is not fused reads it.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
+from jax.extend.core import Jaxpr, Literal, jaxprs_in_params
+
+from jaxrl.ops.counting import opened
 
 Size = Callable[[Any], int]  # shape and type -> bytes on a device
 
@@ -49,8 +50,7 @@ def _flat(jaxpr: Jaxpr) -> _Flat:
             given = tuple(number(v) for v in equation.invars)
             inner = list(jaxprs_in_params(equation.params)) if equation.primitive.name in _CALLS else []
             if len(inner) == 1:
-                own = inner[0].jaxpr if isinstance(inner[0], ClosedJaxpr) else inner[0]
-                numbers |= dict(zip(equation.outvars, within(own, given), strict=True))
+                numbers |= dict(zip(equation.outvars, within(opened(inner[0]), given), strict=True))
                 continue
             numbers |= {variable: new(variable) for variable in equation.outvars}
             ops.append(_Op(equation.primitive.name, given, tuple(number(v) for v in equation.outvars), equation.params))
@@ -152,10 +152,5 @@ def _inside(op: _Op, size: Size, turned: bool) -> int:
         stacked = set(flat.ins[constants + carried :])  # of which a slice lies apart where something reads it that is not fused
         slices = sum(size(flat.avals[number]) for number in stacked & _arrays(flat, set()))
         return slices + _peak(flat, size, set(flat.outs[:carried]), set(flat.ins), turned)
-    inner = [one.jaxpr if isinstance(one, ClosedJaxpr) else one for one in jaxprs_in_params(op.params)]
+    inner = [opened(one) for one in jaxprs_in_params(op.params)]
     return max((peak(one, size, [True] * len(one.outvars), turned) for one in inner), default=0)
-
-
-def plain_size(aval: Any) -> int:
-    """On one device."""
-    return math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 0)

@@ -34,4 +34,4 @@ def by_rows(x: T) -> T:
         return x
     number = math.prod(mesh.shape[axis] for axis in axes)
     place = lambda y: jax.lax.with_sharding_constraint(y, PartitionSpec(axes)) if len(y) % number == 0 else y  # noqa: E731
-    return jax.tree.map(place, x)  # type: ignore[return-value]
+    return jax.tree.map(place, x)

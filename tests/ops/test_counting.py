@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.ops.counting import flops, products, program, tokens
-from jaxrl.ops.peak_memory import peak, plain_size
+from jaxrl.ops.counting import flops, nbytes, products, program, tokens
+from jaxrl.ops.peak_memory import peak
 
 F32 = jnp.float32
 
@@ -88,7 +88,7 @@ def test_factors_beside_a_base_leave_it_a_weight():
 
 
 def planned(function, *arguments) -> int:
-    return peak(program(function, *arguments).jaxpr, plain_size)
+    return peak(program(function, *arguments).jaxpr, nbytes)
 
 
 def test_memory_of_a_chain_by_hand():
@@ -128,4 +128,4 @@ def test_memory_beside_that_of_xla(rows):
     found = jax.jit(step, donate_argnums=0).lower(w, x).compile().memory_analysis()
     held = 4 * (8 * 64 * 64 + rows * 64)
     xla = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes + found.temp_size_in_bytes
-    np.testing.assert_allclose(held + peak(program(step, w, x).jaxpr, plain_size, turned=True), xla, rtol=0.1)
+    np.testing.assert_allclose(held + peak(program(step, w, x).jaxpr, nbytes, turned=True), xla, rtol=0.1)

@@ -74,7 +74,7 @@ TREE = {"query": {"kernel": jnp.zeros((3, 8, 6)), "bias": jnp.zeros((3, 6))}, "n
         (
             {"kernel": LowRank(2, apart=True)},
             (),
-            r"query/kernel \(3, 8, 6\) cannot be apart, which is for kernels of a transformer's layers",
+            r"query/kernel \(3, 8, 6\) cannot be apart, as kernels of layers",
         ),
         ({"kernel": LowRank(2)}, ("^query",), r"query/kernel is frozen by '\^query', and chosen by lora"),
     ],
