@@ -1,7 +1,7 @@
 """What a program multiplies, from its jaxpr: exact, loops by their lengths, without an array. XLA's own count has a loop's body once."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,7 +57,7 @@ def products(function: Callable[..., Any], named: Mapping[str, Any], *arguments:
     return found
 
 
-def flops(found: Sequence[Product]) -> int:
+def flops(found: Iterable[Product]) -> int:
     """Of all of them; an addition and a multiplication are two."""
     return sum(one.flops * one.times for one in found)
 
@@ -123,7 +123,7 @@ def _branches(equation: Any, known: Known, times: int, found: list[Product]) -> 
         own = {new: w for new, old in zip(branch.jaxpr.invars, equation.invars[1:], strict=True) if (w := _of(known, old)) is not None}
         each.append([])
         _walk(branch.jaxpr, own, times, each[-1])
-    found += max(each, key=lambda one: flops(one))
+    found += max(each, key=flops)
 
 
 _SAME = {"convert_element_type", "copy", "sharding_constraint", "stop_gradient", "reduce_precision", "optimization_barrier", "name"}

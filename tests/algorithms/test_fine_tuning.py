@@ -109,11 +109,10 @@ def test_goes_on_exactly_from_a_checkpoint(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *(update(one, make_batch(), KEY)[0] for one in (state, restored)))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_factors_apart_are_those_of_a_sum(dtype):
+def test_factors_apart_are_those_of_a_sum():
     table = {"(query|down)/kernel": LowRank(2, 4.0)}
     alone = {pattern: replace(one, apart=True) for pattern, one in table.items()}
-    both = [learner(Config(SGD, lora=one, frozen=("^input",), frozen_dtype=dtype)) for one in (table, alone)]
+    both = [learner(Config(SGD, lora=one, frozen=("^input",), frozen_dtype="bfloat16")) for one in (table, alone)]
     begun = jax.jit(both[0].init)(KEY)
     moved = begun._replace(params=jax.tree.map(lambda x: x + 0.1, begun.params))
     (summed, metrics, _), (apart, others, _) = (jax.jit(one.update)(moved, make_batch(), KEY) for one in both)
@@ -150,14 +149,13 @@ def _other(objective):
     return objective._replace(loss=loss, init=lambda key: (objective.init(key)[0], {"calls": jnp.zeros(())}))
 
 
-@pytest.mark.parametrize("number", [2, 8])
-def test_parts_of_a_batch_are_the_whole_of_it(number):
-    (whole, metrics), (parts, others) = one_step(1), one_step(number)
+def test_parts_of_a_batch_are_the_whole_of_it():
+    (whole, metrics), (parts, others) = one_step(1), one_step(4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), whole.params, parts.params)
     for name in ("loss", "loss/one", "loss/two", "gradient_norm"):
         np.testing.assert_allclose(others[name], metrics[name], rtol=1e-5)
     np.testing.assert_allclose(others["one/size"], metrics["one/size"], rtol=1e-5)  # whose parts are alike
-    assert metrics.keys() == others.keys() and parts.statistics.objectives["calls"] == number
+    assert metrics.keys() == others.keys() and parts.statistics.objectives["calls"] == 4
 
 
 def test_a_mean_of_means_would_be_another_one():

@@ -18,8 +18,11 @@ from jaxrl.distributed.sharding import axes_of, sharded
 from jaxrl.ops.low_rank import LowRank
 from jaxrl.ops.paths import flatten_names, map_with_path
 from jaxrl.ops.placement import by_rows, check_rows
-from tests.distributed.on_devices import RULES
-from tests.layered import KEY, NORMALISER, layered
+from jaxrl.replay.memory import Config as Memory
+from jaxrl.replay.memory import memory
+from jaxrl.training import fit
+from tests.distributed.on_devices import RULES, recording
+from tests.layered import KEY, NORMALISER, TOKENS, layered
 
 SIZES = {"data": 2, "fsdp": 4, "tensor": 2}
 
@@ -112,6 +115,19 @@ def test_where_each_array_lies_is_told_before_there_are_any():
     found = flatten_names(sharded(Config(fsdp=2, smallest=64), mesh)(state()))
     assert found["params/text/layers/query/kernel"].spec == PartitionSpec(None, None, "fsdp")
     assert found["step"].is_fully_replicated
+
+
+def test_a_source_on_the_host_feeds_parts_too():
+    config, mesh = Config(fsdp=2, smallest=64), learning_mesh(Config(fsdp=2), 4)
+    algorithm = supervised.supervised(supervised.Config(), {"own": layered()}, {"own": 1.0}, NORMALISER)
+    source = memory(Memory(batch_size=8, horizon=TOKENS), recording(), mesh)
+    host = source._replace(pure=False, init=jax.jit(source.init), next=jax.jit(source.next))
+    training = fit.Config(total_updates=2, updates_per_call=2)
+    found = fit.fit(training, algorithm, host, fit.Extras(sharded=sharded(config, mesh)), mesh).run.train_state
+    expected = fit.fit(training, algorithm, memory(Memory(batch_size=8, horizon=TOKENS), recording())).run.train_state
+    query = found.params["text"]["layers"]["query"]["kernel"]
+    assert query.sharding.spec == PartitionSpec(None, None, "fsdp")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), expected.params, found.params)
 
 
 @pytest.mark.timeout(300)
