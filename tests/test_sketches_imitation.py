@@ -150,7 +150,7 @@ def lora_objective() -> Objective:
 
 def test_lora_trains_beside_a_frozen_base():
     base = jnp.arange(8.0).reshape(2, 4).astype(jnp.bfloat16)
-    algorithm = imitate(lora_objective(), supervised.Config(ADAM, frozen=("^base$",)))
+    algorithm = imitate(lora_objective(), supervised.Config(ADAM, frozen=("^base$",), frozen_dtype="bfloat16"))
     before, after, _ = train(algorithm, demonstrations(), pretrained={"base": base})
     state = before.train_state
     assert set(flatten_names(state.params)) == {"lora/a", "lora/b"} and state.frozen["base"].dtype == jnp.bfloat16

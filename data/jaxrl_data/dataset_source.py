@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.cores import cores
+from jaxrl.ops.placement import check_rows, row_axes
 from jaxrl.ops.running_statistics import RunningStatistics
 from jaxrl.ops.running_statistics import init as no_statistics
 from jaxrl.types import ArraySpec, Key, Metrics, Params, PolicySpec, Source, Spec
@@ -251,15 +252,14 @@ def reads(features: Features, told: Spec) -> dict[str, int | None]:
 
 
 def placing(batch_size: int, mesh: Mesh | None) -> Callable[[Any], Any]:
-    """A function from this process's rows of a batch to arrays of all, on a mesh shared out over its axis `data`.
+    """A function from this process's rows of a batch to arrays of all, on a mesh shared out over its axes `data` and `fsdp`.
 
     Raises ValueError where its devices do not divide the batch.
     """
     if mesh is None:
         return lambda batch: jax.tree.map(jnp.asarray, batch)
-    if batch_size % mesh.shape["data"]:
-        raise ValueError(f"batch_size is {batch_size}, which {mesh.shape['data']} devices on the mesh axis `data` do not divide")
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    check_rows(batch_size, mesh)
+    sharding = NamedSharding(mesh, PartitionSpec(row_axes(mesh)))
     return lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 

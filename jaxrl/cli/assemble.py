@@ -1,5 +1,6 @@
 """From a config to the parts of a run. Every section is checked before anything is compiled."""
 
+import dataclasses
 from collections.abc import Callable
 
 from jax.sharding import Mesh
@@ -18,6 +19,7 @@ SOURCES: dict[str, Callable[[Settings, Mesh | None], Parts]] = {
     "jaxrl_data.dataset_source": dataset,
     "jaxrl_data.stream_source": dataset,
 }
+ON_DATA = tuple(name for name, made in SOURCES.items() if made in (memory, dataset))
 
 
 def assemble(settings: Settings, mesh: Mesh | None = None) -> Parts:
@@ -32,6 +34,11 @@ def assemble(settings: Settings, mesh: Mesh | None = None) -> Parts:
     if name not in SOURCES:
         raise ValueError(f"config.source.name: expected one of {', '.join(SOURCES)}, got {name!r}")
     return SOURCES[name](settings, mesh)
+
+
+def deployed(settings: Settings) -> Settings:
+    """Of the algorithm that a run is evaluated with, and that acts with what the run deploys: without `lora`, whose sums that has."""
+    return dataclasses.replace(settings, algorithm={name: value for name, value in settings.algorithm.items() if name != "lora"})
 
 
 def for_evaluation(settings: Settings, spec: PolicySpec, env: Env | HostEnv | None) -> Algorithm:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "train": "train a policy from an experiment file",
+    "plan": "tell what a run on data needs of its devices, and how long a step takes",
     "eval": "evaluate the policy of a run, or record its episodes",
     "diagnose": "tell whether data, policy or loop is at fault in a run on data",
     "render": "make a video of the policy of a run",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrl.cli.assemble import deployed, for_evaluation
 from jaxrl.cli.data import SOURCES, installed
 from jaxrl.cli.run import Opened, say
 from jaxrl.cli.settings import Parts, Settings, loaded_recording
@@ -19,7 +20,7 @@ from jaxrl.evaluation.loss import losing, loss_on
 from jaxrl.evaluation.open_loop import Episode, episodes_of, errors, replay, replaying
 from jaxrl.ops.specs import check_spec
 from jaxrl.replay import memory, recording
-from jaxrl.types import ArraySpec, Metrics, Params, Source
+from jaxrl.types import Algorithm, ArraySpec, Metrics, Params, Source
 
 BATCHES = 16  # that a loss is the mean of
 RECORDING = "recording"  # the only set of a run that learns from one
@@ -129,7 +130,7 @@ def along_the_way(settings: Settings, parts: Parts) -> Callable[[Params], Metric
     if found is None:
         return None
     seed = settings.evaluation.seed
-    losses = losing(parts.algorithm, found.source, BATCHES, seed)
+    losses = losing(_evaluated(settings, parts), found.source, BATCHES, seed)
     shown = [(replaying(parts.algorithm.policy, one.episodes, seed), one.action) for one in found.sets.values()]
 
     def means(params: Params) -> dict[str, float]:
@@ -139,6 +140,13 @@ def along_the_way(settings: Settings, parts: Parts) -> Callable[[Params], Metric
         return told | ({ERROR: float(np.mean(known))} if known else {})
 
     return for_seeds(means, settings.training.num_seeds)
+
+
+def _evaluated(settings: Settings, parts: Parts) -> Algorithm:
+    """What takes what the run deploys."""
+    if not settings.algorithm.get("lora"):
+        return parts.algorithm
+    return for_evaluation(deployed(settings), parts.learnt or parts.algorithm.policy.spec, parts.env)
 
 
 def replayed_sets(opened: Opened, found: OnData) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -120,6 +120,7 @@ class _Found(NamedTuple):
 
     env: Env | HostEnv | None
     algorithm: Algorithm
+    evaluated: Algorithm  # what acts with its deployable parameters
     settings: Any
     checkpoints: Any
     step: int | None
@@ -136,7 +137,7 @@ def _find(workdir: Path, step: int | None, best: bool, overrides: tuple[str, ...
         configs.override(config, word)
     prepare_backend(config)
 
-    from jaxrl.cli.assemble import for_evaluation
+    from jaxrl.cli.assemble import deployed, for_evaluation
     from jaxrl.cli.settings import Settings, environment
     from jaxrl.ops import specs
     from jaxrl.training.provenance import versions
@@ -150,7 +151,8 @@ def _find(workdir: Path, step: int | None, best: bool, overrides: tuple[str, ...
         say("made with other versions, so figures may differ: " + ", ".join(changed))
     settings = configs.build(Settings, config, "config")
     env = environment(settings)
-    return _Found(env, for_evaluation(settings, specs.from_json(meta["spec"]), env), settings, checkpoints, step)
+    algorithm, evaluated = (for_evaluation(one, specs.from_json(meta["spec"]), env) for one in (settings, deployed(settings)))
+    return _Found(env, algorithm, evaluated, settings, checkpoints, step)
 
 
 def _restore(found: _Found) -> tuple[list[Params], dict[str, Any]]:
@@ -179,9 +181,9 @@ def opened(workdir: Path, step: int | None = None, best: bool = False, overrides
     if found.env is not None:
         from jaxrl.cli.settings import check_acts_in
 
-        check_acts_in(found.env, found.algorithm.policy.spec, "the policy of this run")
+        check_acts_in(found.env, found.evaluated.policy.spec, "the policy of this run")
     (first, *others), meta = _restore(found)
-    return Opened(found.env, found.algorithm, first, found.settings, meta, tuple(others))
+    return Opened(found.env, found.evaluated, first, found.settings, meta, tuple(others))
 
 
 def acting(found: Opened, workdir: Path) -> Loaded:
@@ -211,7 +213,7 @@ def learnt(workdir: Path) -> Params:
 
 def shown(env: Env | HostEnv | None, settings: Any) -> tuple[str, ...]:
     """The metrics worth watching: a loss and an error on data; of what acts, or is evaluated, its return, the task's errors and falls."""
-    loss = ("loss", "validation/error") if settings.objectives else ()
+    loss = ("loss", "validation/error", "speed/mfu") if settings.objectives else ()
     if env is None or (loss and not settings.training.evaluate_every):
         return loss
     errors = (f"episode/{name}" for name in env.spec.metrics if name.endswith("_error"))

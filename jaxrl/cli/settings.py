@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from jaxrl.config import build, part, plain
+from jaxrl.distributed.mesh import Config as Mesh
 from jaxrl.ops.specs import check_spec
 from jaxrl.policies import overseen
 from jaxrl.replay import recording
@@ -80,6 +81,10 @@ class Settings:
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     devices: int = 1
+    peak_tflops: float = (
+        0.0  # of a device, for the utilisation in the metrics of runs on data; 0: as the maker says, where its name is known
+    )
+    mesh: Mesh | None = None  # how they share out what is learnt from data; by default each has all of the parameters
 
 
 _KINDS = {

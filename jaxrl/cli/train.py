@@ -57,6 +57,9 @@ def _command_to_resume(arguments: Sequence[str]) -> str:
 def _announce(settings: Any, parts: Any, whole: Any) -> None:
     import jax
 
+    from jaxrl.distributed.mesh import AXES, sizes
+    from jaxrl.distributed.sharding import told
+
     device = jax.devices()[0]
     shapes = jax.eval_shape(parts.algorithm.init, jax.random.key(0))
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
@@ -70,6 +73,8 @@ def _announce(settings: Any, parts: Any, whole: Any) -> None:
     simulates = acts and parts.source.pure
     compiling = "10 to 20 s with native physics, up to two minutes with mjx (two CPU cores)" if simulates else "some seconds"
     say(f"{settings.algorithm['name']} on {device.platform} ({jax.device_count()} device(s)): {worlds}{parameters:,} parameters{seeds}")
+    if settings.mesh is not None:
+        say(told(settings.mesh, dict(zip(AXES, sizes(settings.mesh, settings.devices), strict=True)), shapes))
     say(f"{steps}; compiling first: {compiling}")
 
 
@@ -145,7 +150,35 @@ def _outputs(options: argparse.Namespace, settings: Any, parts: Any, whole: Any,
     if options.wandb:
         run_id = json.loads((workdir / runs.PROVENANCE).read_text())["run_id"]
         outputs.append(callbacks.wandb(options.wandb, whole, workdir, f"{workdir.name}-{run_id}"))
-    return callbacks.several(*outputs)
+    return _with_speed(settings, parts, callbacks.several(*outputs), resumed_at is not None)
+
+
+def _with_speed(settings: Any, parts: Any, callback: Any, resumed: bool) -> Any:
+    """Reports of what learns from data tell samples, tokens and utilisation."""
+    from jaxrl.cli.plan import work_of
+    from jaxrl.training import devices, speed
+
+    work = work_of(settings, parts)
+    if work is None:
+        return callback
+    known = devices.here()
+    peak = settings.peak_tflops * 1e12 or (known.flops if known else 0.0)
+    seeds = settings.training.num_seeds
+    return speed.with_speed(callback, type(work)(*(seeds * one for one in work)), peak * settings.devices or None, resumed)
+
+
+def _mesh(settings: Any) -> tuple[Any, Any]:
+    """The mesh of a run and, where parameters lie on it in parts, what says how."""
+    from jaxrl.cli.assemble import ON_DATA
+    from jaxrl.distributed.mesh import data_mesh, learning_mesh
+    from jaxrl.distributed.sharding import sharded
+
+    if settings.mesh is None:
+        return data_mesh(settings.devices), None
+    if settings.source.get("name") not in ON_DATA:
+        raise ValueError(f"config.mesh: is for what learns from stored data, {' or '.join(ON_DATA)}; leave it out, devices is enough")
+    mesh = learning_mesh(settings.mesh, settings.devices)
+    return mesh, None if mesh is None else sharded(settings.mesh, mesh)
 
 
 class Prepared(NamedTuple):
@@ -167,7 +200,6 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
     from jaxrl.cli.assemble import assemble
     from jaxrl.cli.imitation import check_taught
     from jaxrl.cli.settings import Settings, resolved
-    from jaxrl.distributed.mesh import data_mesh
     from jaxrl.training import fit
     from jaxrl.training.checkpoint import open_checkpoints
     from jaxrl.training.compilation_cache import enable_compilation_cache
@@ -175,7 +207,7 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
 
     settings, workdir = configs.build(Settings, config, "config"), options.workdir
     enable_compilation_cache()
-    mesh = data_mesh(settings.devices)
+    mesh, sharded = _mesh(settings)
     if not options.resume:
         check_taught(settings)
     # A resumed run has its memory and parameters: whoever filled or taught it is not needed again.
@@ -208,6 +240,7 @@ def prepare(options: argparse.Namespace, config: Any) -> Prepared:
         score=settings.evaluation.score or _score(parts, evaluate),
         crash_directory=workdir / runs.NOT_FINITE,
         say=say,
+        sharded=sharded,
     )
     return Prepared(settings, parts, mesh, extras)
 

@@ -15,6 +15,14 @@ def held(x: Array, mask: Array) -> Array:
     return jnp.where(last >= 0, found, 0.0)
 
 
+TINY = 1e-6  # in place of the sum of a mask that is 0 everywhere
+
+
+def masked_sum(x: Array, mask: Array) -> Array:
+    """Sum over the elements, by their masks of the same shape, of those whose mask is not 0; whatever the others hold."""
+    return jnp.where(mask > 0, x * mask, 0.0).sum()
+
+
 def masked_mean(x: Array, mask: Array) -> Array:
     """Mean over the elements whose mask, of the same shape, is not 0; whatever the others hold."""
-    return jnp.where(mask > 0, x * mask, 0.0).sum() / jnp.maximum(mask.sum(), 1e-6)
+    return masked_sum(x, mask) / jnp.maximum(mask.sum(), TINY)

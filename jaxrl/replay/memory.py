@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxrl.ops.placement import check_rows, row_axes
 from jaxrl.ops.specs import with_axes
 from jaxrl.replay.recording import Part, Recording, check, part_of
 from jaxrl.types import Array, ArraySpec, Key, Metrics, Params, Source
@@ -48,7 +49,7 @@ def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> So
     """Draws steps evenly, with replacement, each with the chunk of actions that begins there: what is drawn depends on the key alone.
 
     A batch is `observation` `{name: [B, ...]}`, `action` `[B, horizon, A]`, `mask` `[B, horizon, A]`. No chunk crosses an episode's end:
-    there its last action is repeated and masked. On a mesh the batch is shared out over the axis `data`, and does not depend on the
+    there its last action is repeated and masked. On a mesh the batch is shared out over its rows, and does not depend on the
     number of devices. The data are constants of the compiled program, so they are neither copied for each seed nor saved in checkpoints.
 
     Raises:
@@ -59,8 +60,8 @@ def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> So
     if config.horizon > longest:
         raise ValueError(f"horizon is {config.horizon}, but the longest episode has {longest} steps; take shorter chunks")
     recording = part_of(recording, config.part, config.validation)
-    if mesh is not None and config.batch_size % mesh.shape["data"]:
-        raise ValueError(f"batch_size is {config.batch_size}, which {mesh.shape['data']} devices on the mesh axis `data` do not divide")
+    if mesh is not None:
+        check_rows(config.batch_size, mesh)
     stored: dict[str, Any] = {"observation": recording.observation, "action": recording.action}
     size = sum(array.nbytes for array in jax.tree.leaves(stored))
     if size > LARGEST:
@@ -85,7 +86,7 @@ def memory(config: Config, recording: Recording, mesh: Mesh | None = None) -> So
             "mask": jnp.broadcast_to((rows < end).astype(jnp.float32)[:, :, None], (*rows.shape, stored["action"].shape[-1])),
         }
         if mesh is not None:
-            batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
+            batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(row_axes(mesh))))
         return MemoryState(state.batches + 1), batch
 
     def metrics(state: MemoryState) -> Metrics:

@@ -134,16 +134,23 @@ class Program(NamedTuple):
     call: Callable[[Run, Key], tuple[Run, Metrics]]  # (run, keys) -> the run `updates_per_call` later, mean metrics
 
 
-def compile_program(config: Config, algorithm: Algorithm, source: Source, keys: Key, mesh: Mesh | None = None) -> Program:
-    """Compiles both parts of a run, side by side; on a mesh the train state is on every device.
+Sharded = Callable[[TrainState], PyTree]  # the shapes of a train state -> where each of its arrays lies on a mesh
+
+
+def compile_program(
+    config: Config, algorithm: Algorithm, source: Source, keys: Key, mesh: Mesh | None = None, sharded: Sharded | None = None
+) -> Program:
+    """Compiles both parts of a run, side by side; on a mesh the train state lies as `sharded` says, by default whole on every device.
 
     Raises:
         ValueError: several seeds are asked of a host source.
     """
     everywhere: Any = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    begin = _for_seeds(config, initial(algorithm, source))
     if not source.pure:
-        return _on_host(config, algorithm, source, keys, everywhere)
-    init = jax.jit(_for_seeds(config, initial(algorithm, source)), out_shardings=everywhere and Run(everywhere, None)).trace(keys)
+        return _on_host(config, algorithm, source, keys, everywhere, sharded)
+    lies = sharded(jax.eval_shape(begin, keys).train_state) if sharded is not None else everywhere
+    init = jax.jit(begin, out_shardings=everywhere and Run(lies, None)).trace(keys)
     updates = _for_seeds(config, many_updates(algorithm, source, config.updates_per_call))
     if mesh is not None:
         run = init.lower().compile()(keys)
@@ -164,14 +171,20 @@ def _trace_on_host(algorithm: Algorithm, source: Source, key: Key) -> None:
         jax.eval_shape(lambda key, batch: algorithm.update(algorithm.init(key), batch, key), key, batch)
 
 
-def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key, everywhere: Any) -> Program:
+def _sharing(mesh: Mesh | None) -> Any:
+    """Within it, programs that are traced know of the mesh that shares out rows (`ops.placement`)."""
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def _on_host(config: Config, algorithm: Algorithm, source: Source, keys: Key, everywhere: Any, sharded: Sharded | None) -> Program:
     """The same with a source that is called from Python; on a mesh it is the source that shares out its batches."""
     if config.num_seeds > 1:
         raise ValueError(ONE_SEED)
     _trace_on_host(algorithm, source, keys[0])
+    lies = sharded(jax.eval_shape(algorithm.init, keys[0])) if sharded is not None else everywhere
     algorithm = algorithm._replace(
-        init=jax.jit(algorithm.init, out_shardings=everywhere),
-        update=jax.jit(algorithm.update, donate_argnums=0, out_shardings=everywhere and (everywhere, everywhere, None)),
+        init=jax.jit(algorithm.init, out_shardings=lies),
+        update=jax.jit(algorithm.update, donate_argnums=0, out_shardings=everywhere and (lies, everywhere, None)),
     )
     update = one_update(algorithm, source)
 
@@ -220,6 +233,7 @@ class Extras(NamedTuple):
     # The metric by which the best checkpoint is kept, of evaluations where there are any, else of training; after "-" low ones are best.
     crash_directory: Path | None = None  # where the state goes in which something was not finite
     say: Callable[[str], None] = lambda text: None  # takes lines about what happens
+    sharded: Sharded | None = None  # where on the mesh each part of the train state lies; by default all of it is on every device
 
 
 NO_EXTRAS = Extras()
@@ -318,7 +332,7 @@ def fit(
 ) -> Result:
     """Trains for `total_updates`, or from the latest checkpoint up to them; SIGINT or SIGTERM ends it early, with a checkpoint.
 
-    On a mesh the train state is on every device and the source shares out the batch.
+    On a mesh the train state lies as `extras.sharded` says, and the source shares out the batch.
 
     Raises:
         ValueError: source and algorithm do not fit, or would fill more than the memory there is; there is nothing to resume, or the score
@@ -339,7 +353,9 @@ def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras,
     began = time.perf_counter()
     keys, clock = run_keys(config), _Clock()
     begins = source._replace(init=source.empty or source.init) if resume else source
-    run, call = compile_program(config, algorithm, begins, keys, mesh)
+    sharing = functools.partial(_sharing, mesh if extras.sharded else None)
+    with sharing():
+        run, call = compile_program(config, algorithm, begins, keys, mesh, extras.sharded)
     if resume:
         run, clock = _restore(extras, run)
         keys = run_keys(config, clock.rollbacks)
@@ -353,7 +369,8 @@ def _train(config: Config, algorithm: Algorithm, source: Source, extras: Extras,
     with stop_request() as stopping:
         while clock.update < config.total_updates and not stopping():
             began = time.perf_counter()
-            run, on_device = call(run, keys)
+            with sharing():
+                run, on_device = call(run, keys)
             new = to_host(on_device)
             spent = time.perf_counter() - began
             clock = clock._replace(update=clock.update + config.updates_per_call, seconds=clock.seconds + spent)

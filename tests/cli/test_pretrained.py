@@ -1,5 +1,6 @@
 """A run that begins with what another has learnt: the two stages of VQ-BeT, a teacher and its student."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,25 @@ def test_a_student_without_a_teacher_is_refused(folder, teacher, capsys):
     ):
         config = configs.load(f"{folder / 'two_stages.py'}:consistency", (f"--config.data.path={folder / 'episodes.npz'}",))
         assemble(configs.build(Settings, configs.plain(config) | {"pretrained": str(folder / "codes")}))
+
+
+# Factors of low rank
+
+
+def test_a_run_with_factors_is_evaluated_and_begins_another_one(folder, teacher):
+    lora = "--config.algorithm.lora={'(query|key)/kernel$': {'rank': 1}}"
+    words = (lora, "--config.algorithm.frozen_dtype=bfloat16")
+    assert train(folder, "flow", f"--workdir={folder / 'adapted'}", f"--config.pretrained={teacher}", *words) == 0
+    assert main(["eval", str(folder / "adapted")]) == 0
+    told = json.loads((folder / "adapted" / "evaluation.json").read_text())
+    assert np.isfinite(told["on_data"]["loss"]["loss"])
+    learnt = runs.learnt(folder / "adapted")
+    assert not any(name.endswith("kernel/a") for name in flatten_names(learnt.params))
+    begun = made(folder, pretrained=str(folder / "adapted"), objectives=of_stage(folder, "flow")).algorithm
+    state = jax.jit(begun.init)(jax.random.key(3))
+    for name, x in flatten_names(state.params).items():
+        np.testing.assert_array_equal(x, flatten_names(learnt.params)[name])
+
+
+def of_stage(folder: Path, stage: str) -> Any:
+    return configs.plain(configs.load(f"{folder / 'two_stages.py'}:{stage}"))["objectives"]

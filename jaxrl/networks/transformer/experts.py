@@ -14,6 +14,7 @@ import numpy as np
 from jaxrl.networks.transformer.interface import Cache, Experts
 from jaxrl.networks.transformer.layer import Norm, Share, Size
 from jaxrl.networks.transformer.rotary import rotary
+from jaxrl.ops.placement import by_rows
 from jaxrl.types import Array, Key, Params
 
 _POLICIES = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": jax.checkpoint_policies.nothing_saveable}
@@ -163,6 +164,7 @@ def experts(sizes: Mapping[str, Size], computing: Computing, insulated: Sequence
 
         def layer(xs: Any, stored: Any) -> tuple[Any, Cache | None]:
             (weights, read), kept = stored, None
+            xs = by_rows(xs)
 
             def remember(*own: Any) -> Any:
                 nonlocal kept

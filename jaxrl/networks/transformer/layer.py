@@ -1,5 +1,6 @@
 """What one set of weights does in a layer: everything but the attention, which may be that of several sets (`experts`)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,6 +69,23 @@ def _added(x: Any, y: Any, gate: Any) -> Any:
     return x + (y if gate is None else y * gate)
 
 
+class Dense(nn.Module):
+    """x [..., n] times a kernel [n, outputs], in `dtype`; where a base and its factors (`ops.low_rank`) stand in its place, times each."""
+
+    outputs: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        x = x.astype(self.dtype)
+        kernel: Any = self.get_variable("params", "kernel")
+        if isinstance(kernel, Mapping):
+            base, a, b = (kernel[name].astype(self.dtype) for name in ("base", "a", "b"))
+            return x @ base + (x @ a) @ b
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.outputs))
+        return x @ kernel.astype(self.dtype)
+
+
 class Share(nn.Module):
     """`before` and `after` the attention of a layer, on tokens [B, T, width]. Computes in `dtype`."""
 
@@ -76,7 +94,7 @@ class Share(nn.Module):
 
     def setup(self) -> None:
         size = self.size
-        dense = lambda outputs: nn.Dense(outputs, use_bias=False, dtype=self.dtype)  # noqa: E731
+        dense = lambda outputs: Dense(outputs, self.dtype)  # noqa: E731
         self.attention_norm, self.mlp_norm = Norm(size), Norm(size)
         self.query = dense(size.heads * size.head_dim)
         self.key, self.value = dense(size.kv_heads * size.head_dim), dense(size.kv_heads * size.head_dim)

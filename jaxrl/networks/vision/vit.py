@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxrl.networks._attention import Attention
 from jaxrl.networks.vision import interface
 from jaxrl.networks.vision.interface import Backbone, Features
+from jaxrl.ops.placement import by_rows
 from jaxrl.types import Array, Key, Params, PyTree, StatefulNetwork
 
 _ACTIVATIONS = {"clip": lambda x: x * nn.sigmoid(1.702 * x), "siglip": nn.gelu, "dinov2": lambda x: nn.gelu(x, approximate=False)}
@@ -72,7 +73,7 @@ class _Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any, _: Any) -> tuple[Any, None]:
-        config = self.config
+        config, x = self.config, by_rows(x)
 
         def added(x: Any, y: Any, name: str) -> Any:
             if config.family == "dinov2":
