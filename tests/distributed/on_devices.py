@@ -1,31 +1,26 @@
-"""Runs of `layered` on eight devices of this process's CPU, on two meshes one after the other; prints what came of them as JSON.
+"""Runs of `layered` on eight devices, on two meshes one after the other; prints what came of them as JSON.
 
 Usage: on_devices.py <folder for checkpoints>
 """
 
 import json
-import os
 import sys
 
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
+import jax
+import numpy as np
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-
-from jaxrl import optimizers  # noqa: E402
-from jaxrl.algorithms import supervised  # noqa: E402
-from jaxrl.distributed.mesh import Config, Rule, learning_mesh  # noqa: E402
-from jaxrl.distributed.sharding import sharded  # noqa: E402
-from jaxrl.ops.paths import flatten_names  # noqa: E402
-from jaxrl.replay.memory import Config as Memory  # noqa: E402
-from jaxrl.replay.memory import memory  # noqa: E402
-from jaxrl.replay.recording import Recording  # noqa: E402
-from jaxrl.training import fit  # noqa: E402
-from jaxrl.training.callbacks import Callback  # noqa: E402
-from jaxrl.training.checkpoint import open_checkpoints  # noqa: E402
-from tests.layered import NORMALISER, SPEC, TOKENS, layered  # noqa: E402
+from jaxrl import optimizers
+from jaxrl.algorithms import supervised
+from jaxrl.distributed.mesh import Config, Rule, learning_mesh
+from jaxrl.distributed.sharding import sharded
+from jaxrl.ops.paths import flatten_names
+from jaxrl.replay.memory import Config as Memory
+from jaxrl.replay.memory import memory
+from jaxrl.replay.recording import Recording
+from jaxrl.training import fit
+from jaxrl.training.callbacks import Callback
+from jaxrl.training.checkpoint import open_checkpoints
+from tests.layered import NORMALISER, SPEC, TOKENS, layered
 
 RULES = (
     Rule("layers/(query|gate|up)/kernel$", ("fsdp", "tensor")),

@@ -133,6 +133,9 @@ def test_a_source_on_the_host_feeds_parts_too():
 @pytest.mark.timeout(300)
 def test_eight_devices_learn_what_one_does_and_go_on_on_another_mesh(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), "JAX_PLATFORMS": "cpu"}
+    # Half of what a test takes is compilation, see conftest.
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    environment["XLA_FLAGS"] = flags
     environment["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
     command = [sys.executable, "-m", "tests.distributed.on_devices", str(tmp_path)]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
