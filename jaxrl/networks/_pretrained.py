@@ -2,7 +2,8 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from jaxrl.types import Key, Params, PyTree, StatefulNetwork
 
 Rule = str | Callable[[re.Match[str]], str]  # what `re.sub` puts in a pattern's place
 Template = tuple[Params, PyTree]  # parameters and statistics, or their shapes
+_HINT = "take the kind, norm and prefix that it is of"
+_MOST_PADDING = 64  # rows that fill a table up to a number that is good to multiply by
 
 
 class Naming(NamedTuple):
@@ -22,6 +25,7 @@ class Naming(NamedTuple):
     theirs: Callable[[str], str]  # path of ours -> name of theirs, in which * is the number of a layer that ours are stacked by
     unused: tuple[str, ...]  # patterns of what they have and we do not: heads, counters
     prefix: str  # of all their names
+    padded: str = ""  # pattern of tables of ours that theirs may have a few rows behind
 
 
 def _replaced(table: Mapping[str, Rule]) -> Callable[[str], str]:
@@ -102,8 +106,12 @@ NAMINGS = {
     "siglip": Naming(_replaced(_CLIP), (r"^head\.", r"position_ids$"), "vision_model."),
     "dinov2": Naming(_replaced(_DINO), (r"^embeddings\.mask_token$",), ""),
     "llama": Naming(_replaced(_DECODER), (r"rotary_emb\.inv_freq$",), ""),
-    "gemma": Naming(_replaced(_DECODER), (r"^lm_head\.weight$",), ""),  # which some files hold beside the table that it is
-    "paligemma": Naming(_paligemma, (r"^language_model\.lm_head\.weight$", r"vision_model\.head\.", r"position_ids$"), ""),
+    "gemma": Naming(
+        _replaced(_DECODER), (r"^lm_head\.weight$",), "", r"(^|/)embedding$"
+    ),  # which some files hold beside the table that it is
+    "paligemma": Naming(
+        _paligemma, (r"^language_model\.lm_head\.weight$", r"vision_model\.head\.", r"position_ids$"), "", r"^text/embedding$"
+    ),
 }
 
 
@@ -161,40 +169,64 @@ def _names(leaves: Mapping[str, Any], naming: Naming, prefix: str) -> dict[str, 
     return found
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
+def among(patterns: Sequence[str], path: str) -> bool:
+    """Whether one of the patterns is found in it."""
+    return any(re.search(pattern, path) for pattern in patterns)
+
+
+def _without_padding(name: str, theirs: np.ndarray, rows: int) -> np.ndarray:
+    """A table without what fills it up behind `rows`; as it is where that is not all there is to it. Tells what is left out."""
+    if theirs.ndim != 2 or not 0 < len(theirs) - rows <= _MOST_PADDING:
+        return theirs
+    warnings.warn(f"{name}: rows {rows} to {len(theirs) - 1} are no tokens of this network, but padding, and are left out", stacklevel=2)
+    return theirs[:rows]
+
+
 def placed(
-    template: Template, naming: Naming, names: Sequence[str], read: Callable[[str], np.ndarray], where: str, prefix: str | None = None
+    template: Template,
+    naming: Naming,
+    names: Sequence[str],
+    read: Callable[[str], np.ndarray],
+    where: str,
+    prefix: str | None = None,
+    fresh: Sequence[str] = (),
+    hint: str = _HINT,
 ) -> Template:
     """The arrays called `names`, which `read` gives, as parameters and statistics like `template`, float32.
 
     `prefix` is that of all their names, by default the naming's; whatever is called otherwise, such as a language model, is left alone.
+    Ours that one of the patterns `fresh` is found in stay as they are in `template`, and theirs need not be used.
 
     Raises:
         ValueError: some of ours are not there, some of theirs are not used, or shapes differ; tells which.
     """
     prefix = naming.prefix if prefix is None else prefix
     own = [name for name in names if name.startswith(prefix)]
-    spare = {name for name in own if any(re.search(pattern, name.removeprefix(prefix)) for pattern in naming.unused)}
-    leaves = {path: leaf for part in template for path, leaf in flatten_names(part).items()}
+    spare = {name for name in own if among(naming.unused, name.removeprefix(prefix)) or among(fresh, name)}
+    leaves = {path: leaf for part in template for path, leaf in flatten_names(part).items() if not among(fresh, path)}
     wanted = _names(leaves, naming, prefix)
     needed = [name for layers in wanted.values() for name in layers]
     missing, left = sorted(set(needed) - set(own)), sorted(set(own) - set(needed) - spare)
     if missing or left:
-        faults = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has what this network does not: {_listed(left)}"] * bool(left)
-        hint = f"; its names begin with {_listed(sorted({name.split('.')[0] for name in names}))}" if not own else ""
-        raise ValueError(
-            f"{where}, read with the prefix {prefix!r}, {' and '.join(faults)}{hint}; take the kind, norm and prefix that it is of"
-        )
+        faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has what this network does not: {listed(left)}"] * bool(left)
+        begin = f"; its names begin with {listed(sorted({name.split('.')[0] for name in names}))}" if not own else ""
+        raise ValueError(f"{where}, read with the prefix {prefix!r}, {' and '.join(faults)}{begin}; {hint}")
     first = int("class" in leaves)
 
-    def leaf(path: str, ours: Any) -> np.ndarray:
+    def leaf(path: str, ours: Any) -> Any:
+        if path not in leaves:
+            return ours
         stacked = "*" in naming.theirs(path)
         layers = []
         for name in wanted[path]:
             theirs = read(name)
+            if naming.padded and re.search(naming.padded, path):
+                theirs = _without_padding(name, theirs, ours.shape[0])
             one = _ours(path, theirs, ours.shape[1:] if stacked else ours.shape, first)
             if one is None:
                 raise ValueError(f"{where}: {name} has the shape {theirs.shape}, which does not become {path} {ours.shape} of this network")
@@ -205,23 +237,43 @@ def placed(
     return params, statistics
 
 
-def load(path: str | Path, template: Template, naming: Naming, prefix: str | None = None) -> Template:
-    """A file of safetensors, or all of a folder, as parameters and statistics like `template`; numbers of 16 bits become float32.
+class Held(NamedTuple):
+    """What lies in files of safetensors."""
 
-    Raises:
-        ValueError: there is no such file, or as `placed` does.
-    """
+    names: list[str]
+    read: Callable[[str], np.ndarray]  # the array of a name
+    metadata: dict[str, str]
+
+
+@contextlib.contextmanager
+def holding(path: str | Path) -> Iterator[Held]:
+    """A file of safetensors, or all of a folder, while the block lasts. Raises ValueError where there is no such file."""
     import safetensors
 
     files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else [Path(path)]
     if not files or not files[0].is_file():
         raise ValueError(f"{path}: no such file of weights")
     with contextlib.ExitStack() as opened:
-        holding: dict[str, Any] = {}
+        held: dict[str, Any] = {}
+        metadata: dict[str, str] = {}
         for file in files:
-            part = opened.enter_context(safetensors.safe_open(str(file), "numpy"))
-            holding |= dict.fromkeys(part.keys(), part)
-        return placed(template, naming, list(holding), lambda name: holding[name].get_tensor(name), str(path), prefix)
+            try:
+                part = opened.enter_context(safetensors.safe_open(str(file), "numpy"))
+            except safetensors.SafetensorError as error:
+                raise ValueError(f"{file}: no file of safetensors, or not all of it: {error}") from error
+            held |= dict.fromkeys(part.keys(), part)
+            metadata |= part.metadata() or {}
+        yield Held(list(held), lambda name: held[name].get_tensor(name), metadata)
+
+
+def load(path: str | Path, template: Template, naming: Naming, prefix: str | None = None) -> Template:
+    """A file of safetensors, or all of a folder, as parameters and statistics like `template`; numbers of 16 bits become float32.
+
+    Raises:
+        ValueError: there is no such file, or as `placed` does.
+    """
+    with holding(path) as held:
+        return placed(template, naming, held.names, held.read, str(path), prefix)
 
 
 def from_file(network: StatefulNetwork, naming: Naming, path: str, prefix: str | None = None) -> StatefulNetwork:

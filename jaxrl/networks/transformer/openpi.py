@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl.ops.paths import flatten_names, map_with_path, overlay
-from jaxrl.types import Key, Params, PyTree
+from jaxrl.networks._pretrained import among, listed
+from jaxrl.ops.paths import flatten_names, map_with_path
+from jaxrl.types import Params
 
 _SETS = {"text": "", "action": "_1"}
 _LLM, _IMG = "PaliGemma/llm/", "PaliGemma/img/"
@@ -20,7 +21,6 @@ _BLOCK = f"{_IMG}Transformer/encoderblock/"
 _OF_SET = r"^(?P<set>text|action)/"
 
 Turn = Callable[[np.ndarray], np.ndarray]
-Init = Callable[[Key], tuple[Params, PyTree]]
 
 
 def _same(x: np.ndarray) -> np.ndarray:
@@ -70,14 +70,6 @@ def theirs(path: str) -> tuple[str, Turn]:
     return path, _same
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-
-
-def _is(fresh: Sequence[str], path: str) -> bool:
-    return any(re.search(pattern, path) for pattern in fresh)
-
-
 def placed(arrays: Mapping[str, np.ndarray], template: Params, fresh: Sequence[str] = ()) -> Params:
     """Their parameters by name, "PaliGemma/llm/final_norm/scale", as parameters like `template`, in the types that they have.
 
@@ -89,11 +81,11 @@ def placed(arrays: Mapping[str, np.ndarray], template: Params, fresh: Sequence[s
     """
     if unknown := [pattern for pattern in fresh if not any(re.search(pattern, name) for name in (*flatten_names(template), *arrays))]:
         raise ValueError(f"fresh: the pattern {unknown[0]!r} is found in no parameter, neither of this network nor of openpi")
-    names = {path: theirs(path)[0] for path in flatten_names(template) if not _is(fresh, path)}
+    names = {path: theirs(path)[0] for path in flatten_names(template) if not among(fresh, path)}
     used = set(names.values())
-    missing, left = sorted(used - set(arrays)), sorted(name for name in set(arrays) - used if not _is(fresh, name))
+    missing, left = sorted(used - set(arrays)), sorted(name for name in set(arrays) - used if not among(fresh, name))
     if missing or left:
-        faults = [f"lack {_listed(missing)}"] * bool(missing) + [f"have what this network does not: {_listed(left)}"] * bool(left)
+        faults = [f"lack {listed(missing)}"] * bool(missing) + [f"have what this network does not: {listed(left)}"] * bool(left)
         raise ValueError(f"parameters of openpi {' and '.join(faults)}")
 
     odd = []
@@ -110,8 +102,13 @@ def placed(arrays: Mapping[str, np.ndarray], template: Params, fresh: Sequence[s
 
     params = map_with_path(leaf, template)
     if odd:
-        raise ValueError(f"this network has another size: {_listed(odd)}")
+        raise ValueError(f"this network has another size: {listed(odd)}")
     return params
+
+
+def is_checkpoint(folder: str | Path) -> bool:
+    """Whether orbax has written to the folder, or to `params` in it."""
+    return any((Path(folder) / part / name).exists() for part in ("", "params") for name in ("_METADATA", "manifest.ocdbt"))
 
 
 def read(folder: str | Path) -> dict[str, np.ndarray]:
@@ -124,44 +121,13 @@ def read(folder: str | Path) -> dict[str, np.ndarray]:
 
     where = Path(folder).absolute()
     where = where / "params" if (where / "params").is_dir() else where
-    if not any((where / name).exists() for name in ("_METADATA", "manifest.ocdbt")):
+    if not is_checkpoint(where):
         raise ValueError(f"{folder}: no checkpoint of openpi, which is a folder that has a folder params, written by orbax")
     with ocp.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.metadata(where).item_metadata.tree
         arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         arrays = flatten_names(checkpointer.restore(where, ocp.args.PyTreeRestore(restore_args=arguments)))
     if any(not name.startswith("params/") for name in arrays):
-        raise ValueError(f"{folder}: no checkpoint of openpi, whose names begin with params; these do not: {_listed(sorted(arrays))}")
+        raise ValueError(f"{folder}: no checkpoint of openpi, whose names begin with params; these do not: {listed(sorted(arrays))}")
     ending = "/value" if all(name.endswith("/value") for name in arrays) else ""  # what openpi's own training writes
     return {name.removeprefix("params/").removesuffix(ending): array for name, array in arrays.items()}
-
-
-def check_fresh(weights: str, fresh: Sequence[str]) -> None:
-    """Raises ValueError where patterns `fresh` are given without the folder `weights` that they are about."""
-    if fresh and not weights:
-        raise ValueError("fresh: has no effect without weights; leave it out")
-
-
-def from_checkpoint(init: Init, weights: str, fresh: Sequence[str] = ()) -> Init:
-    """`init`, key -> parameters and statistics, with the parameters of the checkpoint `weights`, if it is named, in float32.
-
-    The folder is read where `init` runs, not where it is traced. What one of the patterns `fresh` is found in stays as `init` makes it.
-    """
-    if not weights:
-        return init
-
-    def loaded(key: Key) -> tuple[Params, PyTree]:
-        params, statistics = init(key)
-        shapes = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flatten_names(params).items() if not _is(fresh, path)}
-        template = jax.eval_shape(lambda: params)
-
-        def found() -> dict[str, np.ndarray]:
-            try:
-                arrays = flatten_names(placed(read(weights), template, fresh))
-            except ValueError as error:
-                raise ValueError(f"weights {weights}: {error}") from error
-            return {path: np.asarray(arrays[path], shape.dtype) for path, shape in shapes.items()}
-
-        return overlay(params, jax.pure_callback(found, shapes)), statistics
-
-    return loaded

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from jaxrl.networks._denoising import chunk_shape
 from jaxrl.networks.interface import Denoiser
-from jaxrl.networks.transformer import gemma, openpi
+from jaxrl.networks.transformer import gemma
 from jaxrl.networks.transformer.experts import experts
 from jaxrl.networks.transformer.paligemma import SIZES as PALIGEMMA
 from jaxrl.networks.transformer.paligemma import Config as PaliGemma
 from jaxrl.networks.transformer.paligemma import paligemma
-from jaxrl.networks.vla import _prefix
+from jaxrl.networks.vla import _prefix, _weights
 from jaxrl.networks.vla._time import waves
 from jaxrl.types import Array, Key, Observation, Params, PyTree, Spec
 
@@ -26,8 +26,9 @@ class Config:
     that the model sees them in; none named are all, sorted. What is `insulated` of `seeing` learns nothing from the expert's loss
     (https://arxiv.org/abs/2505.23705).
 
-    `weights` is the folder of a checkpoint of openpi to begin with. Parameters that one of the patterns `fresh` is found in begin at
-    random, and those of openpi's that one is found in need not be used.
+    `weights` is what to begin with: the folder of a checkpoint of openpi; safetensors of PaliGemma, or of its Gemma or SigLIP alone, a file
+    or a folder, beside which all else begins at random; or what `jaxrl weights` has written. Parameters that one of the patterns `fresh` is
+    found in begin at random, and those of others that one is found in need not be used.
     """
 
     seeing: PaliGemma = field(default_factory=PaliGemma)
@@ -43,7 +44,7 @@ class Config:
             raise ValueError("action: the expert has neither a vocabulary nor a condition here; set both to 0")
         if self.action_dim < 1:
             raise ValueError(f"action_dim is {self.action_dim}, but must be at least 1")
-        openpi.check_fresh(self.weights, self.fresh)
+        _weights.check_fresh(self.weights, self.fresh)
 
 
 SIZES = {"debug": Config(PALIGEMMA["debug"], gemma.SIZES["debug_expert"]), "3b": Config()}
@@ -121,4 +122,4 @@ def pi0(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Den
         x = expert.apply(params, {"action": x}, condition.mask, condition.places, cache=condition.cache)["action"]
         return run("velocity", params, x)[..., :numbers]
 
-    return Denoiser(openpi.from_checkpoint(init, config.weights, config.fresh), encode, denoise)
+    return Denoiser(_weights.beginning(init, config.weights, config.fresh), encode, denoise)

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 
 from jaxrl.networks._denoising import chunk_shape
 from jaxrl.networks.interface import ActingModel
-from jaxrl.networks.transformer import gemma, openpi
+from jaxrl.networks.transformer import gemma
 from jaxrl.networks.transformer.experts import experts
 from jaxrl.networks.transformer.paligemma import SIZES as PALIGEMMA
 from jaxrl.networks.transformer.paligemma import Config as PaliGemma
 from jaxrl.networks.transformer.paligemma import paligemma
-from jaxrl.networks.vla import _prefix, _words
+from jaxrl.networks.vla import _prefix, _weights, _words
 from jaxrl.networks.vla._time import waves
 from jaxrl.networks.vla._writing import Read, last_of, writing
 from jaxrl.types import Array, Key, Metrics, Observation, Params, PyTree, Spec
@@ -53,7 +53,7 @@ class Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
         _words.check(self.state, self.tokenizer, self.limit)
-        openpi.check_fresh(self.weights, self.fresh)
+        _weights.check_fresh(self.weights, self.fresh)
 
 
 SIZES = {"debug": Config(PALIGEMMA["debug"], gemma.SIZES["debug_expert"]), "3b": Config()}
@@ -145,5 +145,5 @@ def pi05(config: Config, observation: Spec, output_shape: tuple[int, ...]) -> Ac
     def step(params: Params, token: Array, cache: PyTree, condition: Condition) -> tuple[Array, PyTree]:
         return write.step(params, token, cache, condition.read)
 
-    made: Any = openpi.from_checkpoint(init, config.weights, config.fresh)
+    made: Any = _weights.beginning(init, config.weights, config.fresh)
     return ActingModel(made, encode, denoise, logits, begin, step, measures, config.longest, config.seeing.text.vocabulary)

@@ -4,12 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from jaxrl.networks.interface import TokenDecoder
-from jaxrl.networks.transformer import openpi
 from jaxrl.networks.transformer.experts import experts
 from jaxrl.networks.transformer.paligemma import SIZES as PALIGEMMA
 from jaxrl.networks.transformer.paligemma import Config as PaliGemma
 from jaxrl.networks.transformer.paligemma import paligemma
-from jaxrl.networks.vla import _prefix, _words
+from jaxrl.networks.vla import _prefix, _weights, _words
 from jaxrl.networks.vla._writing import Read, last_of, writing
 from jaxrl.types import Array, Key, Metrics, Observation, Params, PyTree, Spec
 
@@ -35,7 +34,7 @@ class Config:
         if self.state_dim < 0:
             raise ValueError(f"state_dim is {self.state_dim}, but must be at least 0")
         _words.check(self.state, self.tokenizer, self.limit)
-        openpi.check_fresh(self.weights, self.fresh)
+        _weights.check_fresh(self.weights, self.fresh)
 
 
 SIZES = {"debug": Config(PALIGEMMA["debug"]), "3b": Config()}
@@ -91,5 +90,5 @@ def pi0_fast(config: Config, observation: Spec, output_shape: tuple[int, ...]) -
     def measures(condition: Condition) -> Metrics:
         return _words.measures(condition.outside)
 
-    made: Any = openpi.from_checkpoint(init, config.weights, config.fresh)
+    made: Any = _weights.beginning(init, config.weights, config.fresh)
     return TokenDecoder(made, encode, logits, begin, step, measures)
