@@ -21,6 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--codec", help="of LeRobot's videos: libsvtav1 (the default), libx264, or image, which keeps every pixel")
     parser.add_argument("--against", type=Path, metavar="RUN", help="another run: both act in the same episodes, of the first one's config")
     parser.add_argument("--randomisation-report", action="store_true", help="success against each physics parameter, as JSON and a picture")
+    parser.add_argument(
+        "--int8", action="store_true", help="what kernels of 8 bits cost and save: actions beside those without, and episodes"
+    )
     options, unknown = parser.parse_known_args(arguments)
     overrides = runs.overrides_among(parser, unknown)
     if (options.workdir is None) == (options.config is None):
@@ -31,6 +34,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("a policy that is written, not learnt, has no checkpoints: leave out --best and --step")
     if options.against is not None and (options.config or options.record or options.randomisation_report):
         parser.error("--against compares two runs, and does nothing else: leave out --config, --record and --randomisation-report")
+    if options.int8 and (options.config or options.record or options.randomisation_report or options.against is not None):
+        parser.error("--int8 evaluates a run, and does nothing else: leave out --config, --record, --randomisation-report and --against")
     to = _format(parser, options)
     from jaxrl.training.compilation_cache import enable_compilation_cache
 
@@ -39,6 +44,11 @@ def main(arguments: Sequence[str]) -> int:
         from jaxrl.cli.evaluation import compare_runs
 
         compare_runs(options.workdir, options.against, options.step, options.best, overrides)
+        return 0
+    if options.int8:
+        from jaxrl.cli.evaluation import evaluate_rounded
+
+        evaluate_rounded(options.workdir, options.step, options.best, overrides)
         return 0
     if options.record is None and not options.randomisation_report:
         from jaxrl.cli.evaluation import evaluate_run

@@ -8,9 +8,10 @@ from jaxrl.cli import run as runs
 from jaxrl.cli.on_data import demonstrations, evaluate_on_data, lines, of_run
 from jaxrl.cli.run import Loaded, say
 from jaxrl.cli.settings import HOST_ROLLOUT, ROLLOUT, check_acts_in
-from jaxrl.evaluation import motion, report
+from jaxrl.evaluation import int8, motion, report
 from jaxrl.evaluation.curves import learning_curve
 from jaxrl.evaluation.evaluate import Acting, compare, evaluate, filmed
+from jaxrl.evaluation.latency import latency
 from jaxrl.evaluation.open_loop import Episode
 from jaxrl.evaluation.randomisation import draw_curriculum, draw_report, randomisation_report
 from jaxrl.evaluation.video import write_mp4
@@ -72,6 +73,33 @@ def compare_runs(workdir: Path, against: Path, step: int | None, best: bool, ove
     results = compare(env, one, other, chosen.num_episodes, chosen.seed)
     runs.write_json(workdir / runs.COMPARISON, {"first": str(workdir), "second": str(against)} | results)
     _say_table(report.difference_table(results))
+
+
+def evaluate_rounded(workdir: Path, step: int | None, best: bool, overrides: tuple[str, ...]) -> None:
+    """Writes int8.json into the folder of a run: how its policy with kernels of 8 bits differs, what that saves, and how it acts.
+
+    Raises:
+        ValueError: the run did not learn from data that are still there, or the policy differs by more than is allowed.
+    """
+    found = runs.opened(workdir, step, best, overrides)
+    data = of_run(found)
+    if data is None:
+        raise ValueError(f"{workdir}: --int8 is for a run on data that are still there, whose episodes tell what rounding costs")
+    data.source.close()
+    policy, results = found.algorithm.policy, dict[str, Any]({"sets": {}})
+    for name, one in data.sets.items():
+        rounded = int8.rounded(policy, found.params, one.episodes, seed=found.settings.evaluation.seed)
+        results["sets"][name] = {"error": rounded.error}
+        say(f"actions in {name} differ by {rounded.error:.2%} of their range on average ({data.part} episodes)")
+    results |= {"bytes": {"before": rounded.before, "after": rounded.after}}
+    say(f"parameters take {rounded.after / 1e6:,.1f} MB in place of {rounded.before / 1e6:,.1f}")
+    results["latency"] = {name: latency(policy, params) for name, params in (("before", found.params), ("after", rounded.learnt))}
+    say(f"latency: p50 {1e3 * results['latency']['after']['p50']:.2f} ms in place of {1e3 * results['latency']['before']['p50']:.2f}")
+    if found.env is not None:
+        acted = evaluate_acting(runs.acting(found._replace(params=rounded.learnt, others=()), workdir))
+        say_results(acted)
+        results |= acted
+    runs.write_json(workdir / runs.INT8, results)
 
 
 def draw_curve(workdir: Path, env: Env | HostEnv | None, settings: Any) -> None:

@@ -13,6 +13,7 @@ COMMANDS = {
     "diagnose": "tell whether data, policy or loop is at fault in a run on data",
     "render": "make a video of the policy of a run",
     "view": "drive the policy of a run in a window, by keyboard",
+    "weights": "write what a run deploys as safetensors",
     "data": "look at data sets of robot episodes: info, stats, validate, view",
     "info": "show what a run is and how far it is",
     "list": "list experiments, algorithms, tasks and the other parts a config can name",

@@ -10,6 +10,7 @@ not_finite/       the state in which something was not finite
 evaluation.json   results with intervals
 learning_curve.png, video.mp4, actions.png
 comparison.json   with another run, of `jaxrl eval --against`
+int8.json         what rounding to 8 bits costs and saves, of `jaxrl eval --int8`
 diagnosis.json    what `jaxrl diagnose` found
 """
 
@@ -37,6 +38,7 @@ CURVE = "learning_curve.png"
 VIDEO = "video.mp4"
 ACTIONS = "actions.png"
 COMPARISON = "comparison.json"
+INT8 = "int8.json"
 DIAGNOSIS = "diagnosis.json"
 DIAGNOSIS_PICTURE = "diagnosis.png"
 RANDOMISATION = "randomisation.json"
@@ -44,7 +46,7 @@ RANDOMISATION_PICTURE = "randomisation.png"
 CURRICULUM_PICTURE = "curriculum.png"
 # Of what has been learnt.
 REPORTS = (
-    *(EVALUATION, CURVE, VIDEO, ACTIONS, COMPARISON, DIAGNOSIS, DIAGNOSIS_PICTURE),
+    *(EVALUATION, CURVE, VIDEO, ACTIONS, COMPARISON, INT8, DIAGNOSIS, DIAGNOSIS_PICTURE),
     *(RANDOMISATION, RANDOMISATION_PICTURE, CURRICULUM_PICTURE),
 )
 

@@ -14,7 +14,7 @@ from jaxrl.types import Array, ArraySpec, Env, EnvSpec, Key, Observation, Params
 
 AT_ONCE = 64  # episodes that are shown at the same time, if they are not too large:
 BYTES = 2**28
-_CONSTANT = 1e-6  # range of a dimension, in its unit, below which nothing is relative to it
+CONSTANT = 1e-6  # range of a dimension, in its unit, below which nothing is relative to it
 
 
 def _same(steps: np.ndarray, chunks: np.ndarray) -> np.ndarray:
@@ -169,7 +169,7 @@ def errors(replayed: Sequence[Replayed], action: ArraySpec) -> dict[str, Any]:
     steps = _steps(replayed)
     error = np.abs(steps.predicted - steps.demonstrated)
     always = np.abs(steps.demonstrated - np.median(steps.demonstrated, axis=0))
-    varies = steps.width > _CONSTANT
+    varies = steps.width > CONSTANT
     table = {}
     for k, (name, unit) in enumerate(dimensions(action, error.shape[1])):
         median = float(np.median(error[:, k]))

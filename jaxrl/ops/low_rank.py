@@ -60,6 +60,11 @@ class LowRank:
 Table = Mapping[str, LowRank]  # by regular expressions over paths, of which the first that matches counts
 
 
+def of_layer(path: str, leaves: Mapping[str, Any]) -> bool:
+    """Whether it is a kernel of a layer of networks/transformer, which takes others than arrays: layers of other kinds have no gate."""
+    return bool(_APART.search(path)) and _APART.sub("gate/kernel", path) in leaves
+
+
 def found(table: Table, path: str) -> LowRank | None:
     """What the table says of a parameter."""
     return next((one for pattern, one in table.items() if re.search(pattern, path)), None)
@@ -76,8 +81,7 @@ def chosen(table: Table, params: Params, frozen: tuple[str, ...] = ()) -> list[s
     for path, leaf in leaves.items():
         if (one := found(table, path)) is not None:
             parts = one.parts(path, leaf.shape)
-            # Layers of other kinds may have an output, but no gate.
-            if one.apart and (len(parts[1] + parts[2]) > 2 or _APART.sub("gate/kernel", path) not in leaves or not _APART.search(path)):
+            if one.apart and (len(parts[1] + parts[2]) > 2 or not of_layer(path, leaves)):
                 raise ValueError(f"lora: {path} {leaf.shape} cannot be apart, as kernels of layers of networks/transformer; leave it out")
             if shut := [pattern for pattern in frozen if re.search(pattern, path)]:
                 raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from jaxrl import config as configs
 from jaxrl.cli import run as runs
@@ -153,6 +154,22 @@ def test_a_run_with_factors_is_evaluated_and_begins_another_one(folder, teacher)
     state = jax.jit(begun.init)(jax.random.key(3))
     for name, x in flatten_names(state.params).items():
         np.testing.assert_array_equal(x, flatten_names(learnt.params)[name])
+
+
+def test_a_run_becomes_a_file(folder, teacher, capsys):
+    out = folder / "teacher.safetensors"
+    assert main(["weights", str(teacher), "--out", str(out)]) == 0
+    assert "of update 2" in capsys.readouterr().out
+    learnt = runs.learnt(teacher)
+    with safe_open(str(out), "numpy") as file:
+        told = {name: json.loads(text) for name, text in file.metadata().items() if name != "format"}
+        for name, x in flatten_names({"params": learnt.params, "statistics": learnt.statistics}).items():
+            np.testing.assert_array_equal(file.get_tensor(name), x)
+    assert told["config"]["objectives"]["own"]["name"] == "jaxrl.objectives.flow" and told["spec"]["horizon"] == 3
+    assert told["versions"]["jax"] == jax.__version__ and told["update"] == 2
+    with pytest.raises(SystemExit):
+        main(["weights", str(teacher), "--out", "teacher.npz"])
+    assert "must end in .safetensors" in capsys.readouterr().err
 
 
 def of_stage(folder: Path, stage: str) -> Any:

@@ -70,7 +70,10 @@ def _added(x: Any, y: Any, gate: Any) -> Any:
 
 
 class Dense(nn.Module):
-    """x [..., n] times a kernel [n, outputs], in `dtype`; where a base and its factors (`ops.low_rank`) stand in its place, times each."""
+    """x [..., n] times a kernel [n, outputs], in `dtype`.
+
+    In its place may stand a base and its factors (`ops.low_rank`), or whole numbers and their scale (`ops.int8`): times each, then.
+    """
 
     outputs: int
     dtype: Any
@@ -79,6 +82,9 @@ class Dense(nn.Module):
     def __call__(self, x: Any) -> Any:
         x = x.astype(self.dtype)
         kernel: Any = self.get_variable("params", "kernel")
+        if isinstance(kernel, Mapping) and "int8" in kernel:
+            product = jnp.matmul(x, kernel["int8"].astype(self.dtype), preferred_element_type=jnp.float32)
+            return (product * kernel["scale"].reshape((1,) * (x.ndim - 1) + (-1,))).astype(self.dtype)
         if isinstance(kernel, Mapping):
             base, a, b = (kernel[name].astype(self.dtype) for name in ("base", "a", "b"))
             return x @ base + (x @ a) @ b
