@@ -38,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"jaxrl {chosen}: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:  # of JAX, which has the text of what was raised while a program ran, such as about a file that it reads
+        kind, _, said = str(error).strip().rpartition("\n")[-1].partition(": ")
+        if kind != "ValueError":
+            raise
+        print(f"jaxrl {chosen}: {said}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"jaxrl {chosen}: interrupted", file=sys.stderr)
         return 130

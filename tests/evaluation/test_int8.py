@@ -78,7 +78,6 @@ def test_a_policy_acts_with_them():
 def test_too_large_a_difference_is_refused():
     with pytest.raises(ValueError, match=r"actions differ by \d+\.\d+% of their range on average, which is more than the limit of 1.00%"):
         held_against.rounded(*policy(), bits=2)
-    assert held_against.rounded(*policy(), bits=2, limit=10.0).error > 0.01
 
 
 @pytest.mark.parametrize(
