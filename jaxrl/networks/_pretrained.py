@@ -100,6 +100,12 @@ def _paligemma(path: str) -> str:
     return "language_model." + _replaced(_DECODER)(rest) if part == "text" else "multi_modal_projector.linear." + _replaced(_LAST)(rest)
 
 
+def _paligemma_newer(path: str) -> str:
+    """As transformers keeps it in memory since 4.52, and some files have it."""
+    return "model." + _paligemma(path).replace("language_model.model.", "language_model.")
+
+
+_HEADS = (r"^(language_model\.)?lm_head\.weight$", r"vision_model\.head\.", r"position_ids$")
 NAMINGS = {
     "resnet": Naming(_resnet, (r"^fc\.", r"num_batches_tracked$"), ""),
     "clip": Naming(_replaced(_CLIP), (r"position_ids$",), "vision_model."),
@@ -109,9 +115,8 @@ NAMINGS = {
     "gemma": Naming(
         _replaced(_DECODER), (r"^lm_head\.weight$",), "", r"(^|/)embedding$"
     ),  # which some files hold beside the table that it is
-    "paligemma": Naming(
-        _paligemma, (r"^language_model\.lm_head\.weight$", r"vision_model\.head\.", r"position_ids$"), "", r"^text/embedding$"
-    ),
+    "paligemma": Naming(_paligemma, _HEADS, "", r"^text/embedding$"),
+    "paligemma_newer": Naming(_paligemma_newer, _HEADS, "", r"^text/embedding$"),
 }
 
 

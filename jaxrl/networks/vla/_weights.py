@@ -30,15 +30,12 @@ def _below(part: str, naming: Naming) -> Naming:
     return naming._replace(theirs=lambda path: naming.theirs(path.removeprefix(f"{part}/")))
 
 
+_SEEING, _PARTS = ("language_model.", "vision_tower.", "multi_modal_projector."), ("vision", "projector", "text")
 _KINDS = (
-    _Kind(
-        "PaliGemma",
-        ("language_model.", "vision_tower.", "multi_modal_projector."),
-        _pretrained.NAMINGS["paligemma"],
-        ("vision", "projector", "text"),
-    ),
+    _Kind("PaliGemma", _SEEING, _pretrained.NAMINGS["paligemma"], _PARTS),
+    _Kind("PaliGemma", tuple(f"model.{name}" for name in _SEEING), _pretrained.NAMINGS["paligemma_newer"], _PARTS),
     _Kind("SigLIP", ("vision_model.",), _below("vision", _pretrained.NAMINGS["siglip"]), ("vision",)),
-    _Kind("Gemma", ("model.",), _below("text", _pretrained.NAMINGS["gemma"]), ("text",)),
+    _Kind("Gemma", ("model.layers.", "model.embed_tokens."), _below("text", _pretrained.NAMINGS["gemma"]), ("text",)),
 )
 _EXPECTED = "expected a checkpoint's folder of openpi, safetensors of PaliGemma, Gemma or SigLIP, or what `jaxrl weights` has written"
 _HINT = "take one of this size, or name in fresh what may begin at random or be left"
@@ -57,7 +54,7 @@ def _kind(held: Held) -> _Kind | None:
     for kind in _KINDS:
         if any(name.startswith(kind.begins) for name in held.names):
             return kind
-    begin = listed(sorted({name.split(".")[0] for name in held.names}))
+    begin = listed(sorted({".".join(name.split(".")[:2]) for name in held.names}))
     raise ValueError(f"{_EXPECTED}, but names in it begin with {begin or 'nothing'}")
 
 

@@ -92,6 +92,16 @@ def test_a_paligemma_fills_what_sees_and_reads(kind, tmp_path):
     assert (kind == "pi0_fast") == (params.keys() == ours.keys())
 
 
+def test_names_of_newer_files(tmp_path):
+    newer = {f"model.{name.replace('language_model.model.', 'language_model.')}": x for name, x in paligemma().items()}
+    save_file(newer | {"lm_head.weight": newer["model.language_model.embed_tokens.weight"]}, tmp_path / "newer.safetensors")
+    save_file(paligemma(), tmp_path / "older.safetensors")
+    older, newer = (flatten_names(_weights.found(tmp_path / f"{name}.safetensors", template("pi0_fast"))) for name in ("older", "newer"))
+    assert older.keys() == newer.keys()
+    for path, x in older.items():
+        np.testing.assert_array_equal(newer[path], x)
+
+
 def test_padding_of_the_table_is_named_and_left_out(tmp_path):
     file = tmp_path / "model.safetensors"
     save_file(paligemma(TEXT.vocabulary + 64), file)
@@ -151,7 +161,7 @@ def test_what_lies_elsewhere_is_told(tmp_path):
         "empty": f"{expected} the folder is empty",
         "other": f"{expected} it is a folder with notes.txt",
         "broken.safetensors": "no file of safetensors, or not all of it",
-        "resnet.safetensors": f"{expected} names in it begin with conv1",
+        "resnet.safetensors": f"{expected} names in it begin with conv1.weight",
     }.items():
         with pytest.raises(ValueError, match=f"weights {tmp_path / name}: .*{message}"):
             _weights.found(tmp_path / name, template("pi0"))
