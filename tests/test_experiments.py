@@ -16,7 +16,7 @@ from jaxrl.ops import running_statistics
 from jaxrl.ops.specs import with_axes
 from jaxrl.replay.recording import Recording, save
 from jaxrl.training import fit
-from jaxrl.types import ArraySpec, PolicySpec
+from jaxrl.types import INSTRUCTION, ArraySpec, PolicySpec
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 WORDS = {
@@ -70,17 +70,30 @@ def test_each_variant_is_told_of():
             configs.load(f"{EXPERIMENTS / file}:nothing")
 
 
+PICTURE, TOLD = ArraySpec((224, 224, 3), "uint8"), {INSTRUCTION: ArraySpec((48,), "int32")}
 SEEN = {  # observation and size of an action of each task of imitation
     "imitation_two_ways.py": ({"state/agent": ArraySpec((2,))}, 2),
     "imitation_pusht.py": ({"state/agent": ArraySpec((2,)), "state/keypoints": ArraySpec((18,))}, 2),
     "imitation_robot.py": ({"state/joints": ArraySpec((26,)), "image/high": ArraySpec((256, 256, 3), "uint8")}, 26),
+    "pi0_two_goals.py": ({"image/top": ArraySpec((64, 64, 3), "uint8"), INSTRUCTION: ArraySpec((24,), "int32")}, 2),
+    "pi0_small_mixture.py": ({"image/primary": PICTURE, "image/secondary": PICTURE, **TOLD, "state/all": ArraySpec((33,))}, 33),
+    "pi0_finetune.py": ({"image/base": PICTURE, **TOLD, "state/joints": ArraySpec((26,))}, 26),
+    "pi0_oxe.py": ({**{f"image/{name}": PICTURE for name in ("primary", "secondary", "wrist")}, **TOLD}, 40),
 }
-HEADS = [(file, head) for file in SEEN for head in vars(import_file(EXPERIMENTS / file))["HEADS"]]
+
+
+def words(file: str) -> list[str]:
+    """That may stand behind the file's colon."""
+    told = vars(import_file(EXPERIMENTS / file))
+    return [f":{word}" for word in told.get("HEADS", told.get("WAYS", ()))] or [""]
+
+
+HEADS = [(file, head) for file in SEEN for head in words(file)]
 
 
 @pytest.mark.parametrize(("file", "head"), HEADS)
 def test_the_numbers_of_each_head_fit(file, head):
-    settings = configs.build(Settings, configs.load(f"{EXPERIMENTS / file}:{head}"))
+    settings = configs.build(Settings, configs.load(f"{EXPERIMENTS / file}{head}"))
     observation, size = SEEN[file]
     if (steps := settings.source.get("history", 1)) > 1:
         observation = with_axes(observation, (steps,))

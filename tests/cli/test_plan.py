@@ -75,11 +75,9 @@ def test_training_in_parts_tells_its_speed(words, capsys, tmp_path):
     more = ["--config.devices=4", "--config.mesh.fsdp=2", "--config.mesh.smallest=1000", "--config.peak_tflops=1e-3"]
     assert main(["train", *words, "--workdir", str(tmp_path / "run"), "--skip-evaluation", *more]) == 0
     assert "mesh data 2, fsdp 2, tensor 1: of the train state's" in capsys.readouterr().out
-    first, second = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
-    samples = 8 * (second["update"] - first["update"]) / (second["seconds"] - first["seconds"])
-    assert second["speed/samples_per_second"] == pytest.approx(samples, rel=0.05)
     flops = 2 * (3 * NUMBERS - 2 * 64)
-    assert second["speed/mfu"] == pytest.approx(second["speed/samples_per_second"] * flops / 4e9)
+    for line in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()):
+        assert line["speed/mfu"] == pytest.approx(line["speed/samples_per_second"] * flops / 4e9) and line["speed/mfu"] > 0
 
 
 def test_parts_are_for_stored_data(words, capsys, tmp_path):
