@@ -52,3 +52,4 @@ def write(file: Path, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
     metadata = {"format": own.FORMAT, "spec": meta["spec"]} | {name: json.dumps(value) for name, value in told.items()}
     with written_whole(file) as part:
         save_file(arrays, part, metadata)
+        part.chmod(0o644)  # it writes for the owner's eyes alone

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from jaxrl.algorithms.supervised import Behaviour
@@ -37,7 +36,7 @@ def rounded(
         ValueError: actions of the episodes' steps differ by more than `limit` on average, or there is nothing to round or to compare.
     """
     whole = learnt._replace(params=merge(learnt.frozen, learnt.params), frozen={})
-    few = whole._replace(params=jax.jit(lambda params: int8.quantised(params, patterns, bits))(whole.params))
+    few = whole._replace(params=int8.quantised(whole.params, patterns, bits))
     replayed = replaying(policy, episodes, seed)
     shown = list(zip(replayed(whole), replayed(few), strict=True))
     width = np.ptp(np.concatenate([one.demonstrated[one.counts] for one, _ in shown]), axis=0)

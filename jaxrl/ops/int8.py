@@ -23,6 +23,9 @@ def rounded(kernel: Array, bits: int = 8) -> dict[str, Array]:
     return {"int8": jnp.round(kernel / scale[..., None, :]).astype(jnp.int8), "scale": scale}
 
 
+_rounded = jax.jit(rounded, static_argnames="bits")  # kernel by kernel, so that what stays is not copied
+
+
 def quantised(params: Params, patterns: tuple[str, ...] = (), bits: int = 8) -> Params:
     """`params` with kernels `rounded` whose paths one of `patterns` is found in, by default all that can be: those of transformers' layers.
 
@@ -41,7 +44,7 @@ def quantised(params: Params, patterns: tuple[str, ...] = (), bits: int = 8) -> 
     chosen = {path for path in leaves if any(re.search(pattern, path) for pattern in patterns)} if patterns else able
     if odd := sorted(chosen - able):
         raise ValueError(f"int8: {odd[0]} is no kernel of a layer of networks/transformer, which alone can be rounded; leave it out")
-    return map_with_path(lambda path, leaf: rounded(leaf, bits) if path in chosen else leaf, params)
+    return map_with_path(lambda path, leaf: _rounded(leaf, bits) if path in chosen else leaf, params)
 
 
 def size(params: Params) -> int:

@@ -40,6 +40,7 @@ def test_what_is_deployed_is_what_a_network_begins_with(tmp_path: Path):
     deployed = adapted.deployable(state._replace(extra=supervised.Extra(averages)))
     file = tmp_path / "learnt.safetensors"
     weights.write(file, weights.arrays(deployed), META)
+    assert file.stat().st_mode & 0o777 == 0o644
     begun = jax.jit(learner(str(file)).init)(KEY)
     params = flatten_names(begun.params) | flatten_names(begun.frozen)
     assert params.keys() == (flatten_names(deployed.params) | flatten_names(deployed.frozen)).keys()

@@ -71,6 +71,7 @@ def test_a_policy_acts_with_them():
     kinds = {path.removesuffix("/int8") for path, x in after.items() if x.dtype == jnp.int8}
     parts = ("query", "key", "value", "output", "gate", "up", "down")
     assert kinds == {f"flow/{name}/layers/{part}/kernel" for name in ("text", "action") for part in parts}
+    assert all(after[path] is x for path, x in before.items() if path not in kinds)
     saved = sum(3 * before[path].size - 4 * after[f"{path}/scale"].size for path in kinds)
     assert found.before - found.after == saved > 0
 
