@@ -197,9 +197,8 @@ def control(config: Config, limits: Limits, forward_kinematics: ForwardKinematic
             return _failure(state, now, f"no answer to request {flight.number} within its deadline", timed_out=True)
         shape = (config.horizon, config.size)
         if np.shape(chunk.actions) != shape or not np.isfinite(chunk.actions).all():
-            wrong = (
-                f"shape {np.shape(chunk.actions)}, expected {shape}" if np.shape(chunk.actions) != shape else "numbers that are not finite"
-            )
+            well = np.shape(chunk.actions) == shape
+            wrong = "numbers that are not finite" if well else f"shape {np.shape(chunk.actions)}, expected {shape}"
             return _failure(state, now, f"the answer to request {chunk.request} has {wrong}")
         if (chunk.epoch, chunk.step, chunk.captured) != (flight.epoch, flight.step, flight.captured):
             return _failure(state, now, f"the answer to request {chunk.request} is to another observation")
@@ -267,8 +266,8 @@ def _check(config: Config, limits: Limits) -> None:
     oldest = 2 * config.timing.initial + steps * limits.period  # it waits for the first chunk, and for the one after it
     if oldest > limits.max_age:
         raise ValueError(
-            f"merging by {config.merging.merge.value}, actions are up to {oldest:.3g} s old (twice a latency of {config.timing.initial:g} s and"
-            f" {steps} steps), but max_age is {limits.max_age:g} s: raise it, or execute fewer steps of a chunk"
+            f"merging by {config.merging.merge.value}, actions are up to {oldest:.3g} s old (twice {config.timing.initial:g} s of latency,"
+            f" and {steps} steps), but max_age is {limits.max_age:g} s: raise it, or execute fewer steps of a chunk"
         )
     delay = math.ceil(config.timing.initial / limits.period)
     if config.merging.merge == Merge.REAL_TIME and not delay <= config.executed_steps <= config.horizon - delay:
