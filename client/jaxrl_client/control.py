@@ -18,7 +18,7 @@ from jaxrl_client import chunks, latency, safety
 from jaxrl_client.chunks import Chunk, Merge, Queue, Verdict
 from jaxrl_client.latency import Latency
 from jaxrl_client.limits import Limits
-from jaxrl_client.safety import Decision, Fault, ForwardKinematics, Measured, Mode, Target
+from jaxrl_client.safety import Decision, Fault, ForwardKinematics, Measured, Target
 
 
 class Phase(enum.Enum):

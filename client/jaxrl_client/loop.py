@@ -1,6 +1,7 @@
 """The client at work: the state machine of `control` at its rate, a robot, and a policy that is asked by a thread of its own.
 
-The loop waits for the robot, for a few periods at most, and never for the policy. Whatever goes wrong with either is told to the machine.
+The loop waits for the robot, for a few periods at most, and never for the policy. Whatever goes wrong with either is told to the machine. A
+robot that refuses a command, or of which nothing is heard for half of its own watchdog, is stopped.
 """
 
 import enum
@@ -15,7 +16,7 @@ from jaxrl_client import pacing
 from jaxrl_client.chunks import Chunk
 from jaxrl_client.codec import Value
 from jaxrl_client.control import Control, Phase, Request, State, Tick
-from jaxrl_client.remote import CallError, Policy, Robot, Shown
+from jaxrl_client.remote import CallError, Policy, Refused, Robot, Shown
 from jaxrl_client.safety import Fault, Mode
 
 RESET_DEADLINE = 5.0  # seconds
@@ -70,8 +71,8 @@ def run(
     period = 1.0 / robot.spec.rate
     orders = queue.SimpleQueue() if orders is None else orders
     asker = _asker(policy, texts)
-    shown = robot.observe(RESET_DEADLINE)
-    state, trouble, told = control.init(), "", False
+    shown, heard = robot.observe(RESET_DEADLINE), time.monotonic()
+    state, trouble, told, ending = control.init(), "", False, False
     late: list[float] = []
     events: list[tuple[float, str]] = []
     start = time.monotonic() + period
@@ -81,10 +82,11 @@ def run(
             late.append(pacing.wait(pacing.due(pace)))
             said: list[str] = []
             try:
-                shown = robot.observe(_patience(period))
+                shown, heard = robot.observe(_patience(period)), time.monotonic()
                 trouble = trouble or ("" if shown.ready or shown.operator else shown.reason)
             except CallError as error:
-                trouble = str(error)
+                gone = time.monotonic() - heard > robot.spec.watchdog_ms / 2000
+                said, trouble = [str(error)], str(error) if gone else trouble
             now = time.monotonic()
             state, stop, end = _ordered(control, state, now, shown, orders, said)
             state = _answers(control, state, asker.answers, said)
@@ -99,7 +101,8 @@ def run(
             if on_tick is not None:
                 on_tick(Moment(now, late[-1], shown, state, tick, tuple(said)))
             pace = pacing.ticked(pace, time.monotonic())
-            if end and state.phase != Phase.RUNNING and (state.filter is None or state.filter.mode == Mode.LATCHED):
+            ending = ending or end
+            if ending and state.phase != Phase.RUNNING and (state.filter is None or state.filter.mode == Mode.LATCHED):
                 break
     finally:
         asker.close()
@@ -154,8 +157,10 @@ def _commanded(robot: Robot, shown: Shown, state: State, tick: Tick, told: bool,
         return "", told or _stop(robot, tick.decision.fault.value)
     try:
         robot.command(tick.command, shown, _patience(period))
-    except CallError as error:
+    except Refused as error:
         return str(error), False
+    except CallError:
+        pass  # if it does not come back, nothing will be seen of it either
     return "", False
 
 

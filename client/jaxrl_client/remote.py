@@ -25,6 +25,10 @@ class CallError(Exception):
     """A call that brought nothing: refused, late, lost, or answered by what is no answer."""
 
 
+class Refused(CallError):
+    """A command that the robot got and does not follow."""
+
+
 class Policy(NamedTuple):
     """What answers with chunks. Functions raise CallError."""
 
@@ -181,7 +185,7 @@ def remote_robot(channel: grpc.Channel, seconds: float = SPEC_DEADLINE) -> Robot
         message.seen.CopyFrom(shown.stamp)
         reply = line.call("Command", message, robot_pb2.CommandReply, seconds)
         if reply.refusal != robot_pb2.REFUSAL_UNSPECIFIED:
-            raise CallError(f"Command: {robot_pb2.Refusal.Name(reply.refusal)}: {reply.text}")
+            raise Refused(f"Command: {robot_pb2.Refusal.Name(reply.refusal)}: {reply.text}")
 
     def stop(reason: str, seconds: float) -> None:
         message = robot_pb2.StopRequest(reason=reason)
