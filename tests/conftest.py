@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 from tests.typechecker import check
 
 # Checks the annotations of every call, and jaxtyping's shapes where there are some. Before anything of ours is imported.
-install_import_hook(["jaxrl", "jaxrl_envs", "jaxrl_client"], f"{check.__module__}.{check.__name__}")
+install_import_hook(["jaxrl", "jaxrl_envs"], f"{check.__module__}.{check.__name__}")
 
 from jaxrl_envs.xla_flags import xla_flags  # noqa: E402
 

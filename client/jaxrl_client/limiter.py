@@ -155,13 +155,16 @@ def limiter(limits: Bounds, xp: Any = np, rounds: int = 2, branches: int = 40) -
         hits = (exact == tried) & safe[0] & (over <= beyond) & ~brake
         side = xp.where(beside[1] < 0, 1.0, -1.0)
         chosen, follows = xp.where(hits, tried, kept), ~hits
+        good, planned_stop = safe[0], _Stop(*(part[0] for part in stop))
         if xp is not np or not (hits | brake).all():
             # Without a limit of acceleration what is asked for is the extreme.
             extreme = xp.where(side > 0, xp.where(xp.isfinite(most), greatest, exact), xp.where(xp.isfinite(most), least, exact))
             found = search(motion, kept, extreme, side, moves, goal)
             better = ~hits & ~brake & (found != kept)
             chosen, follows = xp.where(better, found, chosen), follows & ~better
-        new = moved(motion, chosen, kept, follows)
+            good, _, planned_stop = ahead(motion, chosen, moves, goal)
+        # Once more: a compiler may order the sums of one plan in two ways.
+        new = moved(motion, xp.where(good, chosen, kept), follows | ~good, planned_stop)
         new = new._replace(target=xp.where(brake, new.position, goal))
         broken = (
             POSITION * ((asked < lower) | (asked > upper))
@@ -192,11 +195,8 @@ def limiter(limits: Bounds, xp: Any = np, rounds: int = 2, branches: int = 40) -
             base, extreme = (xp.take_along_axis(tried, at, 0)[0] for at in (count, xp.minimum(count + 1, branches)))
         return base
 
-    def moved(motion: Motion, chosen: Array, kept: Array, follows: Array) -> Motion:
-        """The motion after another step. Where it follows its plan that stays; elsewhere there is a new one, if once more it is safe."""
-        safe, _, stop = ahead(motion, chosen, 0.0, 0.0)
-        follows = follows | ~safe  # as rounding may have it, where a compiler orders sums as it likes
-        acceleration = xp.where(follows, kept, chosen)
+    def moved(motion: Motion, acceleration: Array, follows: Array, stop: _Stop) -> Motion:
+        """The motion after another step. Where it follows its plan that stays, elsewhere it is `stop`."""
         speed = motion.velocity + acceleration * period
         rests = follows & (motion.passed + 1 >= motion.first + motion.hold + last)  # the plan's end, without what rounding left
         return Motion(
@@ -206,7 +206,7 @@ def limiter(limits: Bounds, xp: Any = np, rounds: int = 2, branches: int = 40) -
             motion.target,
             xp.where(follows, motion.lower, xp.minimum(lower, stop.low)),
             xp.where(follows, motion.upper, xp.maximum(upper, stop.high)),
-            xp.where(follows, motion.start, chosen),
+            xp.where(follows, motion.start, acceleration),
             xp.where(follows, motion.level, stop.level),
             xp.where(follows, motion.first, stop.first),
             xp.where(follows, motion.hold, stop.hold),

@@ -16,7 +16,7 @@ from jaxrl_client.limiter import ACCELERATION, JERK, POSITION, STOPPING, VELOCIT
 from jaxrl_client.limits import ROBOTS, Limits, panda, slower, so101
 
 TOLERANCE = 1e-6
-SEQUENCES, EXAMPLES, STEPS = 5000, 20, 20  # 100 000 sequences in all
+SEQUENCES, EXAMPLES, STEPS = 5000, 20, 16  # 100 000 sequences in all
 LONG = 100  # steps of a stop
 
 

@@ -161,7 +161,7 @@ EVENTS = st.tuples(
 )
 
 
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=40, deadline=None)
 @hypothesis.given(st.lists(EVENTS, min_size=1, max_size=12))
 def test_no_story_breaks_a_limit_or_moves_what_is_latched(story):
     """Targets of any kind, faults of any kind, resets at any time."""
