@@ -246,6 +246,8 @@ def _once(name: str, found: Mapping[str, Any]) -> None:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    if at < len(data) and data[at] < 0x80:  # most are of one byte
+        return data[at], at + 1
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

@@ -148,10 +148,13 @@ def control(config: Config, limits: Limits, forward_kinematics: ForwardKinematic
     def _begin(state: State, now: float, seen: Seen) -> tuple[State, str]:
         """The first chunk moves the robot, if what it was decided by is not too old: else the policy is warm now, and is asked again."""
         age = now - float(state.queue.captured[0])
+        fresh = chunks.empty(state.epoch, config.size)._replace(newest=state.queue.newest)
         if age > limits.max_age:
-            fresh = chunks.empty(state.epoch, config.size)._replace(newest=state.queue.newest)
             return state._replace(queue=fresh), f"the first chunk is {age:.3g} s old; asking again"
-        begun = filtered.start(seen.position, now - limits.period)
+        try:
+            begun = filtered.start(seen.position, now - limits.period)
+        except ValueError as error:
+            return state._replace(queue=fresh, retry=now + config.longest_backoff), f"the robot cannot begin: {error}"
         return state._replace(phase=Phase.RUNNING, filter=begun), f"running from request {state.queue.newest}"
 
     def _execute(state: State, now: float, seen: Seen, stop: Fault) -> tuple[State, Decision]:

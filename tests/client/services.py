@@ -51,6 +51,7 @@ class Robot(robot_pb2_grpc.RobotServiceServicer):
     def __init__(self):
         self.lock, self.mode, self.reason = threading.Lock(), robot_pb2.READY, ""
         self.position, self.accepted, self.last, self.commands = np.zeros(2, np.float32), 0, None, []
+        self.session = ""
 
     def GetSpec(self, request, context):
         return spec.to_message(ROBOT, headed(robot_pb2.ModeReply(), ROBOT).header)
@@ -70,10 +71,12 @@ class Robot(robot_pb2_grpc.RobotServiceServicer):
             reply = robot_pb2.CommandReply(mode=self.mode)
             if self.mode != (robot_pb2.OPERATOR if request.operator else robot_pb2.READY):
                 reply.refusal, reply.text = robot_pb2.NOT_READY, self.reason
-            elif request.header.sequence <= self.accepted:
+            elif request.header.session != self.session and self.last is not None:
+                reply.refusal, reply.text = robot_pb2.BUSY, "another session commands it"
+            elif request.header.session == self.session and request.header.sequence <= self.accepted:
                 reply.refusal = robot_pb2.OLD
             else:
-                self.accepted, self.last = request.header.sequence, time.monotonic()
+                self.session, self.accepted, self.last = request.header.session, request.header.sequence, time.monotonic()
                 self.position = np.array(codec.decode(request.target))
                 self.commands.append((self.last, self.position))
         return headed(reply, ROBOT)

@@ -277,6 +277,13 @@ def test_what_has_not_stopped_is_not_reset():
         machine.take_over(_last(story))
 
 
+def test_a_robot_that_cannot_begin_waits_and_says_why():
+    machine = control(CONFIG, replace(LIMITS, box=((-1, -1, -1), (1, 1, 1))), lambda positions: np.full((len(positions), 1, 3), 5.0))
+    story = tell(machine, _good(), 1.0)
+    assert any("the robot cannot begin: the robot is outside of the box" in line for line in story.said)
+    assert _last(story).phase == Phase.WAITING and not len(_commands(story))
+
+
 def test_a_robot_that_shows_nothing_new_is_not_asked_about():
     machine = control(CONFIG, LIMITS)
     state, tick = machine.tick(machine.init(), 100.0, Seen(99.0, np.zeros(2)))

@@ -25,8 +25,8 @@ class _World:
     def __init__(self, answer=lambda reply: reply):
         self.policy, self.robot = services.Policy(path, answer), services.Robot()
         self.policy_server, policy_at = services.serve(self.policy)
-        self.robot_server, robot_at = services.serve(self.robot)
-        self.channels = channels.channel(policy_at), channels.channel(robot_at)
+        self.robot_server, self.robot_at = services.serve(self.robot)
+        self.channels = channels.channel(policy_at), channels.channel(self.robot_at)
         self.ends = remote.remote_policy(self.channels[0]), remote.remote_robot(self.channels[1])
 
     def run(self, seconds, **more):
@@ -127,6 +127,20 @@ def test_an_operator_stops_resets_takes_over_and_gives_back(world):
     assert [phases[step].value for step in (38, 60, 118, 130, 168)] == ["running", "stopped", "running", "operator", "running"]
     assert "operator: reset is refused: the client is running; only what has stopped is reset" in _lines(summary)
     assert summary.timing.ticks < 300 and one.policy.resets == [(1, "swing"), (2, "swing"), (4, "swing")]
+
+
+def test_a_second_client_is_refused_while_the_first_drives(world):
+    one, refused = world(), []
+
+    def second(moment):
+        if len(one.robot.commands) == 15:
+            with channels.channel(one.robot_at) as channel:
+                other = remote.remote_robot(channel)
+                with pytest.raises(CallError, match="Command: BUSY: another session commands it") as raised:
+                    other.command(np.zeros(2), other.observe(1.0), 1.0)
+            refused.append(raised)
+
+    assert one.run(0.8, on_tick=second).state.phase == control.Phase.RUNNING and len(refused) == 1
 
 
 BAD = {

@@ -25,6 +25,7 @@ class Refusal(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WRONG_SHAPE: _ClassVar[Refusal]
     OUT_OF_LIMITS: _ClassVar[Refusal]
     WRONG_SPEC: _ClassVar[Refusal]
+    BUSY: _ClassVar[Refusal]
 MODE_UNSPECIFIED: Mode
 READY: Mode
 OPERATOR: Mode
@@ -37,6 +38,7 @@ NOT_FINITE: Refusal
 WRONG_SHAPE: Refusal
 OUT_OF_LIMITS: Refusal
 WRONG_SPEC: Refusal
+BUSY: Refusal
 
 class RobotSpecRequest(_message.Message):
     __slots__ = ("header",)
