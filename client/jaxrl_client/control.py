@@ -167,7 +167,10 @@ def control(config: Config, limits: Limits, forward_kinematics: ForwardKinematic
         return state._replace(queue=queue, filter=held), decision
 
     def _ask(state: State, now: float, seen: Seen, before: Queue) -> tuple[State, Request | None]:
-        """The request, if it is time: about the step that this tick executes, whose action is the first of the queue `before` it."""
+        """The request, if it is time: about the step that this tick executes, whose action is the first of the queue `before` it.
+
+        That one is under way when the answer comes, so a policy that answers with one action is asked for the next step's.
+        """
         if state.phase not in (Phase.WAITING, Phase.RUNNING) or state.flight is not None or now < state.retry:
             return state, None
         if now - seen.captured > limits.max_age:
@@ -182,7 +185,7 @@ def control(config: Config, limits: Limits, forward_kinematics: ForwardKinematic
         request = Request(
             state.number + 1,
             state.epoch,
-            before.step,
+            state.queue.step if config.horizon == 1 else before.step,
             seen.captured,
             now,
             now + limit,

@@ -1,6 +1,7 @@
 """The client is a distribution of its own: the same version, few and old packages, no JAX; what is generated is fresh."""
 
 import configparser
+import shutil
 import subprocess
 import sys
 import venv
@@ -54,7 +55,8 @@ def test_it_runs_where_there_is_no_jax(packages, tmp_path):
     """Built as a wheel, installed in an environment of its own beside the oldest and the newest packages that it allows."""
     venv.create(tmp_path / "robot", with_pip=True)
     python = tmp_path / "robot" / "bin" / "python"
-    built = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT / "client")]
+    source = shutil.copytree(ROOT / "client", tmp_path / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    built = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
     wheel = subprocess.run(built, capture_output=True, text=True)
     if wheel.returncode and "No matching distribution" in wheel.stderr + wheel.stdout:
         pytest.skip("there is no package index here")

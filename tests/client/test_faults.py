@@ -39,6 +39,16 @@ def test_a_delay_does_not_change_what_is_executed(merge, delay):
     np.testing.assert_allclose(commands, path(np.arange(len(commands))), atol=1e-9)
 
 
+def test_a_policy_that_answers_with_one_action_is_executed_at_every_tick():
+    config = Config(SIZE, 1, 1, timing=latency.Config(initial=0.02))
+    answers = lambda request: [(0.012, chunk(request, actions=path(request.step + np.arange(1))))]  # noqa: E731
+    story = tell(control(config, LIMITS), answers, 3.0)
+    assert_safe(story)
+    commands = _commands(story)
+    assert len(commands) > 140 and _last(story).queue.step == len(commands)
+    np.testing.assert_allclose(commands, path(np.arange(len(commands))), atol=1e-9)
+
+
 def test_where_a_chunk_is_half_a_latency_too_short_it_waits_and_leaves_nothing_out():
     limits = replace(LIMITS, max_age=1.8)
     story = tell(control(CONFIG, limits), _good(0.55), 8.0, limits=limits)
