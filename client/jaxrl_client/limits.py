@@ -117,6 +117,17 @@ def so101(period: float = 0.02) -> Limits:
     )
 
 
+def so100(period: float = 0.02) -> Limits:
+    """SO-100, with the servos of SO-101; joints as in its MJCF, whose torque is far above that of the servo."""
+    return replace(
+        so101(period),
+        names=("Rotation", "Pitch", "Elbow", "Wrist_Pitch", "Wrist_Roll", "Jaw"),
+        lower=(-2.2, -3.14158, 0.0, -2.0, -3.14158, -0.2),
+        upper=(2.2, 0.2, 3.14158, 1.8, 3.14158, 2.0),
+        source="mujoco_menagerie 13d6c48b so_arm100.xml (positions); the rest as SO-101",
+    )
+
+
 def go2(period: float = 0.02) -> Limits:
     """Unitree Go2, twelve joints in the order of its SDK. Legs have to be quick: there is no limit of acceleration, so none of jerk.
 
@@ -138,4 +149,4 @@ def go2(period: float = 0.02) -> Limits:
     )
 
 
-ROBOTS = {"panda": panda, "so101": so101, "go2": go2}
+ROBOTS = {"panda": panda, "so100": so100, "so101": so101, "go2": go2}

@@ -101,7 +101,7 @@ def _assert_stops(shaped, given, motion, positions):
     np.testing.assert_allclose(planned[-1], said.position, atol=1e-9)
 
 
-@pytest.mark.parametrize("name, period", [("panda", 5e-3), ("panda", 0.02), ("so101", 0.02), ("go2", 0.02)])
+@pytest.mark.parametrize("name, period", [("panda", 5e-3), ("panda", 0.02), ("so100", 0.02), ("so101", 0.02), ("go2", 0.02)])
 def test_ready_sets_are_kept_to_and_targets_reached(name, period):
     limits = ROBOTS[name](period)
     given, shaped = bounds(limits), limiter(bounds(limits))
