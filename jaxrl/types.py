@@ -177,6 +177,7 @@ class EnvSpec(NamedTuple):
     metrics: tuple[str, ...] = ()  # the keys of TimeStep.metrics
 
 
+INSTRUCTION = "task/instruction"  # an observation, int32 [length]: tokens of what a policy is told in words, -1 where there is none
 SUCCESS = "success"  # the metric of a `TimeStep` whose value at an episode's last step is the episode's outcome
 
 

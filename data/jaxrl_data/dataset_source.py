@@ -214,7 +214,7 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     def metrics(state: DataState) -> Metrics:
         epochs = samples.order.epochs(int(state.samples))
         told = {f"data/epochs/{name}": jnp.float32(epoch) for name, epoch in epochs.items()}
-        return told | ({"data/quarantined": jnp.float32(len(samples.bad))} if config.quarantine else {})
+        return told | left(config, len(samples.bad), samples.cut)
 
     spec = policy_spec(config, samples.spec, samples.rates)
     of_batches, common = batch_spec(config, config.batch_size, samples.spec), _statistics(config, samples)
@@ -225,6 +225,12 @@ def dataset_source(config: Config, mesh: Mesh | None = None) -> Loaded:
     marks = {name: one.member.store.fingerprint for name, one in samples.fed.items()}
     check_hosts(marks, hosts)
     return Loaded(source, spec, normaliser(spec, common, config.scale), config.history, seen, changes, marks, held)
+
+
+def left(config: Mixture, bad: int, cut: int) -> Metrics:
+    """What of the data was left out so far: episodes, and ends of instructions; each where a config allows it."""
+    told = {"data/quarantined": jnp.float32(bad)} if config.quarantine else {}
+    return told | ({"data/cut_instructions": jnp.float32(cut)} if config.tokens is not None and config.tokens.cut else {})
 
 
 def check_hosts(marks: Mapping[str, str], hosts: int) -> None:

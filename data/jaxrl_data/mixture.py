@@ -199,6 +199,15 @@ def _window(config: Mixture, cameras: tuple[str, ...] = ()) -> Window:
     return Window(config.history, config.horizon, config.history_stride, config.action_stride, cameras)
 
 
+def check_reach(config: Mixture, longest: int) -> None:
+    """Raises ValueError where a chunk is longer than the longest episode, so that each of its samples would be padded."""
+    reach = (config.horizon - 1) * config.action_stride + 1
+    if reach > longest:
+        raise ValueError(
+            f"horizon: a chunk of {config.horizon} reaches over {reach} steps, but the longest episode has {longest}; shorten it"
+        )
+
+
 def measured_of(config: Mixture, one: Set) -> Measured:
     """What the statistics of a set are of."""
     return Measured(_window(config), one.numbers(), one.idle)

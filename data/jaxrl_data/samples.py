@@ -13,11 +13,11 @@ from jaxrl_data.episode import Episode
 from jaxrl_data.kept_samples import KeptSamples, kept_bytes
 from jaxrl_data.measured import Measured
 from jaxrl_data.members import Member, open_member, share_of, statistics_of
-from jaxrl_data.mixture import Mixture, making, measured_of
+from jaxrl_data.mixture import Mixture, check_reach, making, measured_of
 from jaxrl_data.order import Order, order, weights
 from jaxrl_data.statistics import Statistics
 from jaxrl_data.transforms.interface import Sample, Spec, Transform, apply
-from jaxrl_data.transforms.keys import HELD_OUT, ROOM
+from jaxrl_data.transforms.keys import CUT, HELD_OUT, ROOM
 from jaxrl_data.transforms.window import GoalWindow, Window
 
 
@@ -88,6 +88,7 @@ class Samples:
         self.kept_bytes = kept_bytes(config, spec, items)
         self._kept = [KeptSamples(spec, number) for number in items] if self.kept_bytes else []
         self.bad = dict(bad)  # episodes that could not be used, with the reason
+        self.cut = 0  # samples made by this process whose instruction was cut off
 
     def sample(self, number: int, of: int, item: int, room: Mapping[str, np.ndarray]) -> Sample:
         """Sample `number`, which is an item of a set; what its images can be written into is its `room`.
@@ -102,7 +103,9 @@ class Samples:
             try:
                 episode = member.episode(number_of)
                 sample = begun(one.window, episode, member.step(episode, place), random, self.config, room)
-                return apply(one.transforms, sample, random)
+                made = apply(one.transforms, sample, random)
+                self.cut += CUT in made
+                return made
             except ValueError as error:
                 if not self.config.quarantine:
                     raise
@@ -183,11 +186,7 @@ def open_mixture(config: Mixture, statistics: Callable[[str, Member], Statistics
             dimension.
     """
     members = {name: open_member(one, config.part, config.validation) for name, one in config.sets.items()}
-    longest, reach = max(int(one.lengths.max()) for one in members.values()), (config.horizon - 1) * config.action_stride + 1
-    if reach > longest:
-        raise ValueError(
-            f"horizon: a chunk of {config.horizon} reaches over {reach} steps, but the longest episode has {longest}; shorten it"
-        )
+    check_reach(config, max(int(one.lengths.max()) for one in members.values()))
     sizes = weights({name: float(member.items) for name, member in members.items()}, config.temperature)
     shares = {name: share_of(member, config.sets[name].weight * sizes[name]) for name, member in members.items()}
     measured = {name: measured_of(config, one) for name, one in config.sets.items()}

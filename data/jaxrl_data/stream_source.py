@@ -23,9 +23,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.ops.cores import cores
 from jaxrl.types import Key, Metrics, Params, Source, Spec
-from jaxrl_data.dataset_source import Loaded, batch_spec, check_hosts, normaliser, placing, policy_spec, reads
+from jaxrl_data.dataset_source import Loaded, batch_spec, check_hosts, left, normaliser, placing, policy_spec, reads
+from jaxrl_data.episode import length
 from jaxrl_data.kept_samples import row_bytes
-from jaxrl_data.mixture import Making, Mixture, making, measured_of
+from jaxrl_data.mixture import Making, Mixture, check_reach, making, measured_of
 from jaxrl_data.order import Order, Share, hashed, order, weights
 from jaxrl_data.samples import begun, fill, nested, note, random_of, room_for
 from jaxrl_data.statistics import Statistics, to_json
@@ -34,6 +35,7 @@ from jaxrl_data.streaming.members import Block, Choice, Opened, Stream, Streamed
 from jaxrl_data.streaming.reading import AHEAD, Draw, Lanes, Reader, find
 from jaxrl_data.streaming.statistics import statistics_of
 from jaxrl_data.transforms.interface import Sample, apply
+from jaxrl_data.transforms.keys import CUT
 
 _TASKS = 4  # that each thread gets of a batch
 
@@ -83,6 +85,7 @@ class Mixed(NamedTuple):
     episode_bytes: dict[str, int]
     mixture: int  # a hash of what decides the order
     bad: dict[str, str]  # episodes that could not be used, with the reason
+    cut: list[int]  # of one number: samples whose instruction was cut off
     close: Callable[[], None]
 
     @property
@@ -124,7 +127,7 @@ def _mixed(config: Config, opened: Opened) -> Mixed:
     decides = [(name, stream.dataset.fingerprint, stream.edges.tolist(), shares[name].weight) for name, stream in streams.items()]
     mark = hashed(config.seed, config.lanes, config.part, config.validation, decides) % 2**32
     size = {name: episode_bytes(stream, choice) for name, stream in streams.items()}
-    return Mixed(streams, made, order(shares, config.seed), choice, held, size, mark, {}, opened.close)
+    return Mixed(streams, made, order(shares, config.seed), choice, held, size, mark, {}, [0], opened.close)
 
 
 class Batches:
@@ -133,6 +136,7 @@ class Batches:
     def __init__(self, config: Config, mixed: Mixed, first: int, places: np.ndarray, hosts: int = 1, host: int = 0) -> None:
         samples_of_host(first, config.batch_size, config.lanes, hosts, host)
         self._config, self._mixed, self._first, self._hosts = config, mixed, first, (hosts, host)
+        self._longest = dict[tuple[str, int], int]()  # of the episodes of each block that has been read
         self._readers = {of: self._reader(name) for of, name in enumerate(mixed.streams)}
         self._lanes = Lanes(self._readers, lanes_of_host(config.lanes, hosts, host), places, config.readers)
         self._threads = config.threads or cores()
@@ -146,7 +150,12 @@ class Batches:
         mixed, stream = self._mixed, self._mixed.streams[name]
 
         def read(place: int) -> Block:
-            return read_block(stream, place, mixed.choice, mixed.note)
+            found = read_block(stream, place, mixed.choice, mixed.note)
+            self._longest[name, place] = max(map(length, found.episodes), default=0)
+            longest = max(self._longest.values())
+            if longest and len(self._longest) == sum(one.blocks for one in mixed.streams.values()):  # not known before
+                check_reach(self._config, longest)
+            return found
 
         return Reader(name, stream.blocks, self._config.lanes, self._config.seed, read, set())
 
@@ -199,8 +208,10 @@ class Batches:
                 episode, step = found.block.at(item)
                 random = random_of(self._config.seed, number)
                 try:
-                    made = self._mixed.making
-                    return apply(made.transforms[reader.name], begun(made.window, episode, step, random, self._config, room), random)
+                    of = self._mixed.making
+                    made = apply(of.transforms[reader.name], begun(of.window, episode, step, random, self._config, room), random)
+                    self._mixed.cut[0] += CUT in made
+                    return made
                 except ValueError as error:
                     if not self._config.quarantine:
                         raise
@@ -304,7 +315,7 @@ def stream_source(config: Config, mesh: Mesh | None = None) -> Loaded:
         counts = [stream.blocks for stream in mixed.streams.values()]
         told = {f"data/epochs/{name}": jnp.float32(epoch) for name, epoch in zip(mixed.streams, blocks / counts, strict=True)}
         told["data/blocks_bytes"] = jnp.float32(live["batches"].size() if "batches" in live else 0)
-        return told | ({"data/quarantined": jnp.float32(len(mixed.bad))} if config.quarantine else {})
+        return told | left(config, len(mixed.bad), mixed.cut[0])
 
     def close() -> None:
         mixed.close()  # so that nobody waits for what is read

@@ -22,6 +22,7 @@ from jaxrl.evaluation.diagnosis import (
     closed_loop_finding,
     copying_finding,
     draw_diagnosis,
+    heeding_finding,
     modes_finding,
     not_finite_finding,
     open_loop_finding,
@@ -30,11 +31,13 @@ from jaxrl.evaluation.diagnosis import (
     to_json,
 )
 from jaxrl.evaluation.from_starts import first_states, nearest_starts, play_from
+from jaxrl.evaluation.heeding import heeding, told_otherwise
 from jaxrl.evaluation.histograms import draw_histograms
 from jaxrl.evaluation.modes import NEIGHBOURS, coverage, places
+from jaxrl.evaluation.open_loop import replay
 from jaxrl.evaluation.overfit import overfit
 from jaxrl.evaluation.report import metrics_of
-from jaxrl.types import SUCCESS
+from jaxrl.types import INSTRUCTION, SUCCESS
 
 TRANSITIONS = 100  # that are learnt by heart
 _DRAWN = 4096  # transitions that modes and what a policy listens to are looked for in
@@ -78,7 +81,8 @@ def diagnose(settings: Settings, opened: Opened | None, checks: Sequence[str], u
             elif opened is None:
                 findings.append(skipped(name, "there is no run yet, and so no policy"))
             else:
-                findings.append({"open_loop": _open_loop, "closed_loop": _closed_loop, "modes": _modes}[name](known, opened))
+                of_policy = {"open_loop": _open_loop, "closed_loop": _closed_loop, "modes": _modes, "heeding": _heeding}
+                findings.append(of_policy[name](known, opened))
     finally:
         known.parts.source.close()
         data.source.close()
@@ -182,6 +186,20 @@ def _flat(states: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.zeros((0, 0))
     seen = np.concatenate(arrays, 1)
     return seen / np.maximum(seen.std(0), 1e-6)
+
+
+def _heeding(known: _Known, opened: Opened) -> Finding:
+    policy, seed, sets = opened.algorithm.policy, opened.settings.evaluation.seed, known.data.sets
+    if INSTRUCTION not in policy.spec.observation:
+        return skipped("heeding", "the policy is told nothing in words")
+    others = told_otherwise([episode for of in sets.values() for episode in of.episodes])
+    if others is None:
+        return skipped("heeding", "all episodes have the same instruction")
+    found = {}
+    for name, of in sets.items():
+        other, others = others[: len(of.episodes)], others[len(of.episodes) :]
+        found[name] = heeding(*(replay(policy, opened.params, episodes, seed) for episodes in (of.episodes, other)))
+    return heeding_finding(found)
 
 
 def _copying(known: _Known) -> Finding:

@@ -8,7 +8,7 @@ from typing import Any
 from jaxrl import config as configs
 from jaxrl.cli import run as runs
 
-CHECKS = ("overfit", "open_loop", "closed_loop", "modes", "copying")
+CHECKS = ("overfit", "open_loop", "closed_loop", "modes", "copying", "heeding")
 _COLOUR = {"pass": "green", "warn": "yellow", "fail": "red", "skipped": "dim"}
 
 

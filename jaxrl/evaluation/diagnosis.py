@@ -145,6 +145,22 @@ def copying_finding(repeating: Mapping[str, Any], listening: Mapping[str, Any] |
     return Finding("copying", "pass", figure, details=details)
 
 
+def heeding_finding(sets: Mapping[str, Mapping[str, Any]]) -> Finding:
+    """Of `heeding` of each data set."""
+    name, least = min(sets.items(), key=lambda pair: pair[1]["difference"]["value"])
+    more = least["difference"]
+    bounds = "" if more["low"] is None else f" [{100 * more['low']:.2g}, {100 * more['high']:.2g}]"
+    apart = f"{_percent(least['own'])} of range as told, {100 * more['value']:.2g}{bounds} points more under another instruction"
+    figure = f"{name}, {least['episodes']} episodes: mean error {apart}"
+    if more["low"] is not None and more["low"] > 0:
+        return Finding("heeding", "pass", figure, details=dict(sets))
+    advice = (
+        "it does not listen to its instruction: what is seen may tell the task already, as where each scene has one; more tasks in one "
+        "scene, instructions in other words, or a language model that has learnt to read"
+    )
+    return Finding("heeding", "warn", figure, advice, dict(sets))
+
+
 def to_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Plain JSON."""
     return [json.loads(json.dumps(one._asdict(), allow_nan=False)) for one in findings]

@@ -92,7 +92,14 @@ def found(folder: Path) -> dict[str, str]:
 
 def test_a_run_that_is_well_passes(folder, capsys):
     assert main(["diagnose", str(folder / "run")]) == 0
-    assert found(folder / "run") == {"overfit": "pass", "open_loop": "pass", "closed_loop": "pass", "modes": "pass", "copying": "pass"}
+    assert found(folder / "run") == {
+        "overfit": "pass",
+        "open_loop": "pass",
+        "closed_loop": "pass",
+        "modes": "pass",
+        "copying": "pass",
+        "heeding": "skipped",
+    }
     told = capsys.readouterr().out
     assert "success, N = " in told and "held out" in told and "what to do" in told
     for name in ("diagnosis.png", "actions.png"):
@@ -117,7 +124,10 @@ def test_a_config_alone_tells_whether_it_can_learn(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", "--checks", "overfit,mode"], "there is no check 'mode'; there are overfit, open_loop, closed_loop, modes, copying"),
+        (
+            ["run", "--checks", "overfit,mode"],
+            "there is no check 'mode'; there are overfit, open_loop, closed_loop, modes, copying, heeding",
+        ),
         (["run", "--updates", "0"], "--updates is 0, but must be at least 1"),
         ([], "takes the folder of a run, or --config and an experiment file"),
         (["--config", "experiment.py", "--best"], "an experiment file has no checkpoints"),

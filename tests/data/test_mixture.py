@@ -137,11 +137,14 @@ def test_goals_are_of_the_episode_and_words_become_tokens(folder):
         (seen,) = [n for n in range(34) if np.array_equal(shown[n], goal)]
         assert of[seen] // 1000 == count // 1000 and (of[seen] > count or count % 1000 == LENGTHS[count // 1000] - 1)
         text = f"task {count // 1000 % 3}".encode()
-        np.testing.assert_array_equal(batch["observation"]["task/instruction"][row], [byte + 1 for byte in text] + [0, 0])
-        np.testing.assert_array_equal(batch["observation"]["task/instruction_mask"][row], [1] * 6 + [0, 0])
+        np.testing.assert_array_equal(batch["observation"]["task/instruction"][row], [byte + 1 for byte in text] + [-1, -1])
     columns = {name: of for name, of in OWN.items() if not name.startswith("task")}
     with pytest.warns(UserWarning, match=r"sets.made: has no instruction"):
-        assert not open_mixture(mixture(folder, columns, tokens=tokens)).batch([0])["observation"]["task/instruction_mask"].any()
+        assert (open_mixture(mixture(folder, columns, tokens=tokens)).batch([0])["observation"]["task/instruction"] == -1).all()
+    with pytest.raises(ValueError, match="'task 0' has 6 tokens, but there is room for 5; raise tokens.length or set tokens.cut"):
+        open_mixture(mixture(folder, tokens=Tokenise(length=5))).batch(range(34))
+    cut = open_mixture(mixture(folder, tokens=Tokenise(length=5, cut=True)))
+    assert (cut.batch(range(34))["observation"]["task/instruction"] >= 0).all() and cut.cut == 34
 
 
 def test_samples_are_made_different_in_training_alone(folder):
@@ -164,15 +167,15 @@ def test_a_config_of_plain_sections_is_one_of_dataclasses(folder):
     section = {
         "sets": {"made": {"path": str(folder), "columns": OWN, "transforms": [DELTA], "idle": {"moving": [0]}, "by": {"temperature": 2.0}}},
         "goal": {"cameras": ["front"]},
-        "tokens": {"length": 4},
+        "tokens": {"length": 8},
         "augment": [{"name": "shift", "pixels": 1}],
         "images": {"size": 8},
         "batch_size": 4,
     }
     built = configs.build(Config, section)
-    assert built.sets["made"].by == By(temperature=2.0) and built.tokens == Tokenise(length=4)
+    assert built.sets["made"].by == By(temperature=2.0) and built.tokens == Tokenise(length=8)
     source, spec, *_ = dataset_source(built)
-    assert spec.observation["task/instruction"].shape == (4,) and spec.observation["task/goal_image/front"].shape == (1, 8, 8, 3)
+    assert spec.observation["task/instruction"].shape == (8,) and spec.observation["task/goal_image/front"].shape == (1, 8, 8, 3)
     assert next(batches(built))["action"].shape == (4, 1, 2)
     source.close()
     assert configs.build(Config, configs.plain(built)) == built

@@ -99,6 +99,12 @@ def test_after_an_error_the_same_batch_is_asked_for_again(sets):
     source.close()
 
 
+def test_a_chunk_longer_than_every_episode_is_refused_once_that_is_known(sets):
+    assert len(take(config(horizon=9), 12)) == 12  # one episode has 9 steps
+    with pytest.raises(ValueError, match="horizon: a chunk of 10 reaches over 10 steps, but the longest episode has 9; shorten it"):
+        take(config(horizon=10), 12)
+
+
 def test_a_bad_episode_ends_it_or_is_counted(sets):
     sets["made"] = dataset(LENGTHS, bad=(4,))
     with pytest.raises(BadEpisode, match=r"made/1.0.0, episode 4: state is not there"):

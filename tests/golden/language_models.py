@@ -7,7 +7,6 @@ said of the next token, slopes of the sum of it with random factors, and tokens 
 parameters of the published sizes are those of models without memory.
 """
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from transformers import (  # noqa: E402
     LlamaForCausalLM,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
-    __version__,
 )
 
 TEXT: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "head_dim": 8, "pad_token_id": 0, "eos_token_id": None}
@@ -129,15 +127,14 @@ def seeing(name: str) -> dict[str, np.ndarray]:
     return {f"{name}/{part}": np.asarray(x) for part, x in (found | slopes(model, counted, name)).items()}
 
 
-def main(path: str) -> None:
+def main() -> None:
     torch.manual_seed(0)
     found = text("gemma", GemmaForCausalLM(GEMMA)) | text("llama", LlamaForCausalLM(LLAMA)) | seeing("paligemma")
     with torch.device("meta"):
         counts = {name: make(config).num_parameters() for name, (make, config) in PUBLISHED.items()}
     found["published"], found["counts"] = np.array(list(counts)), np.array(list(counts.values()))
-    found["versions"] = np.array([f"torch {torch.__version__}", f"transformers {__version__}", f"numpy {np.__version__}"])
-    np.savez_compressed(path, **found)
+    named.write(__file__, found, "torch", "transformers")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else str(Path(__file__).with_suffix(".npz")))
+    main()

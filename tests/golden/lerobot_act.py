@@ -7,8 +7,6 @@ and their slopes. 0.4.4 divides the L1 by all elements, padded ones too, so wher
 versions, which divide by those that are not.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import named
@@ -81,7 +79,7 @@ def told(made: ACTPolicy, batch: dict[str, torch.Tensor], padded: torch.Tensor, 
     return {f"{name}/{part}": value for part, value in found.items()}
 
 
-def main(path: str) -> None:
+def main() -> None:
     none = torch.zeros(BATCH, CHUNK, dtype=torch.bool)
     some = torch.arange(CHUNK)[None] >= torch.tensor([8, 5, 1])[:, None]
     state = {"observation.state": PolicyFeature(FeatureType.STATE, (STATE,))}
@@ -96,8 +94,8 @@ def main(path: str) -> None:
     mean, deviation = (torch.tensor(x)[None, :, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     seen = {"observation.state": vectors["observation.state"], "observation.images.a": (pixels - mean) / deviation}
     found |= told(policy(state | camera, n_vae_encoder_layers=1, n_decoder_layers=1), seen, some, "pictures_padded")
-    np.savez_compressed(path, **found)
+    named.write(__file__, found, "lerobot", "torch")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else str(Path(__file__).with_suffix(".npz")))
+    main()

@@ -5,12 +5,10 @@
 The tests of U-Net, samplers and objective compare. Parameters are under their names in torch.
 """
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+import named
 import numpy as np
 import torch
 from torch import library as operators
@@ -22,8 +20,6 @@ for signature in ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tenso
     except RuntimeError:  # it does fit
         pass
 
-import diffusers  # noqa: E402
-import lerobot  # noqa: E402
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler  # noqa: E402
 from diffusers.schedulers import scheduling_ddpm  # noqa: E402
 from lerobot.configs.types import FeatureType, PolicyFeature  # noqa: E402
@@ -157,10 +153,7 @@ def main() -> None:
         scheduler = DDPMScheduler(100, beta_schedule=name)
         keep(f"schedule/{name}/betas", scheduler.betas)
         keep(f"schedule/{name}/alpha_bar", scheduler.alphas_cumprod)
-    versions = {"lerobot": lerobot.__version__, "diffusers": diffusers.__version__, "torch": torch.__version__}
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".npz")
-    np.savez_compressed(file, versions=json.dumps(versions), **found)
-    print(file, file.stat().st_size, versions)
+    named.write(__file__, found, "lerobot", "diffusers", "torch")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@
 `tests/networks/test_transformer_denoiser.py` compares. Parameters are under their names in torch.
 """
 
-import json
 import math
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
+import named
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -92,9 +90,7 @@ def main() -> None:
         keep(f"{name}/loss", loss)
         for part in GRADIENTS:
             keep(f"{name}/gradient/{part}", dict(network.named_parameters())[part].grad)
-    file, versions = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".npz"), {"torch": torch.__version__}
-    np.savez_compressed(file, versions=json.dumps(versions), **found)
-    print(file, file.stat().st_size, versions)
+    named.write(__file__, found, "torch")
 
 
 if __name__ == "__main__":

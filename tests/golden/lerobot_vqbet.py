@@ -5,10 +5,7 @@
 `tests/objectives/test_vqbet_golden.py` compares. Parameters are under their names in torch.
 """
 
-import json
-import sys
-from pathlib import Path
-
+import named
 import numpy as np
 import torch
 from torch import library as operators
@@ -20,7 +17,6 @@ for signature in ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tenso
     except RuntimeError:  # it does fit
         pass
 
-import lerobot  # noqa: E402
 from lerobot.configs.types import FeatureType, PolicyFeature  # noqa: E402
 from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig  # noqa: E402
 from lerobot.policies.vqbet.modeling_vqbet import MLP, VQBeTModel  # noqa: E402
@@ -144,10 +140,7 @@ def main() -> None:
     shorter = model(1, 3).eval()
     shorter.load_state_dict(shared, strict=False)
     loss(shorter)
-    versions = {"lerobot": lerobot.__version__, "torch": torch.__version__}
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".npz")
-    np.savez_compressed(file, versions=json.dumps(versions), **found)
-    print(file, file.stat().st_size, versions)
+    named.write(__file__, found, "lerobot", "torch")
 
 
 if __name__ == "__main__":

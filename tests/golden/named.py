@@ -1,9 +1,22 @@
 """Weights at random that follow from their names alone, so that golden files need not hold them; numpy is all this needs."""
 
+import json
+import sys
 import zlib
 from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+
+def write(script: str, found: Mapping[str, Any], *peers: str) -> None:
+    """All that a script found, and of which versions of its peers, into the file that its command names, or else beside it."""
+    file = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(script).with_suffix(".npz")
+    versions = {name: version(name) for name in peers}
+    np.savez_compressed(file, versions=json.dumps(versions), **found)
+    print(file, file.stat().st_size, versions)
 
 
 def draws(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -5,9 +5,7 @@
 Weights follow from their names (`named.py`). `tests/networks/vision` compares: features, and slopes of their sum with random factors.
 """
 
-import sys
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import named
@@ -67,7 +65,7 @@ def resnet(name: str, norm: Any, stages: int, pictures: torch.Tensor) -> dict[st
     return told(filled(body, "resnet/"), body(pictures).permute(0, 2, 3, 1), name)
 
 
-def main(path: str) -> None:
+def main() -> None:
     found = resnet("resnet_batch", FrozenBatchNorm2d, 3, torch.from_numpy(named.draws("pictures", (2, 3, 40, 33))))
     found |= resnet("resnet_group", None, 2, torch.from_numpy(named.draws("pictures", (2, 3, 40, 33))))
     pictures = torch.from_numpy(named.draws("squares", (2, 3, 24, 24)))
@@ -89,8 +87,8 @@ def main(path: str) -> None:
 
     pool = filled(SpatialSoftmax((6, 4, 5), num_kp=3), "pool/")
     found |= told(pool, pool(torch.from_numpy(named.draws("map", (2, 6, 4, 5)))), "pool")
-    np.savez_compressed(path, **found)
+    named.write(__file__, found, "torch", "torchvision", "transformers", "lerobot")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else str(Path(__file__).with_suffix(".npz")))
+    main()

@@ -10,9 +10,10 @@ import numpy as np
 
 from jaxrl.types import ArraySpec
 from jaxrl_data.transforms.interface import Sample, Spec
-from jaxrl_data.transforms.keys import INSTRUCTION, trained
+from jaxrl_data.transforms.keys import CUT, INSTRUCTION, trained
 
 Encode = Callable[[str], Sequence[int]]
+NO_TOKEN = -1
 
 
 def _several(names: Any) -> tuple[str, ...]:
@@ -84,7 +85,7 @@ def _encoder(path: str, arguments: tuple[str, ...]) -> Encode:
 
 @dataclass(frozen=True)
 class Tokenise:
-    """The instruction as int32 [length], padded with `padding` and cut off behind `length`; "..._mask" is 1 on its tokens.
+    """The instruction as int32 [length], -1 where there is no token. One with more tokens is refused, or with `cut` cut off and counted.
 
     `path` names a function, module.function, that is called with `arguments` and returns what makes ids of a text. A sample without an
     instruction has an empty one.
@@ -93,7 +94,7 @@ class Tokenise:
     path: str = "jaxrl_data.transforms.instruction.byte_ids"
     arguments: tuple[str, ...] = ()
     length: int = 64
-    padding: int = 0
+    cut: bool = False
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -107,14 +108,18 @@ class Tokenise:
         text = sample.get(INSTRUCTION, "")
         if not isinstance(text, str):
             return sample
-        found = _encoder(self.path, self.arguments)(text)[: self.length]
-        ids = np.full(self.length, self.padding, np.int32)
-        ids[: len(found)] = found
-        mask = (np.arange(self.length) < len(found)).astype(np.float32)
-        return {**sample, INSTRUCTION: ids, f"{INSTRUCTION}_mask": mask}
+        found = _encoder(self.path, self.arguments)(text)
+        over = len(found) > self.length
+        if over and not self.cut:
+            raise ValueError(
+                f"{text!r} has {len(found)} tokens, but there is room for {self.length}; raise tokens.length or set tokens.cut"
+            )
+        ids = np.full(self.length, NO_TOKEN, np.int32)
+        ids[: len(found)] = found[: self.length]
+        return {**sample, INSTRUCTION: ids} | ({CUT: text} if over else {})
 
     def inverse(self, sample: Sample) -> Sample:
         return sample
 
     def spec(self, before: Spec) -> Spec:
-        return {**before, INSTRUCTION: ArraySpec((self.length,), "int32"), f"{INSTRUCTION}_mask": ArraySpec((self.length,))}
+        return {**before, INSTRUCTION: ArraySpec((self.length,), "int32")}

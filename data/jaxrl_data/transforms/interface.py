@@ -4,8 +4,7 @@ A sample is one row of a batch: a flat dict of numpy arrays by house names,
 
     observation/state/<group>     float32 [history, D]
     observation/image/<camera>    uint8 [history, height, width, channels]; before `decode`, a list of encoded images
-    observation/task/instruction  str, or token ids once tokenised
-    observation/task/instruction_mask   float32 [length], once tokenised
+    observation/task/instruction  str, or once tokenised int32 [length], -1 where there is no token
     observation/task/goal_image/<camera>   [1, ...], as an image
     observation/depth/<camera>    uint16 or float32 [history, height, width, 1], as it is stored
     action                        float32 [horizon, A]
@@ -13,6 +12,7 @@ A sample is one row of a batch: a flat dict of numpy arrays by house names,
     present/<name>                float32 [history], 0 where an observation repeats what was before, or the camera is not there
     reference/<...>               what the inverse of a transform needs of the observation as it was; a policy does not look at it
     name                          str, of the episode and the step: for messages, not for batches
+    cut                           the instruction, where it had more tokens than there is room for
     held_out                      True in validation: nothing is drawn at random but goals
     room                          {name: array} of the batch's row, where an image may be written at once; see `keys.room`
 

@@ -21,6 +21,7 @@ DEPTH = "observation/depth/"
 GOAL = "observation/task/goal_image/"
 ROOM = "room"
 HELD_OUT = "held_out"
+CUT = "cut"
 
 
 def room(sample: Sample, key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
