@@ -77,7 +77,7 @@ class _Line:
         message.header.revision, message.header.session, message.header.sequence = 1, self.session, sequence
         message.header.model_hash, message.header.spec_hash = self.hashes
 
-    def call(self, name: str, message: Message, kind: type[M], seconds: float) -> M:
+    def call(self, name: str, message: Message | bytes, kind: type[M], seconds: float) -> M:
         """The answer; raises CallError."""
         try:
             answer = codec.parse(kind, self._calls[name](message, timeout=max(seconds, 1e-3)))
@@ -91,8 +91,8 @@ class _Line:
         return answer
 
 
-def _bytes_of(message: Message) -> bytes:
-    return message.SerializeToString()
+def _bytes_of(message: Message | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 def stamp(into: values_pb2.Stamp) -> None:
@@ -127,15 +127,15 @@ def remote_policy(channel: grpc.Channel, seconds: float = SPEC_DEADLINE) -> Poli
         message.captured.monotonic_ns = round(1e9 * request.captured)
         names = {array.name for array in spec.observation} | set(spec.texts)
         read = {name: value for name, value in observation.items() if name in names}
-        try:
-            check_observation(read, spec)
-            codec.encode_observation(read, message.observation)
-        except WireError as error:
-            raise CallError(f"Infer: {error}") from None
         if request.prefix is not None and spec.takes_prefix:
             codec.encode("prefix", request.prefix.astype(spec.action.dtype), message.prefix.actions)
             message.prefix.known, message.prefix.delay = request.known, request.delay
-        reply = line.call("Infer", message, policy_pb2.InferReply, seconds)
+        try:
+            check_observation(read, spec)
+            data = codec.serialize_with(message, "observation", read)
+        except WireError as error:
+            raise CallError(f"Infer: {error}") from None
+        reply = line.call("Infer", data, policy_pb2.InferReply, seconds)
         if (reply.request, reply.epoch, reply.step) != (message.header.sequence, request.epoch, request.step):
             raise CallError(f"Infer: the answer is to request {reply.request}, not {message.header.sequence}")
         try:

@@ -121,6 +121,19 @@ def test_observations():
         codec.decode_observation(message)
 
 
+@hypothesis.given(st.dictionaries(st.text("abc/", min_size=1, max_size=9), st.sampled_from(["text", "jpeg", *DTYPES]), max_size=5))
+def test_bytes_that_are_put_together_are_those_of_the_message(kinds):
+    rng = np.random.default_rng(0)
+    others = {"text": "lift the cube" * 40, "jpeg": codec.jpeg(SMALL)}
+    seen = {name: others[kind] if kind in others else rng.random((3, 2, 5))[:, :, ::2].astype(kind) for name, kind in kinds.items()}
+    whole = policy_pb2.InferRequest(epoch=3, step=7)
+    whole.header.session, whole.header.sequence = "a", 1
+    data = codec.serialize_with(whole, "observation", seen)
+    codec.encode_observation(seen, whole.observation)
+    whole.observation.SetInParent()
+    assert codec.parse(policy_pb2.InferRequest, data) == whole
+
+
 def test_headers():
     good = dict(session="a", sequence=1, model_hash=bytes(32), spec_hash=b"")
     codec.check_header(values_pb2.Header(**good))

@@ -1,4 +1,4 @@
-"""Run by the Python of an environment that has jaxrl-client and no JAX: all modules, a message over a socket, and a robot that is driven."""
+"""Run by the Python of an environment that has jaxrl-client and no JAX: all modules, a message over a socket, a robot that is driven."""
 
 import importlib
 import pkgutil
