@@ -24,9 +24,9 @@ class _World:
 
     def __init__(self, answer=lambda reply: reply):
         self.policy, self.robot = services.Policy(path, answer), services.Robot()
-        self.policy_server, policy_at = services.serve(self.policy)
+        self.policy_server, self.policy_at = services.serve(self.policy)
         self.robot_server, self.robot_at = services.serve(self.robot)
-        self.channels = channels.channel(policy_at), channels.channel(self.robot_at)
+        self.channels = channels.channel(self.policy_at), channels.channel(self.robot_at)
         self.ends = remote.remote_policy(self.channels[0]), remote.remote_robot(self.channels[1])
 
     def run(self, seconds, **more):
@@ -77,6 +77,29 @@ def test_a_policy_server_that_is_killed_stops_the_robot(world):
     assert any("UNAVAILABLE" in line for line in _lines(summary)) and any(line.startswith("stopped: ") for line in _lines(summary))
     assert one.robot.reason in (Fault.STARVED.value, Fault.STALE.value)
     np.testing.assert_array_equal(one.robot.commands[-1][1], summary.state.filter.motion.position.astype(np.float32))
+
+
+def test_a_policy_server_that_comes_back_moves_nothing_until_an_operator_resets(world):
+    one, orders, stood = world(), queue.SimpleQueue(), []
+
+    def act(moment):
+        if len(one.robot.commands) == 15:
+            one.policy_server.stop(0).wait()
+        if moment.state.phase == control.Phase.STOPPED and moment.state.filter.mode == Mode.LATCHED:
+            stood.append(len(one.robot.commands))
+            if len(stood) == 1:
+                one.policy_server, _ = services.serve(one.policy, address=one.policy_at)
+            elif len(stood) == 40:
+                one.robot.ResetLatch(None, None)
+                orders.put(Order.RESET)
+        if stood and len(one.robot.commands) > stood[0] + 30:
+            orders.put(Order.END)
+
+    summary = one.run(12.0, on_tick=act, orders=orders)
+    assert "operator: end" in _lines(summary) and summary.state.epoch == 2, _lines(summary)
+    assert set(stood[:40]) == {stood[0]}  # forty ticks with a server that is there, and not one command
+    jump = np.abs(one.robot.commands[stood[0]][1] - one.robot.commands[stood[0] - 1][1])
+    assert jump.max() <= 2.0 * LIMITS.period
 
 
 def test_a_robot_that_stops_by_itself_is_not_driven_on(world):
