@@ -104,6 +104,8 @@ class Tick(NamedTuple):
 class Control(NamedTuple):
     """Pure functions of one client. `now` is monotonic."""
 
+    config: Config
+    limits: Limits
     init: Callable[[], State]
     tick: Callable[..., tuple[State, Tick]]  # (state, now, seen, stop=Fault.NONE)
     answered: Callable[[State, float, Chunk], tuple[State, str]]  # -> what became of it
@@ -209,7 +211,10 @@ def control(config: Config, limits: Limits, forward_kinematics: ForwardKinematic
         if (chunk.epoch, chunk.step, chunk.captured) != (flight.epoch, flight.step, flight.captured):
             return _failure(state, now, f"the answer to request {chunk.request} is to another observation")
         state = state._replace(flight=None, failures=0, latency=latency.observed(config.timing, state.latency, now - flight.sent))
-        queue, verdict = merge(state.queue, chunk)
+        queue = state.queue
+        if len(queue.actions) and now - float(queue.captured[0]) > limits.max_age:
+            queue = chunks.empty(queue.epoch, config.size)._replace(step=queue.step, newest=queue.newest)  # no part of any mean
+        queue, verdict = merge(queue, chunk)
         if verdict == Verdict.USED:
             state = state._replace(queue=queue, asked=chunk.step)
         return state, f"request {chunk.request}: {verdict.value}"
@@ -259,7 +264,7 @@ def control(config: Config, limits: Limits, forward_kinematics: ForwardKinematic
             raise ValueError(f"the client is {state.phase.value}; only what an operator took over is given back")
         return _anew(state, Phase.WAITING)
 
-    return Control(init, tick, answered, failed, reset, take_over, give_back)
+    return Control(config, limits, init, tick, answered, failed, reset, take_over, give_back)
 
 
 def _check(config: Config, limits: Limits) -> None:

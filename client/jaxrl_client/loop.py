@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxrl_client import pacing
-from jaxrl_client.chunks import Chunk
+from jaxrl_client.chunks import Chunk, Merge
 from jaxrl_client.codec import Value
 from jaxrl_client.control import Control, Phase, Request, State, Tick
 from jaxrl_client.remote import CallError, Policy, Refused, Robot, Shown
 from jaxrl_client.safety import Fault, Mode
+from jaxrl_client.spec import differences, limit_differences
 
 RESET_DEADLINE = 5.0  # seconds
 
@@ -66,9 +67,11 @@ def run(
     quick.
 
     Raises:
+        ValueError: policy, robot and limits are not of the same numbers, names, units, or rate.
         CallError: the robot cannot be seen at the start.
     """
-    period = 1.0 / robot.spec.rate
+    _check(policy, robot, control)
+    period = control.limits.period
     orders = queue.SimpleQueue() if orders is None else orders
     asker = _asker(policy, texts)
     shown, heard = robot.observe(RESET_DEADLINE), time.monotonic()
@@ -109,6 +112,16 @@ def run(
         if not told:
             _stop(robot, "the client ends")
     return Summary(state, pacing.timing(late, pace.missed), tuple(events))
+
+
+def _check(policy: Policy, robot: Robot, control: Control) -> None:
+    wrong = differences(policy.spec, robot.spec) + limit_differences(control.limits, robot.spec)
+    if control.config.horizon != policy.spec.horizon:
+        wrong.append(f"horizon: the policy's is {policy.spec.horizon}, but the client expects {control.config.horizon}")
+    if control.config.merging.merge == Merge.REAL_TIME and not policy.spec.takes_prefix:
+        wrong.append("merge: the policy cannot be told of the chunk in flight, which real-time chunking needs")
+    if wrong:
+        raise ValueError("these do not go together:\n" + "\n".join(wrong))
 
 
 def _patience(period: float) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxrl_client import codec
 from jaxrl_client.codec import CAPS, WireError
+from jaxrl_client.limits import Limits
 from jaxrl_client.protos import policy_pb2, robot_pb2, values_pb2
 
 RATE = 1e-3  # relative difference of two rates that counts as none
@@ -125,6 +126,22 @@ def differences(policy: PolicySpec, robot: RobotSpec) -> list[str]:
         found.append(f"rate: the policy's steps are of {policy.rate:g} Hz, the robot's of {robot.rate:g} Hz")
     if policy.profile != robot.profile:
         found.append(f"profile: the policy's is {policy.profile!r}, the robot's {robot.profile!r}")
+    return found
+
+
+def limit_differences(limits: Limits, robot: RobotSpec) -> list[str]:
+    """Why a filter with these limits must not command this robot; [] where it may."""
+    size, found = robot.action.shape[-1], []
+    if abs(1 / limits.period - robot.rate) > RATE * robot.rate:
+        found.append(f"period: the limits are of {1 / limits.period:g} Hz, the robot of {robot.rate:g} Hz, so its speeds would be others")
+    if len(limits.names) != size or (robot.action.names and robot.action.names != limits.names):
+        return [*found, f"names: the limits are of {limits.names}, the robot's action is {robot.action.names or size}"]
+    declared = {"lower": robot.action.of_each("low", size), "upper": robot.action.of_each("high", size)}
+    declared |= {field: getattr(robot, field) for field in ("velocity", "acceleration", "jerk") if getattr(robot, field)}
+    for field, allowed in declared.items():
+        for name, ours, theirs in zip(limits.names, limits.of_each(field), allowed, strict=True):
+            if (ours < theirs) if field == "lower" else (ours > theirs):
+                found.append(f"{name}: {field} is {ours:g}, beyond the robot's own {theirs:g}")
     return found
 
 

@@ -96,6 +96,23 @@ def test_answers_that_are_there_twice_and_out_of_order_are_used_once_and_in_orde
     np.testing.assert_allclose(commands, path(np.arange(len(commands))), atol=1e-9)
 
 
+@pytest.mark.parametrize("merge", Merge)
+def test_after_an_outage_what_was_too_old_has_no_part_in_what_comes(merge):
+    """Held for a while, for the queue was too old, it goes on with a fresh answer from the step where it was."""
+    limits = replace(LIMITS, max_age=1.5, patience=1.5)
+    machine = control(replace(CONFIG, merging=chunks.Config(merge)), limits)
+
+    def answers(request):
+        return [] if 101 < request.sent < 103 else [(0.05, chunk(request))]
+
+    story = tell(machine, answers, 6.0, limits=limits)
+    assert_safe(story)
+    held = sum(moment.tick.decision.held for moment in story.moments if moment.tick.decision is not None)
+    assert _last(story).phase == Phase.RUNNING and held > 10
+    assert _last(story).queue.step == len(_commands(story)) - held
+    np.testing.assert_allclose(_commands(story)[-50:], path(_last(story).queue.step + np.arange(-50, 0)), atol=1e-9)
+
+
 def test_t1_a_late_answer_is_never_executed():
     late = []
 

@@ -2,12 +2,13 @@
 
 import queue
 import time
+from dataclasses import replace
 
 import grpc
 import numpy as np
 import pytest
 
-from jaxrl_client import channels, codec, control, loop, pacing, remote
+from jaxrl_client import channels, chunks, codec, control, loop, pacing, remote
 from jaxrl_client.loop import Order
 from jaxrl_client.protos import policy_pb2, policy_pb2_grpc
 from jaxrl_client.remote import CallError
@@ -63,6 +64,19 @@ def test_a_policy_drives_a_robot_and_the_end_is_a_stop(world):
     assert one.policy.resets == [(1, "swing")]
     assert set(one.policy.seen[0]) == {"state/q", "task/instruction"}  # and not the image that it does not read
     assert one.robot.reason == "the client ends" and one.robot.mode != services.robot_pb2.READY
+
+
+def test_what_does_not_go_together_is_not_begun(world):
+    one = world()
+    slow = control.control(CONFIG, replace(LIMITS, period=0.04, max_age=2.0))
+    with pytest.raises(ValueError, match="do not go together:\nperiod: the limits are of 25 Hz"):
+        loop.run(*one.ends, slow, TEXTS, 1.0)
+    real_time = control.control(replace(CONFIG, merging=chunks.Config(chunks.Merge.REAL_TIME)), LIMITS)
+    with pytest.raises(ValueError, match="cannot be told of the chunk in flight"):
+        loop.run(*one.ends, real_time, TEXTS, 1.0)
+    with pytest.raises(ValueError, match="horizon: the policy's is 50, but the client expects 40"):
+        loop.run(*one.ends, control.control(replace(CONFIG, horizon=40), LIMITS), TEXTS, 1.0)
+    assert not one.robot.commands
 
 
 def test_a_policy_server_that_is_killed_stops_the_robot(world):

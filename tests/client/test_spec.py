@@ -7,6 +7,7 @@ import pytest
 
 from jaxrl_client import codec, spec
 from jaxrl_client.codec import WireError
+from jaxrl_client.limits import Limits
 from jaxrl_client.protos import policy_pb2, robot_pb2, values_pb2
 from jaxrl_client.spec import ArraySpec, PolicySpec, RobotSpec
 
@@ -104,3 +105,24 @@ def test_names_that_are_there_twice_are_refused():
     message.observation.append(message.observation[0])
     with pytest.raises(WireError, match="twice"):
         spec.robot_spec(message)
+
+
+LIMITS = Limits(("shoulder", "gripper"), (-1.0, 0.0), (1.0, 1.0), (1.5,), 0.02)
+
+
+@pytest.mark.parametrize(
+    "limits, robot, said",
+    [
+        (dict(period=0.01), {}, "period: the limits are of 100 Hz, the robot of 50 Hz"),
+        (dict(names=("gripper", "shoulder")), {}, "names: the limits are of"),
+        (dict(names=("a",), lower=(0.0,), upper=(1.0,)), {}, "names"),
+        (dict(lower=(-1.1, 0.0)), {}, "shoulder: lower is -1.1, beyond the robot's own -1"),
+        (dict(upper=(1.0, 1.2)), {}, "gripper: upper is 1.2"),
+        (dict(velocity=(3.0,)), {}, "shoulder: velocity is 3, beyond the robot's own 2"),
+        ({}, dict(acceleration=(5.0, 5.0)), "shoulder: acceleration is inf, beyond the robot's own 5"),
+    ],
+)
+def test_limits_of_another_robot_are_told(limits, robot, said):
+    assert spec.limit_differences(LIMITS, ROBOT) == []
+    found = spec.limit_differences(replace(LIMITS, **limits), replace(ROBOT, **robot))
+    assert any(said in line for line in found), found
