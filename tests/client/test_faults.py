@@ -97,20 +97,15 @@ def test_answers_that_are_there_twice_and_out_of_order_are_used_once_and_in_orde
 
 
 @pytest.mark.parametrize("merge", Merge)
-def test_after_an_outage_what_was_too_old_has_no_part_in_what_comes(merge):
-    """Held for a while, for the queue was too old, it goes on with a fresh answer from the step where it was."""
-    limits = replace(LIMITS, max_age=1.5, patience=1.5)
-    machine = control(replace(CONFIG, merging=chunks.Config(merge)), limits)
-
-    def answers(request):
-        return [] if 101 < request.sent < 103 else [(0.05, chunk(request))]
-
-    story = tell(machine, answers, 6.0, limits=limits)
+def test_what_is_too_old_has_no_part_in_what_comes(merge):
+    """Answers are so slow that the end of each chunk is too old: it is held meanwhile, and goes on with the next from where it was."""
+    limits = replace(LIMITS, max_age=1.05, patience=1.0)
+    config = replace(CONFIG, merging=chunks.Config(merge), timing=latency.Config(initial=0.02), executed_steps=20)
+    story = tell(control(config, limits), _good(0.5), 8.0, limits=limits)
     assert_safe(story)
     held = sum(moment.tick.decision.held for moment in story.moments if moment.tick.decision is not None)
-    assert _last(story).phase == Phase.RUNNING and held > 10
+    assert _last(story).phase == Phase.RUNNING and 20 < held < len(_commands(story)) / 2, (held, story.said[-3:])
     assert _last(story).queue.step == len(_commands(story)) - held
-    np.testing.assert_allclose(_commands(story)[-50:], path(_last(story).queue.step + np.arange(-50, 0)), atol=1e-9)
 
 
 def test_t1_a_late_answer_is_never_executed():
