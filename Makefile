@@ -7,7 +7,7 @@ ARGS ?=
 
 # What each installation holds; all share .venv.
 EXTRAS_train := envs
-EXTRAS_dev := envs,suite,bench,data,beam,vla,pusht,dev
+EXTRAS_dev := envs,suite,bench,data,beam,vla,serve,pusht,dev
 EXTRAS_bench := envs,suite,warp,adapters,bench
 EXTRAS_warp := warp
 
@@ -45,6 +45,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 client/jaxrl_client
 	$(BIN)/lint-imports
 
 # The scripts among the benchmarks, one after the other. Each ends with a JSON line, shown here; runs/benchmarks/ has all that it printed.
@@ -73,7 +74,8 @@ $(BIN)/pip:
 		+ "; choose one with make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 
-.venv/installed-%: setup.cfg setup.py constraints.txt | $(BIN)/pip
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --use-pep517 -c constraints.txt -e '.[$(EXTRAS_$*)]'
+.venv/installed-%: setup.cfg setup.py client/pyproject.toml constraints.txt | $(BIN)/pip
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --use-pep517 -c constraints.txt \
+		-e client -e '.[$(EXTRAS_$*)]'
 	$(if $(findstring pusht,$(EXTRAS_$*)),$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt gym-pusht)
 	@touch $@
