@@ -71,7 +71,11 @@ def test_a_run_trains_from_a_config_and_goes_on_as_if_it_had_not_stopped(tmp_pat
 def last(folder):
     """The last line of the metrics, but for what tells of time and of this process."""
     told = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    return {name: value for name, value in told.items() if not name.endswith(("seconds", "bytes")) and not name.startswith(("speed/", "memory/"))}
+    return {
+        name: value
+        for name, value in told.items()
+        if not name.endswith(("seconds", "bytes")) and not name.startswith(("speed/", "memory/"))
+    }
 
 
 OF_TWO_PROCESSES = """
