@@ -89,7 +89,8 @@ class Gate:
 
 
 def ask(policy, number, seconds=20.0, epoch=1):
-    return policy.infer(Request(number, epoch, number, time.monotonic(), None, 0, 0), tiny.seen(number), seconds).actions
+    now = time.monotonic()
+    return policy.infer(Request(number, epoch, number, now, now, now + seconds, None, 0, 0), tiny.seen(number), seconds).actions
 
 
 def test_sessions_do_not_share_what_they_remember(made):
