@@ -48,7 +48,7 @@ def _of_set(kept: Mapping[str, Any] | None, name: str | None) -> Any:
         return None
     if name is None and len(kept) == 1:
         (name,) = kept
-    if name not in kept:
+    if name is None or name not in kept:
         raise ValueError(f"--data {name or ''}: the run learnt from {', '.join(kept)}; name the one of this robot")
     return kept[name]
 

@@ -68,7 +68,8 @@ def spec_to_json(spec: wire.PolicySpec) -> dict[str, Any]:
 
 def _spec(fields: Mapping[str, Any]) -> wire.PolicySpec:
     def array(of: Mapping[str, Any]) -> wire.ArraySpec:
-        return wire.ArraySpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in of.items()})
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in of.items()}
+        return wire.ArraySpec(**values)
 
     arrays = {"observation": tuple(map(array, fields["observation"])), "action": array(fields["action"]), "texts": tuple(fields["texts"])}
     return wire.PolicySpec(**{**fields, **arrays})
@@ -182,6 +183,8 @@ def as_read(name: str, observation: Mapping[str, Any], shape: list[int], dtype: 
     """One array as the compiled form takes it; raises ValueError."""
     if name not in observation:
         raise ValueError(f"{name}: is missing in what the policy reads")
+    if isinstance(observation[name], bytes):
+        raise ValueError(f"{name}: is an encoded image, which this policy does not decode; send it as uint8")
     array = np.asarray(observation[name])
     if array.shape != tuple(shape):
         raise ValueError(f"{name}: has the shape {array.shape}, but the policy reads {tuple(shape)}")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.export
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.deploy import artifact
@@ -69,6 +70,7 @@ def export(
     if artifact.platform() not in platforms:
         raise ValueError(f"platforms {', '.join(platforms)}: what is exported is tried out here, so add {artifact.platform()}")
     _check_forgets(policy)
+    meaning = _with_own_history(policy, meaning)
     spec = wire_spec(policy, meaning)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -126,7 +128,11 @@ def wire_spec(policy: Policy, meaning: Meaning) -> wire.PolicySpec:
     texts: tuple[str, ...] = ()
     if meaning.data is not None:
         texts = tuple(name for name in reads if name == INSTRUCTION)
-        reads = {name: _as_seen(name, width, reads.get(name)) for name, width in meaning.data["observation"].items()}
+        goals = {
+            name: ArraySpec(part.shape[-3:], "uint8") for name, part in reads.items() if name.startswith("task/") and name not in texts
+        }
+        history = int(meaning.data["history"])
+        reads = {name: _as_seen(name, width, reads.get(name), history) for name, width in meaning.data["observation"].items()} | goals
     arrays = tuple(_array(name, part) for name, part in reads.items())
     shared: dict[str, Any] = dict(horizon=spec.horizon, rate=rate, texts=texts, profile=meaning.profile, executed_steps=spec.executed_steps)
     action = _array("action", spec.action)
@@ -141,14 +147,22 @@ def wire_spec(policy: Policy, meaning: Meaning) -> wire.PolicySpec:
     return wire.PolicySpec(meaning.name, arrays, action, **shared)
 
 
-def _as_seen(name: str, width: int | None, read: ArraySpec | None) -> ArraySpec:
+def _as_seen(name: str, width: int | None, read: ArraySpec | None, history: int) -> ArraySpec:
     """A state or image before the transforms of the data: of the width that is kept, images of the size that is read."""
     if width is not None:
-        before = read.shape[:-1] if read else ()
-        return read if read and read.shape[-1] == width else ArraySpec((*before, width))
+        return read if read and read.shape[-1] == width else ArraySpec((*([history] if history > 1 else []), width))
     if read is None:
         raise ValueError(f"{name}: the policy reads no image of this name, so its size is not known")
     return ArraySpec(read.shape, "uint8")
+
+
+def _with_own_history(policy: Policy, meaning: Meaning) -> Meaning:
+    """What was learnt from steps before, too, is told without them where the policy itself keeps them (`jaxrl.policies.history`)."""
+    if meaning.data is None or meaning.data["history"] == 1:
+        return meaning
+    rank = {name: 1 if width is not None else 3 for name, width in meaning.data["observation"].items()}
+    one_step = any(len(part.shape) == rank[name] for name, part in policy.spec.observation.items() if name in rank)
+    return meaning._replace(data={**meaning.data, "history": 1}) if one_step else meaning
 
 
 def _array(name: str, part: ArraySpec) -> wire.ArraySpec:
@@ -233,7 +247,7 @@ def compared(policy: Policy, params: Params, made: Artifact, seen: Sequence[Seen
     for count, one in enumerate(seen):
         observation, reference = served.observe({name: artifact.plain(value) for name, value in one.items()})
         read = {name: artifact.as_read(name, observation, *of)[None] for name, of in made.manifest["reads"].items()}
-        key = jax.random.fold_in(jax.random.wrap_key_data(artifact.key_data(0), impl="threefry2x32"), count)[None]
+        key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(artifact.key_data(0)), impl="threefry2x32"), count)[None]
         chunk, carry, _ = act(params, read, carry, key)
         live = np.asarray(served.act(np.asarray(chunk[0]), reference), np.float64)
         exported, ours = made.act(one, ours, 0, count)

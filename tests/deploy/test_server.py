@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -251,3 +254,21 @@ def test_what_is_not_as_it_has_to_be_is_refused_by_name(made):
 def test_no_plain_text_to_another_machine(made):
     with pytest.raises(ValueError, match="is not on this machine"):
         asyncio.run(server.serve(made, "0.0.0.0:0"))
+
+
+def test_a_signal_ends_the_command(tmp_path):
+    tiny.written(tmp_path / "tiny")
+    words = [sys.executable, "-m", "jaxrl.cli.main", "serve", str(tmp_path / "tiny"), "--address", "127.0.0.1:0"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        told = process.stdout.readline()
+        assert told.startswith("tiny ") and "answers once it is compiled" in told
+        channel = channels.channel(told.partition(" at ")[2].partition(";")[0])
+        watched = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=30.0)
+        assert next(reply for reply in watched if reply[1] == 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=20)[0] == "ended\n" and process.returncode == 0
+        channel.close()
+    finally:
+        process.kill()
+        process.wait()
