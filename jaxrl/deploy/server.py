@@ -10,7 +10,7 @@ import logging
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -97,6 +97,7 @@ class Service:
         methods = {"GetSpec": self._get_spec, "Reset": self._reset, "Infer": self._infer}
         kinds = {"GetSpec": policy_pb2.PolicySpecRequest, "Reset": policy_pb2.ResetRequest, "Infer": policy_pb2.InferRequest}
         handlers = {name: grpc.unary_unary_rpc_method_handler(_guarded(name, kinds[name], method)) for name, method in methods.items()}
+        handlers["Control"] = grpc.stream_stream_rpc_method_handler(self._control)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     async def warm_up(self) -> None:
@@ -185,6 +186,20 @@ class Service:
         episode.sequence, episode.heard = request.header.sequence, time.monotonic()
         return await self._computed(request, context, episode, seen)
 
+    async def _control(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        """As `_infer`, of the newest request each time. What is refused ends the stream; what is too late is left out."""
+        newest = _Newest(requests)
+        try:
+            while (data := await newest.next()) is not None:
+                with contextlib.suppress(_Expired):
+                    yield (await self._infer(_parsed(policy_pb2.InferRequest, data), context)).SerializeToString()
+            return
+        except Exception as error:
+            code, text = _told("Control", error)
+        finally:
+            newest.close()
+        await context.abort(code, text)
+
     async def _computed(self, request: Any, context: Any, episode: _Episode, seen: dict[str, Any]) -> Any:
         asked, left = time.monotonic(), context.time_remaining()
         limits = [one for one in (left, request.budget_ms / 1e3 or None) if one is not None]
@@ -218,30 +233,73 @@ class Service:
         self._pending -= 1
 
 
+def _parsed(kind: Any, data: bytes) -> Any:
+    """A message with a header; raises WireError."""
+    request = codec.parse(kind, data)
+    codec.check_header(request.header)
+    return request
+
+
+def _told(name: str, error: Exception) -> tuple[grpc.StatusCode, str]:
+    """What a client is told of a fault: a code and one line, never a traceback."""
+    if isinstance(error, _Refused):
+        code, text = error.code, error.text
+    elif isinstance(error, (WireError, NotReadable)):
+        code, text = grpc.StatusCode.INVALID_ARGUMENT, str(error)
+    elif isinstance(error, _Expired):
+        code, text = grpc.StatusCode.DEADLINE_EXCEEDED, "it waited for longer than its sender does, and was not computed"
+    else:
+        number = secrets.token_hex(4)
+        log.error("fault %s in %s", number, name, exc_info=error)
+        code, text = grpc.StatusCode.INTERNAL, f"fault {number} of the server, whose log tells more"
+    log.debug("%s: %s: %s", name, code.name, text)
+    return code, text[:1000]
+
+
 def _guarded(name: str, kind: Any, method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[bytes, Any], Awaitable[bytes]]:
-    """Bytes to bytes; whatever happens is a code and one line."""
+    """Bytes to bytes; whatever goes wrong is a code and one line."""
 
     async def call(data: bytes, context: Any) -> bytes:
         try:
-            request = codec.parse(kind, data)
-            codec.check_header(request.header)
-            reply: bytes = (await method(request, context)).SerializeToString()
+            reply: bytes = (await method(_parsed(kind, data), context)).SerializeToString()
             return reply
-        except _Refused as refused:
-            code, text = refused.code, refused.text
-        except (WireError, NotReadable) as error:
-            code, text = grpc.StatusCode.INVALID_ARGUMENT, str(error)
-        except _Expired:
-            code, text = grpc.StatusCode.DEADLINE_EXCEEDED, "it waited for longer than its sender does, and was not computed"
-        except Exception:
-            number = secrets.token_hex(4)
-            log.exception("fault %s in %s", number, name)
-            code, text = grpc.StatusCode.INTERNAL, f"fault {number} of the server, whose log tells more"
-        log.debug("%s: %s: %s", name, code.name, text)
-        await context.abort(code, text[:1000])
+        except Exception as error:
+            code, text = _told(name, error)
+        await context.abort(code, text)
         raise AssertionError  # abort raises
 
     return call
+
+
+class _Newest:
+    """The newest request of a stream; those that it overtook are left out."""
+
+    def __init__(self, requests: AsyncIterator[bytes]) -> None:
+        self._data: bytes | None = None
+        self._arrived, self._ended = asyncio.Event(), False
+        self._reading = asyncio.ensure_future(self._read(requests))
+
+    async def _read(self, requests: AsyncIterator[bytes]) -> None:
+        try:
+            async for data in requests:
+                self._data = data
+                self._arrived.set()
+        finally:
+            self._ended = True
+            self._arrived.set()
+
+    async def next(self) -> bytes | None:
+        """None at the end of the stream."""
+        while self._data is None:
+            if self._ended:
+                return None
+            await self._arrived.wait()
+            self._arrived.clear()
+        data, self._data = self._data, None
+        return data
+
+    def close(self) -> None:
+        self._reading.cancel()
 
 
 class _TokenInterceptor(grpc.aio.ServerInterceptor):
@@ -257,8 +315,15 @@ class _TokenInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the call bears no token, or another one")
             raise AssertionError  # abort raises
 
-        made = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        return made(refuse)
+        async def refuse_stream(request: Any, context: Any) -> AsyncIterator[bytes]:
+            await refuse(request, context)
+            yield b""
+
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(refuse_stream)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(refuse_stream)
+        return grpc.unary_unary_rpc_method_handler(refuse)
 
 
 async def serve(

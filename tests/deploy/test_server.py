@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import queue
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from jaxrl.deploy import artifact, server
 from jaxrl_client import channels, codec, remote
 from jaxrl_client.control import Request
 from jaxrl_client.protos import policy_pb2
+from tests.client.test_channels import TOKEN, files  # noqa: F401
 from tests.deploy import tiny
 
 INFER = "/jaxrl.bridge.v1.PolicyService/Infer"
@@ -32,11 +34,11 @@ def made(tmp_path_factory):
 class Running:
     """A server in a thread of its own."""
 
-    def __init__(self, made, **fields):
+    def __init__(self, made, security=None, **fields):
         self._loop, self._opened = asyncio.new_event_loop(), threading.Event()
         self._ending = asyncio.Event()
         config = server.Config(**fields)
-        work = server.serve(made, "127.0.0.1:0", config, opened=self._tell, ending=self._ending)
+        work = server.serve(made, "127.0.0.1:0", config, security, opened=self._tell, ending=self._ending)
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(work,))
         self._thread.start()
         assert self._opened.wait(20)
@@ -249,6 +251,59 @@ def test_what_is_not_as_it_has_to_be_is_refused_by_name(made):
             remote.remote_policy(one.channel).reset(1, {}, 5.0)
         reset.texts.add(name="task/instruction", value="lift")
         assert "the policy reads no such text" in refused("Reset", reset.SerializeToString())
+
+
+def _asked(made, number, sequence):
+    message = _message(made, step=number)
+    message.header.sequence = sequence
+    codec.encode_observation(tiny.seen(number), message.observation)
+    return message.SerializeToString()
+
+
+def test_of_a_stream_the_newest_request_is_answered(made):
+    gate = Gate(made)
+    with running(gate.artifact) as one:
+        gate.free.set()
+        one.ready()
+        reset = policy_pb2.ResetRequest(epoch=1, header=_message(made).header)
+        one.channel.unary_unary("/jaxrl.bridge.v1.PolicyService/Reset")(reset.SerializeToString(), timeout=5.0)
+        while gate.begun.acquire(blocking=False):
+            pass
+        gate.free.clear()
+        waiting = queue.Queue()
+        stream = one.channel.stream_stream("/jaxrl.bridge.v1.PolicyService/Control")(iter(waiting.get, None), timeout=20.0)
+        waiting.put(_asked(made, 1, 11))
+        assert gate.begun.acquire(timeout=20)
+        for number in (2, 3, 4):
+            waiting.put(_asked(made, number, 10 + number))
+        time.sleep(0.3)  # until they have arrived
+        gate.free.set()
+        for asked, number in enumerate((1, 4)):
+            reply = policy_pb2.InferReply.FromString(next(stream))
+            assert (reply.request, reply.step) == (10 + number, number)
+            np.testing.assert_allclose(codec.decode(reply.actions), tiny.expected(tiny.seen(number), asked), rtol=1e-5)
+        waiting.put(_asked(made, 5, 14))
+        with pytest.raises(grpc.RpcError) as error:
+            next(stream)
+        assert error.value.code() == grpc.StatusCode.FAILED_PRECONDITION and "14 was asked already" in error.value.details()
+        waiting.put(None)
+
+
+def test_off_this_machine_certificates_and_a_token(made, files):  # noqa: F811
+    with running(made, security=files("server", token=TOKEN)) as one:
+
+        def policy(security):
+            with channels.channel(f"127.0.0.1:{one.port}", security) as channel:
+                return remote.remote_policy(channel)
+
+        assert policy(files("robot", token=TOKEN)).spec == made.spec
+        with pytest.raises(remote.CallError, match="UNAUTHENTICATED: the call bears no token"):
+            policy(files("robot", token="x" * 20))
+        with pytest.raises(remote.CallError, match="UNAVAILABLE"):
+            policy(files("stranger", token=TOKEN))
+        with channels.channel(f"127.0.0.1:{one.port}", files("robot")) as channel:
+            with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+                next(channel.stream_stream("/jaxrl.bridge.v1.PolicyService/Control")(iter(()), timeout=5.0))
 
 
 def test_no_plain_text_to_another_machine(made):
