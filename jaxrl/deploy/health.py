@@ -16,7 +16,7 @@ class Health:
 
     def __init__(self, *services: str) -> None:
         self._services = ("", *services)
-        self._status = NOT_SERVING
+        self._status, self._ended = NOT_SERVING, False
         self._changed = asyncio.Event()
 
     def set(self, status: int) -> None:
@@ -24,6 +24,11 @@ class Health:
         self._status = status
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def end(self) -> None:
+        """Says NOT_SERVING for the last time, so that nobody who watches keeps the server from ending."""
+        self._ended = True
+        self.set(NOT_SERVING)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """To be added to the server."""
@@ -43,6 +48,8 @@ class Health:
         while True:
             changed = self._changed
             yield _reply(self._status if known else _UNKNOWN)
+            if self._ended:
+                return
             await changed.wait()
 
 

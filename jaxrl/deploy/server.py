@@ -13,14 +13,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 import numpy as np
 
 from jaxrl.deploy.artifact import Artifact, Carry, NotReadable
 from jaxrl.deploy.export import made_up
-from jaxrl.deploy.health import NOT_SERVING, SERVING, Health
+from jaxrl.deploy.health import SERVING, Health
 from jaxrl_client import channels, codec
 from jaxrl_client import spec as wire
 from jaxrl_client.channels import Security
@@ -117,7 +117,7 @@ class Service:
     def drain(self) -> None:
         """Takes no more requests; those that were taken are answered."""
         self._why_not = "it is ending"
-        self.health.set(NOT_SERVING)
+        self.health.end()
 
     def close(self) -> None:
         """Ends the thread once it is idle."""
@@ -311,9 +311,8 @@ class _TokenInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or channels.token_given(handler_call_details.invocation_metadata, self._token):
             return handler
 
-        async def refuse(request: Any, context: Any) -> NoReturn:
+        async def refuse(request: Any, context: Any) -> None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the call bears no token, or another one")
-            raise AssertionError  # abort raises
 
         async def refuse_stream(request: Any, context: Any) -> AsyncIterator[bytes]:
             await refuse(request, context)

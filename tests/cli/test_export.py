@@ -21,7 +21,7 @@ def get_config():
     config = ConfigDict()
     config.data = ConfigDict({"path": "episodes.npz"})
     config.source = ConfigDict({"name": "jaxrl.replay.memory", "batch_size": 4, "horizon": 3})
-    network = {"name": "jaxrl.networks.state_mlp", "hidden_sizes": (8,)}
+    network = {"name": "jaxrl.networks.state_mlp", "hidden": (8,)}
     config.objectives = ConfigDict({"bc": {"name": "jaxrl.objectives.bc", "network": network}})
     config.policies = ({"name": "receding_horizon", "executed_steps": 3},)
     config.algorithm = ConfigDict({"name": "jaxrl.algorithms.supervised"})
