@@ -177,6 +177,7 @@ def test_what_nobody_waits_for_is_not_computed(made):
         policies, thread, _ = _held(gate, one, 2)
         with pytest.raises(remote.CallError, match="DEADLINE_EXCEEDED"):
             ask(policies[1], 1, seconds=0.2)
+        time.sleep(0.3)  # a deadline travels as a duration: at the server it ends as much later as the request took
         gate.free.set()
         thread.join(20)
         np.testing.assert_allclose(ask(policies[1], 2), tiny.expected(tiny.seen(2), 0), rtol=1e-5)
