@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"{TOKEN} is set, but a token is sent over an encrypted channel only: add --root, --certificate and --key")
     security = None if missing else Security(**files, token=token)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of each platform that is not there
     made = load(options.folder, options.expect)
     host = options.address.rpartition(":")[0]
 
