@@ -1,1 +1,1 @@
-"""The commands: train, eval, diagnose, render, view, weights, data, info, list."""
+"""The commands: train, eval, diagnose, render, view, weights, export, serve, data, info, list."""

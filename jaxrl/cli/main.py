@@ -14,6 +14,8 @@ COMMANDS = {
     "render": "make a video of the policy of a run",
     "view": "drive the policy of a run in a window, by keyboard",
     "weights": "write what a run deploys as safetensors",
+    "export": "write the policy of a run as a folder to be served",
+    "serve": "serve an exported policy to robots",
     "data": "look at data sets of robot episodes: info, stats, validate, view",
     "info": "show what a run is and how far it is",
     "list": "list experiments, algorithms, tasks and the other parts a config can name",
