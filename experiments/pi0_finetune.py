@@ -3,7 +3,7 @@
 Paper: Black et al. 2024, https://arxiv.org/abs/2410.24164; LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685.
 Command: jaxrl data prepare PATH --out caches/robot
          jaxrl train --config experiments/pi0_finetune.py:lora --workdir runs/pi0_robot
-Device-hours: some hours of a large GPU; the whole of it takes more than 70 GB (`jaxrl plan` tells).
+Device-hours: not measured; openpi says more than 70 GB for the whole of it, and `jaxrl plan` tells for your device.
 Expected score: not reproduced, for want of the weights and of a GPU.
 
 Weights are a folder of openpi's, `checkpoints/pi0_base`, with its `params`; words are read by PaliGemma's own tokenizer. The columns are

@@ -3,7 +3,7 @@
 Paper: Black et al. 2024, https://arxiv.org/abs/2410.24164; weights of the sets: OpenVLA, https://arxiv.org/abs/2406.09246.
 Command: jaxrl data prepare gs://gresearch/robotics/<name>/<version> --split train --out <caches>/<name>     for each set, or on Beam
          jaxrl train --config experiments/pi0_oxe.py:<caches> --workdir gs://<bucket>/pi0_oxe
-Device-hours: days of eight H200; `jaxrl plan` tells for yours.
+Device-hours: not measured; `jaxrl plan` tells for your devices.
 Expected score: has never run; its parts have, on small data and sizes.
 
 Behind the colon is the folder of the caches. Each set is normalised by itself. Train states lie over the eight devices of a host, and

@@ -4,7 +4,7 @@ Paper: Black et al. 2024, https://arxiv.org/abs/2410.24164.
 Command: jaxrl data prepare bridge_debug/1.0.0 --split train --out caches/bridge
          jaxrl data prepare g1_yellow_bottle --out caches/g1
          jaxrl train --config experiments/pi0_small_mixture.py --workdir runs/pi0_small_mixture
-Device-hours: 0.4 core-hours.
+Device-hours: not yet measured.
 Expected score: not yet measured.
 
 Each set is normalised by itself, and their dimensions stand beside each other, of which each robot's own count. Words are their bytes. The

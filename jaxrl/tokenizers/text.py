@@ -6,9 +6,7 @@ A file `.model` is one of sentencepiece, as PaliGemma's, and a file `.json` one 
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from jaxrl.ops.suggestion import suggestion
 
@@ -126,17 +124,3 @@ def instructions(path: str, form: str = "pi0") -> Callable[[str], list[int]]:
     tokenizer = load(path)
     words(tokenizer, "", form)
     return lambda text: words(tokenizer, text, form)
-
-
-def prompt(tokenizer: Text, text: str, length: int, form: str = "pi0", cut: bool = False) -> np.ndarray:
-    """An instruction as the observation `task/instruction`, int32 [length], -1 behind its end.
-
-    Raises:
-        ValueError: it has more tokens, and is not to be `cut`; or as `words` does.
-    """
-    found: Any = words(tokenizer, text, form)
-    if len(found) > length and not cut:
-        raise ValueError(f"an instruction has {len(found)} tokens, but there is room for {length}: {text!r}; make room, or have it cut")
-    padded = np.full(length, -1, np.int32)
-    padded[: len(found)] = found[:length]
-    return padded
